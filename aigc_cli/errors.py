@@ -1,0 +1,138 @@
+"""Every expected ending that is not success, and the exit code it has.
+
+AigcError
+├── InputError          2   the user's input is wrong: usage, recipe, data, existing output, checkpoint
+│   ├── RecipeError         every problem of a recipe at once
+│   ├── DataError           files that cannot be used, named
+│   ├── CheckpointError     truncated, foreign or unsafe checkpoint
+│   └── OutputError         output that exists, is locked or cannot be written
+├── RunError            3   the run failed; the sentence names the remedy
+│   ├── DivergedError       NaN or Inf in a loss term
+│   └── DiskFullError       no space left while writing
+├── RequirementError    4   `--require` was not met
+└── MissingError        5   an extra, a device or weights are absent here; says how to get them
+
+Interrupted (130 or 143) is the ending after Ctrl-C or SIGTERM, with the state saved.
+Anything else is a bug, keeps its traceback and exits 1.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake: where it is (file, line, key), what is wrong, and what to do about it."""
+
+    message: str
+    code: str = "input"
+    file: str | None = None
+    line: int | None = None
+    key: str | None = None
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        """`file:line: key: message, hint` with the parts that are known."""
+        place = f"{self.file}:{self.line}" if self.file and self.line else self.file
+        text = ": ".join(part for part in (place, self.key, self.message) if part)
+        return f"{text}, {self.hint}" if self.hint else text
+
+    def as_dict(self) -> dict[str, object]:
+        return {k: v for k, v in asdict(self).items() if v is not None}
+
+
+class AigcError(Exception):
+    """Base of the expected errors: one sentence, an optional next step, a stable code for scripts."""
+
+    exit_code = 1
+    code = "error"
+
+    def __init__(self, message: str, *, hint: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.code = code or self.code
+
+    @property
+    def problems(self) -> list[Problem]:
+        return [Problem(self.message, code=self.code, hint=self.hint)]
+
+
+class InputError(AigcError):
+    exit_code = 2
+    code = "input"
+
+
+class RecipeError(InputError):
+    """All the mistakes of one recipe.
+
+    `problems` keeps each with its place; the message is their lines joined.
+    """
+
+    code = "recipe"
+
+    def __init__(self, problems: Iterable[Problem], *, hint: str | None = None) -> None:
+        self._problems = list(problems)
+        super().__init__("\n".join(map(str, self._problems)), hint=hint)
+
+    @property
+    def problems(self) -> list[Problem]:
+        return self._problems
+
+
+class DataError(InputError):
+    code = "data"
+
+
+class CheckpointError(InputError):
+    code = "checkpoint"
+
+
+class OutputError(InputError):
+    code = "output"
+
+
+class RunError(AigcError):
+    exit_code = 3
+    code = "run"
+
+
+class DivergedError(RunError):
+    code = "run.diverged"
+
+
+class DiskFullError(RunError):
+    code = "run.disk_full"
+
+
+class RequirementError(AigcError):
+    exit_code = 4
+    code = "requirement"
+
+
+class MissingError(AigcError):
+    exit_code = 5
+    code = "missing"
+
+
+class Interrupted(AigcError):  # noqa: N818 - an ending, not an error
+    """Stopped by a signal after the state was saved; exit code 128 + signal number."""
+
+    code = "interrupted"
+
+    def __init__(self, signum: int, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.signum = signum
+        self.exit_code = 128 + signum
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """The hint for a wrong name: the nearest choice, or all of them when none is near."""
+    known = sorted(choices)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean '{near[0]}'?"
+    return f"choose from: {', '.join(known)}" if known else "there are none"
