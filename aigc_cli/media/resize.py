@@ -58,31 +58,39 @@ def modcrop(pixels: NDArray[Any], scale: int) -> NDArray[Any]:
 def _resize_axis(
     values: NDArray[np.float64], axis: int, length: int, scale: float
 ) -> NDArray[np.float64]:
-    weights, sources = _kernel(values.shape[axis], length, scale)
-    lines = np.ascontiguousarray(np.moveaxis(values, axis, 0))
-    spread = (slice(None), *[None] * (lines.ndim - 1))  # one weight per line
-    out = weights[0][spread] * lines[sources[0]]
-    for weight, source in zip(weights[1:], sources[1:], strict=True):
-        out += weight[spread] * lines[source]
-    return np.moveaxis(out, 0, axis)
+    lines = np.moveaxis(values, axis, 0)
+    columns = lines.reshape(len(lines), -1)
+    out = np.empty((length, columns.shape[1]))
+    for rows, sources, weights in _bands(len(lines), length, scale):
+        np.matmul(weights, columns[sources], out=out[rows])
+    return np.moveaxis(out.reshape(length, *lines.shape[1:]), 0, axis)
 
 
 @lru_cache(maxsize=64)
-def _kernel(
+def _bands(
     in_length: int, out_length: int, scale: float
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Weights and input positions, both (taps, out_length); the weights of an output sum to 1."""
+) -> list[tuple[slice, slice, NDArray[np.float64]]]:
+    """The resizing matrix (out_length, in_length) as dense blocks along its diagonal.
+
+    Each is (output rows, input rows, weights); every row of weights sums to 1.
+    """
     shrink = min(scale, 1.0)
-    radius = 2 / shrink
-    center = (np.arange(out_length) + 0.5) / scale - 0.5  # in input pixels
-    first = np.floor(center - radius).astype(np.int64)
-    position = first + np.arange(math.ceil(2 * radius) + 2)[:, None]
+    radius = 2 / shrink  # of the kernel, in input pixels
+    center = (np.arange(out_length)[:, None] + 0.5) / scale - 0.5
+    position = np.floor(center - radius).astype(np.int64) + np.arange(math.ceil(2 * radius) + 2)
     weights = _cubic(shrink * (center - position))
-    weights /= weights.sum(axis=0)
+    weights /= weights.sum(axis=1, keepdims=True)
     position %= 2 * in_length  # mirrored: 1 0 | 0 1 ... n-1 | n-1 n-2
     position = np.minimum(position, 2 * in_length - 1 - position)
-    used = weights.any(axis=1)
-    return weights[used], position[used]
+
+    bands = []
+    for start in range(0, out_length, 32):
+        rows = slice(start, min(start + 32, out_length))
+        first, last = position[rows].min(), position[rows].max()
+        block = np.zeros((rows.stop - start, last - first + 1))
+        np.add.at(block, (np.arange(len(block))[:, None], position[rows] - first), weights[rows])
+        bands.append((rows, slice(first, last + 1), block))
+    return bands
 
 
 def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
