@@ -10,7 +10,7 @@ Name = Annotated[str, Field(min_length=1)]
 
 
 class Section(BaseModel):
-    """Base of every part of a recipe: unknown keys are errors, types are not coerced, values are frozen.
+    """Base of every part of a recipe: no unknown keys, no coerced types, no later changes.
 
     The string under a field is its documentation: it becomes the text of the JSON schema, which is
     what an editor shows, and of `aigc recipe show --doc`.
@@ -30,7 +30,7 @@ class Schedule(Section):
     """Learning rate as a multiple of each optimizer's own `lr`, a pure function of the step."""
 
     name: Literal["constant", "cosine", "linear", "step"] = "constant"
-    """constant; cosine or linear decay to `final` at the last step; step: times `gamma` every `every` steps."""
+    """cosine, linear: fall to `final` at the last step; step: times `gamma` every `every` steps."""
     warmup: int = Field(0, ge=0)
     """Steps over which the rate first rises linearly from zero."""
     start: float = Field(0.0, ge=0, lt=1)
@@ -44,7 +44,7 @@ class Schedule(Section):
 
 
 class Trainer(Section):
-    """Budget, devices, precision and cadence. A step is one batch of `global_batch` items over all devices."""
+    """Budget, devices, precision, cadence. A step is `global_batch` items over all devices."""
 
     max_steps: int | None = Field(None, gt=0)
     """Length of the run in steps. Give this or `max_epochs`."""
@@ -53,7 +53,7 @@ class Trainer(Section):
     global_batch: int = Field(16, gt=0)
     """Items in one step, over all devices and accumulated parts together."""
     accumulate: int = Field(1, gt=0)
-    """Parts into which a device's share of the batch is cut, to save memory; the result is the same."""
+    """Parts in which a device computes its share of the batch, to save memory; same result."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes CUDA when it is there."""
     devices: int | Literal["auto"] = 1
@@ -63,7 +63,7 @@ class Trainer(Section):
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     """auto is ddp on several devices; fsdp also cuts the weights and optimizer states over them."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """auto is bf16 where the hardware multiplies it, fp32 elsewhere; weights are always kept in fp32."""
+    """auto is bf16 where the hardware multiplies it, else fp32; weights are always kept in fp32."""
     channels_last: bool = False
     """Store images as NHWC, which convolutions on CPUs and tensor cores prefer."""
     compile: bool = False

@@ -1,0 +1,203 @@
+"""From a file, a name or a checkpoint to a checked recipe."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, PrivateAttr, ValidationError, create_model
+
+from aigc_cli import registry
+from aigc_cli.errors import InputError, Problem, RecipeError
+from aigc_cli.recipe import overrides as command_line
+from aigc_cli.recipe import strict_yaml
+from aigc_cli.recipe.problems import Places, explain
+from aigc_cli.recipe.sections import Evaluate, Name, Section, Trainer
+
+
+class Recipe(Section):
+    """A whole experiment, checked. The family types `model` and `sample`, the data kind `data`."""
+
+    family: Name
+    """The kind of model: a name of `aigc recipe ls`."""
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Everything random in the run follows from this number."""
+    data: Section
+    """What to train on."""
+    model: Section
+    """Architecture, objective and optimizers of the family."""
+    trainer: Trainer
+    """Budget, devices, precision and cadence."""
+    init_from: Name | None = None
+    """Run or checkpoint whose weights the training starts from."""
+    sample: Section
+    """Defaults of `aigc sample` for this recipe."""
+    evaluate: Evaluate = Evaluate()
+    """Defaults of `aigc evaluate` for this recipe."""
+
+    _path: Path | None = PrivateAttr(None)
+
+    @property
+    def path(self) -> Path | None:
+        """The file it was read from, if it was read from one."""
+        return self._path
+
+    @property
+    def name(self) -> str:
+        """The name of its file without the ending; without a file, the family."""
+        return self._path.stem if self._path else self.family
+
+    @property
+    def bases(self) -> tuple[Path, ...]:
+        """Folders where relative data paths are looked up: the current one, then the recipe's."""
+        here = Path.cwd()
+        return (here, self._path.resolve().parent) if self._path else (here,)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON data with every default filled in; `recipe_from_dict` is the inverse."""
+        return self.model_dump(mode="json")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of `as_dict()`: equal for recipes that mean the same, whatever their text."""
+        text = json.dumps(self.as_dict(), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_recipe(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe and the `key.sub=value` overrides after it.
+
+    Raises:
+        RecipeError: all mistakes of the file and of the overrides.
+        InputError: there is no such recipe, or it cannot be read.
+    """
+    path = registry.find_recipe(str(name_or_path))
+    file = display(path)
+    document = strict_yaml.parse(_read(path), file)
+    given, problems = command_line.split(list(overrides))
+    if any(p.code == "recipe.yaml" for p in document.problems):
+        raise RecipeError([*document.problems, *problems])
+    return _build(document.data, given, [*document.problems, *problems], file, document.lines, path)
+
+
+def recipe_from_dict(data: Mapping[str, Any], path: Path | None = None) -> Recipe:
+    """The recipe of `Recipe.as_dict`; `path` is the file it came from, for its name and its folder.
+
+    Raises:
+        RecipeError: the data is no recipe of this version.
+    """
+    return _build(dict(data), [], [], None, {}, path)
+
+
+def display(path: Path) -> str:
+    """The path as a person would type it: relative to the current folder when it lies inside."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(strict_yaml.MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _build(
+    data: Any,
+    given: list[command_line.Override],
+    problems: list[Problem],
+    file: str | None,
+    lines: Mapping[strict_yaml.Path, int],
+    path: Path | None,
+) -> Recipe:
+    if not isinstance(data, dict):
+        raise RecipeError(
+            [Problem("a recipe is keys with values, such as family: edsr", file=file)]
+        )
+    names = [o for o in given if o.path in (("family",), ("data", "kind"))]
+    for override in names:
+        command_line.apply(data, override.path, override.text)
+    places = Places(file, lines, {o.path: command_line.PLACE for o in given})
+    model, unknown = _model(data, places)
+    for override in given:
+        if override not in names:
+            value, wrong = command_line.value(override, model)
+            problems += wrong
+            command_line.apply(data, override.path, value)
+    problems += unknown
+    try:
+        recipe = model.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        problems += explain(error, data, model, places)
+    if problems:
+        raise RecipeError(problems)
+    recipe._path = path
+    return recipe
+
+
+def _model(data: Mapping[str, Any], places: Places) -> tuple[type[Recipe], list[Problem]]:
+    """The recipe class for the family and the data kind that are named; what is wrong with them.
+
+    A part whose name is wrong accepts anything, so that the other parts are still checked.
+    """
+    problems: list[Problem] = []
+
+    def load(path: tuple[str, ...], name: Any, loader: Any) -> Any:
+        if not isinstance(name, str):
+            return None  # absent or of a wrong type, which validation reports
+        try:
+            return loader(name)
+        except InputError as error:
+            file, line = places.of(path)
+            key, code = ".".join(path), f"recipe.{error.code}"
+            problems.append(Problem(error.message, code, file, line, key, error.hint))
+            return None
+
+    family = load(("family",), data.get("family"), registry.load_family)
+    section = data.get("data")
+    kind_name = section.get("kind") if isinstance(section, dict) else None
+    kind = load(("data", "kind"), kind_name, registry.load_data_kind)
+    return recipe_model(
+        family.Config if family else None,
+        family.Options if family else None,
+        kind.Config if kind else None,
+    ), problems
+
+
+@cache
+def recipe_model(
+    config: type[Section] | None, options: type[Section] | None, data: type[Section] | None
+) -> type[Recipe]:
+    """`Recipe` with the sections of one family and one data kind; None accepts anything."""
+    return create_model(
+        "Recipe",
+        __base__=Recipe,
+        data=_part("data", data, required=True),
+        model=_part("model", config),
+        sample=_part("sample", options),
+    )
+
+
+class _Anything(Section, extra="allow"):
+    """Stands for a section whose class is unknown."""
+
+
+class _AnyData(_Anything):
+    kind: Name
+    """Name of the data kind."""
+
+
+def _part(name: str, section: type[Section] | None, *, required: bool = False) -> Any:
+    """Annotation and default of a section; it may be left out when its fields all have defaults."""
+    text = Recipe.model_fields[name].description
+    kind = section or (_AnyData if required else _Anything)
+    if required or any(f.is_required() for f in kind.model_fields.values()):
+        return kind, Field(description=text)
+    return kind, Field(default_factory=kind, description=text)

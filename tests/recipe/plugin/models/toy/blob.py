@@ -1,0 +1,35 @@
+"""Blobs of one colour, a family that only the tests know."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from aigc_cli.recipe.sections import Section
+
+
+class Config(Section):
+    width: int = Field(8, gt=0, le=64)
+    """Channels of every layer."""
+    lr: float = Field(2e-4, gt=0, le=1)
+    """Learning rate of Adam."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    """Decay rates of Adam's two moments."""
+    loss: Literal["l1", "l2"] = "l1"
+    """Distance between a blob and its target."""
+    residual: bool = True
+    """Add the input to the output."""
+    layers: int | Literal["auto"] = "auto"
+    """Depth; auto follows the size of the blobs."""
+    label: str | None = None
+    """A name shown in titles."""
+
+
+class Options(Section):
+    temperature: float = Field(1.0, ge=0)
+    """Spread of the colours."""
+    prompt: str = ""
+    """Words that choose the colour."""
+
+
+class Model:
+    pass
