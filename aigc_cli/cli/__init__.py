@@ -1,0 +1,181 @@
+"""The command `aigc`: its commands, and how every ending becomes an exit code and a sentence.
+
+Each command is a file of this folder that imports its heavy parts inside its function, so that
+`aigc --help` never waits for torch. Exit codes are listed in `errors.py`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from itertools import groupby, takewhile
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from aigc_cli import __version__
+from aigc_cli.cli import _output
+from aigc_cli.errors import AigcError, InputError
+
+# Panel of the help, name, "file:object" in this folder. An object that is a Typer is a group.
+# A panel of "" hides the command, which is how an alias is made.
+COMMANDS = (("Prepare", "recipe", "recipe:app"),)
+
+
+class Panels(TyperGroup):
+    """The help lists the commands under their panels, as plain text."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        commands: list[Any] = [
+            c for name in self.list_commands(ctx) if (c := self.get_command(ctx, name))
+        ]
+        shown = (c for c in commands if not c.hidden)
+        for panel, members in groupby(shown, key=lambda c: c.rich_help_panel):
+            with formatter.section(panel):
+                formatter.write_dl([(c.name, c.get_short_help_str(limit=80)) for c in members])
+
+
+app = typer.Typer(
+    name="aigc",
+    cls=Panels,
+    help="""Train, sample, evaluate and augment with generative models.
+
+    \b
+    First steps:  aigc recipe ls
+                  aigc train edsr_small_x2
+                  aigc sample runs/edsr_small_x2/latest --input photo.jpg
+    """,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code."""
+    sys.exit(invoke(sys.argv[1:] if args is None else args))
+
+
+def invoke(args: Sequence[str]) -> int:
+    """Run one command line; report what ended it on stderr, or in JSON, and return its exit code."""
+    args = _global_options_last(args)
+    try:
+        code = _call(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader has gone, as in `| head -1`. Python would complain again when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # 128 + SIGPIPE, as of every Unix filter
+
+
+def _call(args: list[str]) -> int:
+    try:
+        code = app(args, prog_name="aigc", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except typer.TyperException as error:
+        return _end(_usage_error(error, args), args, error)
+    except AigcError as error:
+        return _end(error, args, error)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        return _end(_bug(error), args, error)
+    except SystemExit as ending:
+        if isinstance(ending.__context__, BrokenPipeError):  # Typer turns it into 1, a bug's number
+            raise ending.__context__ from None
+        return int(ending.code or 0)
+
+
+def _end(error: AigcError, args: list[str], cause: BaseException) -> int:
+    """Report the error and return its exit code."""
+    if "--debug" in args:
+        traceback.print_exception(cause, file=sys.stderr)
+    if "--json" in args:
+        print(_output.dumps(_output.failure(error)), flush=True)
+    print(_output.error_text(error), file=sys.stderr, flush=True)
+    return error.exit_code
+
+
+def _bug(error: Exception) -> AigcError:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    text = str(error).partition("\n")[0]
+    return AigcError(
+        f"this is a bug in aigc: {type(error).__name__}: {text} ({frame.filename}:{frame.lineno})",
+        hint="run the command again with --debug for the whole traceback, and report it",
+        code="bug",
+    )
+
+
+def _usage_error(error: typer.TyperException, args: Sequence[str]) -> InputError:
+    """A mistake in the use of the command line, found by Typer."""
+    ctx: Any = getattr(error, "ctx", None)
+    option = str(getattr(error, "option_name", ""))
+    near = getattr(error, "possibilities", None)
+    takes_overrides = ctx and any(p.name == "overrides" for p in ctx.command.params)
+    if takes_overrides and option.startswith("--") and ("." in option or not near):
+        return InputError(
+            f"no such option: {option}",
+            hint=f"overrides have no dashes: {_as_override(option, args)}",
+            code="usage",
+        )
+    message = error.format_message().rstrip(".")
+    hint = f"{ctx.command_path} --help" if ctx else None
+    return InputError(message[:1].lower() + message[1:], hint=hint, code="usage")
+
+
+def _as_override(option: str, args: Sequence[str]) -> str:
+    """What `--lr 1e-4` or `--model.lr=1e-4` should have been: `model.lr=1e-4`."""
+    from aigc_cli.recipe.sections import Trainer
+
+    at = next(i for i, arg in enumerate(args) if arg.partition("=")[0] == option)
+    _, equals, value = args[at].partition("=")
+    if not equals:
+        value = args[at + 1] if at + 1 < len(args) else "VALUE"
+    key = option.lstrip("-").replace("-", "_")
+    if "." not in key and key != "seed":
+        key = f"trainer.{key}" if key in Trainer.model_fields else f"model.{key}"
+    return f"{key}={value}"
+
+
+def _global_options_last(args: Sequence[str]) -> list[str]:
+    """`aigc --json train x` means `aigc train x --json`; a `--` still ends the options."""
+    front = list(takewhile(_output.GLOBAL_OPTIONS.__contains__, args))
+    rest = list(args[len(front) :])
+    end = rest.index("--") if "--" in rest else len(rest)
+    return [*rest[:end], *front, *rest[end:]]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"aigc {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    ctx: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+    quiet: _output.Quiet = False,
+    json: _output.Json = False,
+    debug: _output.Debug = False,
+) -> None:
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
+
+
+for _panel, _name, _target in COMMANDS:
+    _file, _, _object = _target.partition(":")
+    _command = getattr(importlib.import_module(f"aigc_cli.cli.{_file}"), _object)
+    if isinstance(_command, typer.Typer):
+        app.add_typer(_command, name=_name, rich_help_panel=_panel, hidden=not _panel)
+    else:
+        app.command(_name, rich_help_panel=_panel, hidden=not _panel)(_command)

@@ -1,0 +1,133 @@
+"""What every command shares: its common options, and the one way results and errors reach people.
+
+stdout is for results, stderr for everything else. With `--json` stdout is one JSON object, on
+success and on failure; text is never mixed into it and nothing is ever coloured.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from aigc_cli.errors import AigcError, Interrupted, RecipeError
+
+COMMON = "Common options"
+GLOBAL_OPTIONS = ("--quiet", "-q", "--json", "--debug")
+
+
+def _recipe_names(incomplete: str) -> list[str]:
+    from aigc_cli import registry
+
+    return [name for name in registry.recipes() if name.startswith(incomplete)]
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+RecipeName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        help="A recipe file, or a name of `aigc recipe ls`.",
+        autocompletion=_recipe_names,
+        show_default=False,
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="Changes to the recipe, such as model.lr=1e-4 or trainer.max_steps=200.",
+        show_default=False,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Output:
+    """Prints what a command has to say, as text or as JSON."""
+
+    json: bool = False
+    quiet: bool = False
+
+    def result(self, data: Mapping[str, Any], text: str | None = None) -> None:
+        """The result: `text` for people, `{"ok": true, **data}` with --json."""
+        if self.json:
+            print(dumps({"ok": True, **data}), flush=True)
+        elif text:
+            print(text, flush=True)
+
+    def table(self, name: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+        """Aligned columns for people; with --json the whole rows under `name`."""
+        self.result({name: [dict(row) for row in rows]}, table(rows, columns))
+
+    def log(self, text: str) -> None:
+        """A remark on stderr, unless --quiet."""
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def fail(self, error: AigcError, data: Mapping[str, Any], text: str | None = None) -> NoReturn:
+        """End with the error after showing the results all the same, in one object with --json."""
+        if self.json:
+            print(dumps({**failure(error), **data}), flush=True)
+        else:
+            self.result(data, text)
+            print(error_text(error), file=sys.stderr, flush=True)
+        raise typer.Exit(error.exit_code)
+
+
+def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Columns two spaces apart under their names; `-` where a row has no value."""
+    from rich.cells import cell_len
+
+    cells = [list(columns), *([_cell(row.get(c)) for c in columns] for row in rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    lines = (
+        "  ".join(c + " " * (w - cell_len(c)) for c, w in zip(line, widths, strict=True))
+        for line in cells
+    )
+    return "\n".join(map(str.rstrip, lines))
+
+
+def dumps(data: Any) -> str:
+    """One line of strict JSON; numbers that are not finite become null."""
+    return json.dumps(_plain(data), ensure_ascii=False, allow_nan=False, default=str)
+
+
+def failure(error: AigcError) -> dict[str, Any]:
+    """The JSON form of an error."""
+    errors = [problem.as_dict() for problem in error.problems]
+    return {"ok": False, "exit": error.exit_code, "errors": errors}
+
+
+def error_text(error: AigcError) -> str:
+    """`error: ...` with each problem on its own line, and `hint: ...`."""
+    problems = error.problems
+    if isinstance(error, RecipeError) and len(problems) > 1:
+        files = {p.file for p in problems} - {"command line"}
+        where = "this recipe" if len(files) < 2 else f"{len(files)} recipes"
+        lines = [f"error: {len(problems)} problems in {where}", *(f"  {p}" for p in problems)]
+    else:
+        label = "stopped" if isinstance(error, Interrupted) else "error"
+        lines = [f"{label}: {error.message}"]
+    return "\n".join([*lines, *([f"hint: {error.hint}"] if error.hint else [])])
+
+
+def _cell(value: Any) -> str:
+    if value is None or value == "":
+        return "-"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _plain(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {str(k): _plain(v) for k, v in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_plain(v) for v in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
