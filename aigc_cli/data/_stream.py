@@ -29,7 +29,7 @@ def _mix(z: int) -> int:
 
 
 def item_seed(seed: int, position: int) -> int:
-    """64-bit seed of the item at `position`: that output of splitmix64 started at the mixed seed."""
+    """64-bit seed of the item at `position`: that output of splitmix64 from the mixed seed."""
     return _mix((_mix(seed & _MASK) + (position + 1) * 0x9E3779B97F4A7C15) & _MASK)
 
 

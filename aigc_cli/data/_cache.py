@@ -1,0 +1,235 @@
+"""Prepared pictures on disk, so that nothing is decoded or reduced twice.
+
+All pictures of a set that were prepared in one way lie in one file, a `Pack`, whose name is the
+digest of everything they depend on. A row counts only when its checksum fits: a row that was cut
+off, lost in a power failure or never written is made again, and two processes may write the same
+row because they write the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import mmap
+import os
+import sys
+import tempfile
+import threading
+import weakref
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aigc_cli.errors import DataError
+
+VERSION = 1  # raise it when the same source would be prepared into other numbers
+LIMIT = 64 << 30  # bytes; the packs that were not opened for longest go first
+
+log = logging.getLogger(__name__)
+
+Bytes = NDArray[np.uint8]
+
+
+def cache_folder(setting: str) -> Path | None:
+    """Folder for the setting `auto`, `off` or a path; None when nothing is to be kept.
+
+    auto is $AIGC_CACHE, or aigc in $XDG_CACHE_HOME, or ~/.cache/aigc; where that cannot be written
+    the run does without and says so.
+
+    Raises:
+        DataError: a folder that was asked for by name cannot be written.
+    """
+    if setting == "off":
+        return None
+    try:
+        path = _automatic() if setting == "auto" else Path(setting).expanduser()
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path.absolute()
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
+        if setting != "auto":
+            raise DataError(f"data.cache: cannot write in {setting!r} ({error})") from error
+        log.warning("prepared pictures are not kept after this run: %s", error)
+        return None
+
+
+def _automatic() -> Path:
+    if chosen := os.environ.get("AIGC_CACHE"):
+        return Path(chosen)
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "aigc"
+    return Path.home() / ".cache" / "aigc"
+
+
+def digest(parts: Iterable[object]) -> str:
+    """Name for whatever depends on `parts` and on nothing else."""
+    state = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        text = str(part).encode(errors="surrogateescape")
+        state.update(len(text).to_bytes(8, "little") + text)
+    return state.hexdigest()
+
+
+class Pack:
+    """Arrays of bytes with known shapes in one file, each made when it is first asked for.
+
+    Layout: one CRC-32 for each row, then the rows, each at a multiple of 64 bytes. The file is
+    created at its full length and takes space only where rows were written. Without a folder it is
+    a temporary file that ends with the process.
+
+    Raises:
+        DataError: there is nowhere to write, not even a temporary file.
+    """
+
+    def __init__(
+        self, folder: Path | None, key: Iterable[object], shapes: Sequence[tuple[int, ...]]
+    ) -> None:
+        self.shapes = list(shapes)
+        head = 4 * len(self.shapes)
+        ends = accumulate((_aligned(prod(shape)) for shape in self.shapes), initial=_aligned(head))
+        *self._starts, self._size = ends
+        name = digest([VERSION, *key, *self.shapes])
+        self._path = folder / "pictures" / f"{name}.pack" if folder else None
+        self._open()
+
+    def _open(self) -> None:
+        try:
+            self._file = self._create()
+            weakref.finalize(self, os.close, self._file)
+            os.ftruncate(self._file, self._size)  # changes nothing when the file is complete
+        except OSError as error:
+            raise DataError(
+                f"nowhere to keep {self._size / 1e6:.0f} MB of prepared pictures ({error})",
+                hint="set data.cache=FOLDER to a folder with space",
+            ) from error
+        content = mmap.mmap(self._file, self._size, access=mmap.ACCESS_READ)
+        self._map = np.frombuffer(content, np.uint8)
+        self._checksums = self._map[: 4 * len(self.shapes)].view(np.uint32)
+        self._trusted = bytearray(len(self.shapes))
+        self._full = False
+
+    def _create(self) -> int:
+        if self._path is None:
+            with tempfile.TemporaryFile() as temporary:
+                return os.dup(temporary.fileno())
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
+        os.utime(self._path)
+        _trim(self._path.parent, keep=self._path)
+        return file
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: self.__dict__[name] for name in ("shapes", "_starts", "_size", "_path")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
+
+    def get(self, index: int, make: Callable[[], Bytes]) -> Bytes:
+        """Row `index`, read-only and lying in the file; `make()` is called when it is not there.
+
+        Safe to call from several threads and processes.
+        """
+        if not self._trusted[index]:
+            if _checksum(self._row(index)) != self._checksums[index]:
+                row = make()
+                if not self._write(index, row):
+                    return row
+            self._trusted[index] = True
+        return self._row(index)
+
+    def _row(self, index: int) -> Bytes:
+        start, shape = self._starts[index], self.shapes[index]
+        return self._map[start : start + prod(shape)].reshape(shape)
+
+    def _write(self, index: int, row: Bytes) -> bool:
+        if row.shape != self.shapes[index] or row.dtype != np.uint8:
+            raise ValueError(f"row {index} is {row.dtype} {row.shape}, not {self.shapes[index]}")
+        row = np.ascontiguousarray(row)
+        try:
+            _write_at(self._file, row.data.cast("B"), self._starts[index])
+            _write_at(self._file, _checksum(row).to_bytes(4, sys.byteorder), 4 * index)
+        except OSError as error:
+            if not self._full:
+                log.warning("no space for prepared pictures, so they are made again: %s", error)
+            self._full = True
+            return False
+        return True
+
+
+def _aligned(size: int) -> int:
+    return -(-size // 64) * 64
+
+
+def _checksum(row: Bytes) -> int:
+    """CRC-32 that is never 0, the checksum of a row that was never written."""
+    return zlib.crc32(row.data) | 1
+
+
+def _write_at(file: int, data: memoryview | bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(file, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def _trim(folder: Path, keep: Path) -> None:
+    """Delete the packs that were opened longest ago until the rest fits LIMIT.
+
+    A pack in use by another process stays readable for it: its file only loses its name.
+    """
+    packs = []
+    for path in folder.glob("*.pack"):
+        try:
+            status = path.stat()
+        except OSError:  # deleted by another process just now
+            continue
+        packs.append((status.st_mtime, 512 * status.st_blocks, path))
+    total = sum(size for _, size, _ in packs)
+    for _, size, path in sorted(packs):
+        if total > LIMIT and path != keep:
+            path.unlink(missing_ok=True)
+            total -= size
+
+
+class Background:
+    """A thread that prepares items in a given order while something else runs.
+
+    It is a daemon: a process that ends does not wait for it. An item that fails ends the thread
+    silently, because whoever needs that item gets the same error with a place to put it.
+    """
+
+    def __init__(self, prepare: Callable[[int], object], order: Iterable[int]) -> None:
+        self._prepare, self._order = prepare, order
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="aigc-cache", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end after its present item, and wait for that."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        for index in self._order:
+            if self._stop.is_set():
+                return
+            try:
+                self._prepare(index)
+            except Exception as error:
+                log.debug("background preparation stopped at item %d: %s", index, error)
+                return

@@ -1,0 +1,199 @@
+"""Pairs of a photograph and its bicubic reduction, made from any folder of photographs.
+
+The small side is MATLAB's `imresize(..., 'bicubic')` of the whole picture, rounded to 8 bits, as in
+every published benchmark; patches are cut at whole small pixels, so both sides show the same.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+from torch import Tensor
+
+from aigc_cli.data._cache import Background, Bytes, Pack, cache_folder
+from aigc_cli.data._check import Seen, check, require_good
+from aigc_cli.data._pictures import Checked, planes, to_range
+from aigc_cli.data._sources import Source, open_source
+from aigc_cli.data._stream import Key, permutation
+from aigc_cli.errors import DataError
+from aigc_cli.media.image import MAX_PIXELS
+from aigc_cli.media.resize import resize_bicubic
+from aigc_cli.recipe.sections import Name, Section
+from aigc_cli.specs import SuperResolutionSpec
+
+HELD_OUT = 10  # one picture in so many validates when `val` is not given
+SSIM_WINDOW = 11  # a validation picture must hold one, without its border of `scale` pixels
+
+
+class Config(Section):
+    """Photographs to train on and to validate with; sources are described in docs/recipes.md."""
+
+    kind: Literal["super_resolution"] = "super_resolution"
+    train: Name
+    """Photographs to train on: folder, zip, list.txt, one picture, hf:NAME or builtin:photos."""
+    val: Name | None = None
+    """Photographs to validate with; without it every tenth of `train`, by name, is held out."""
+    scale: Literal[2, 3, 4] = 2
+    """How many times larger the model makes a picture."""
+    patch_size: int = Field(48, ge=8, le=1024)
+    """Side of a training patch in small pixels."""
+    channels: Literal[1, 3] = 3
+    """3 for RGB, 1 for gray."""
+    augment: bool = True
+    """Turn and mirror training patches at random, in all 8 ways."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """Pictures that cannot be used: stop and name them, or leave them out."""
+    max_pixels: int = Field(MAX_PIXELS, gt=0)
+    """Larger pictures are refused before they are decoded."""
+    cache: Name = "auto"
+    """Folder for prepared pictures; auto is ~/.cache/aigc, off keeps them for this run only."""
+
+
+class Pairs:
+    """Whole pictures of one split; each is decoded and reduced when first needed, then kept."""
+
+    def __init__(
+        self, source: Source, seen: dict[int, Seen], config: Config, cache: Path | None
+    ) -> None:
+        self.pictures = Checked(source, list(seen))
+        self.scale, self.channels = config.scale, config.channels
+        self.sizes = [(s.height, s.width) for s in seen.values()]
+        s, C = config.scale, config.channels
+        keys = self.pictures.fingerprints
+        self._whole = Pack(cache, ["planes", C, *keys], [(C, h, w) for h, w in self.sizes])
+        small = [(C, h // s, w // s) for h, w in self.sizes]
+        self._small = Pack(cache, ["bicubic", s, C, *keys], small)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def high(self, index: int) -> Bytes:
+        """uint8 (C, s h, s w), cropped to a multiple of the scale."""
+        whole = self._whole.get(index, lambda: planes(self.pictures.read(index), self.channels))
+        _, H, W = whole.shape
+        return whole[:, : H - H % self.scale, : W - W % self.scale]
+
+    def low(self, index: int) -> Bytes:
+        """uint8 (C, h, w), the reduction of `high`."""
+        return self._small.get(index, lambda: self._reduce(self.high(index)))
+
+    def _reduce(self, high: Bytes) -> Bytes:
+        low = resize_bicubic(high.transpose(1, 2, 0), scale=1 / self.scale)
+        return np.ascontiguousarray(low.transpose(2, 0, 1))
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """The whole pair: low (C, h, w) and high (C, s h, s w) in [-1, 1]."""
+        low, high = self.low(index), self.high(index)
+        return {"low": to_range(low.copy()), "high": to_range(high.copy())}
+
+
+class Patches:
+    """Training patches: everything random about one follows from the seed in its key."""
+
+    def __init__(self, pairs: Pairs, *, patch_size: int, augment: bool) -> None:
+        self.pairs, self.patch_size, self.augment = pairs, patch_size, augment
+
+    def __len__(self) -> int:
+        """Pictures, each of which gives one patch in an epoch."""
+        return len(self.pairs)
+
+    def __getitem__(self, key: Key) -> dict[str, Tensor]:
+        """One pair of patches: low (C, p, p) and high (C, s p, s p) in [-1, 1]."""
+        return {name: batch[0] for name, batch in self.__getitems__([key]).items()}
+
+    def __getitems__(self, keys: Sequence[Key]) -> dict[str, Tensor]:
+        """The whole batch, which a DataLoader asks for at once: low (B, C, p, p), high (B, ...)."""
+        B, C, p, s = len(keys), self.pairs.channels, self.patch_size, self.pairs.scale
+        low = np.empty((B, C, p, p), np.uint8)
+        high = np.empty((B, C, s * p, s * p), np.uint8)
+        for b, (index, seed) in enumerate(keys):
+            draw = random.Random(seed)
+            small = self.pairs.low(index)
+            y = draw.randrange(small.shape[1] - p + 1)
+            x = draw.randrange(small.shape[2] - p + 1)
+            way = draw.randrange(8) if self.augment else 0
+            low[b] = turned(crop(small, y, x, p), way)
+            high[b] = turned(crop(self.pairs.high(index), s * y, s * x, s * p), way)
+        return {"low": to_range(low), "high": to_range(high)}
+
+    @staticmethod
+    def collate(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """For the DataLoader's `collate_fn`: a batch already is one."""
+        return batch
+
+
+def crop(planes: Bytes, y: int, x: int, size: int) -> Bytes:
+    return planes[:, y : y + size, x : x + size]
+
+
+def turned(planes: Bytes, way: int) -> Bytes:
+    """One of the 8 flips and quarter turns of (C, H, W), as a view; 0 leaves it alone."""
+    if way & 1:
+        planes = planes[:, ::-1]
+    if way & 2:
+        planes = planes[:, :, ::-1]
+    return planes.swapaxes(1, 2) if way & 4 else planes
+
+
+class Data:
+    """Training patches and validation pictures, all checked when this is built.
+
+    Relative paths are tried against `bases` in turn.
+
+    Raises:
+        DataError: a source is absent or empty, or pictures cannot be used and `on_error` is stop.
+        MissingError: a source needs a package that is not installed.
+    """
+
+    val_batch_size: int | None = 1  # whole pictures of different sizes
+
+    def __init__(self, config: Config, *, seed: int, bases: Sequence[Path] = ()) -> None:
+        cache = cache_folder(config.cache)
+        train, val = _sources(config, bases)
+        scale, patch = config.scale, config.scale * config.patch_size
+        self.report = {
+            "data.train": check(*train, min_size=patch, cache=cache),
+            "data.val": check(*val, min_size=SSIM_WINDOW + 2 * scale, cache=cache),
+        }
+        require_good(self.report, config.on_error)
+        self.spec = SuperResolutionSpec(channels=config.channels, scale=config.scale)
+        pairs = Pairs(train[0], self.report["data.train"].seen, config, cache)
+        self.train = Patches(pairs, patch_size=config.patch_size, augment=config.augment)
+        self.val = Pairs(val[0], self.report["data.val"].seen, config, cache)
+        order = (int(i) for i in permutation(seed, 0, len(pairs)))  # just ahead of a fresh run
+        self._background = Background(pairs.low, order)
+
+    def val_name(self, index: int) -> str:
+        """Relative name of validation picture `index`."""
+        return self.val.pictures.name(index)
+
+    def start_background(self) -> None:
+        """Prepare the training pictures in a thread while training runs; optional."""
+        self._background.start()
+
+    def stop_background(self) -> None:
+        self._background.stop()
+
+
+def _sources(
+    config: Config, bases: Sequence[Path]
+) -> tuple[tuple[Source, list[int]], tuple[Source, list[int]]]:
+    """Source and picture numbers of training and of validation."""
+    limit = config.max_pixels
+    train = open_source(config.train, bases=bases, max_pixels=limit, key="data.train")
+    numbers = range(len(train))
+    if config.val is not None:
+        val = open_source(config.val, bases=bases, max_pixels=limit, key="data.val")
+        return (train, list(numbers)), (val, list(range(len(val))))
+    if len(train) < 2:
+        raise DataError(
+            f"data.train: one picture in {config.train!r} cannot both train and validate",
+            hint="name other pictures with data.val",
+        )
+    held = numbers[::HELD_OUT]
+    return (train, [i for i in numbers if i not in held]), (train, list(held))
