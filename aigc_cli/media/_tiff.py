@@ -23,9 +23,9 @@ _STRIP_BYTES = 1 << 18
 
 
 def tiff_bytes(
-    samples: NDArray[Any], *, alpha: bool, exif: bytes | None = None, icc: bytes | None = None
+    samples: NDArray[Any], *, exif: bytes | None = None, icc: bytes | None = None
 ) -> bytes:
-    """samples (H, W, C), uint8 or uint16, the last one alpha if there is one.
+    """samples (H, W, C), uint8 or uint16, C = 1 gray, 2 gray alpha, 3 RGB or 4 RGBA.
 
     EXIF is itself a small TIFF. It becomes the beginning of the file, so every offset inside it
     stays true; a new directory behind it lists its descriptive tags together with the pixels.
@@ -58,8 +58,8 @@ def tiff_bytes(
         317: (_SHORT, [2]),  # differences along the row
         339: (_SHORT, [1] * C),  # unsigned
     }
-    if alpha:
-        numbers[338] = (_SHORT, [2])  # colours not multiplied by it
+    if C in (2, 4):
+        numbers[338] = (_SHORT, [2])  # the last is alpha, and colours are not multiplied by it
     for tag, (kind, values) in numbers.items():
         data = struct.pack(f"{order}{len(values)}{'H' if kind == _SHORT else 'I'}", *values)
         tags[tag] = _entry(out, order, tag, kind, len(values), data)
