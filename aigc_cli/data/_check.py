@@ -6,22 +6,21 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median_low
 from typing import Any, Literal
 
 import PIL
 
 from aigc_cli.data._cache import digest
 from aigc_cli.data._sources import Source
-from aigc_cli.errors import AigcError, DataError
+from aigc_cli.errors import AigcError, DataError, Problem
 from aigc_cli.media.files import write_bytes
 from aigc_cli.media.image import Picture
 
-LISTED = 20  # bad files that a message names; the report has all
+LISTED = 20  # bad files that a message names; `problems` has all
 _CHUNK = 64  # pictures a thread takes at a time
 
 log = logging.getLogger(__name__)
@@ -46,96 +45,125 @@ class Report:
     bad: dict[str, str] = field(default_factory=dict)
 
     @property
-    def good(self) -> list[int]:
-        return list(self.seen)
-
-    @property
     def modes(self) -> dict[str, int]:
         return dict(Counter(seen.mode for seen in self.seen.values()).most_common())
 
-    def as_dict(self) -> dict[str, Any]:
-        """Counts, [width, height] of the smallest, median and largest picture, modes, bad files."""
+    @property
+    def sizes(self) -> dict[str, list[int]]:
+        """[width, height] of the smallest, the median and the largest picture by area."""
         sizes = sorted(
             ([s.width, s.height] for s in self.seen.values()), key=lambda wh: (wh[0] * wh[1], wh)
         )
-        summary = (
-            {"min": sizes[0], "median": median_low(sizes), "max": sizes[-1]} if sizes else None
-        )
+        if not sizes:
+            return {}
+        return {"min": sizes[0], "median": sizes[len(sizes) // 2], "max": sizes[-1]}
+
+    def as_dict(self) -> dict[str, Any]:
         bad = [{"name": name, "reason": reason} for name, reason in self.bad.items()]
         return {
             "source": self.text,
             "pictures": len(self.seen),
-            "sizes": summary,
+            "sizes": self.sizes,
             "modes": self.modes,
             "bad": bad,
         }
 
 
+class BadPicturesError(DataError):
+    """Pictures that cannot be used: `problems` names each, the message the first LISTED of them."""
+
+    code = "data.bad_pictures"
+
+    def __init__(self, reports: Mapping[str, Report], *, hint: str) -> None:
+        self._problems = [
+            Problem(reason, code=self.code, file=name, key=key)
+            for key, report in reports.items()
+            for name, reason in report.bad.items()
+        ]
+        total = sum(len(report.seen) + len(report.bad) for report in reports.values())
+        count = f"{len(self._problems)} of {total} pictures cannot be used"
+        super().__init__(f"{count}\n{bad_table(reports)}", hint=hint)
+
+    @property
+    def problems(self) -> list[Problem]:
+        return self._problems
+
+
 def check(
-    source: Source, numbers: Sequence[int], *, min_size: int = 1, cache: Path | None = None
+    source: Source,
+    numbers: Sequence[int],
+    *,
+    unfit: Callable[[Seen], str | None] = lambda seen: None,
+    cache: Path | None = None,
 ) -> Report:
     """Decode the pictures `numbers` of `source`, in several threads.
 
-    Pictures with a side below `min_size` are bad. With a cache folder, what was seen is remembered
-    until the file changes; failures are not, as the reason may go away without a trace in the file.
+    `unfit` may say why a readable picture cannot be used. With a cache folder, what was seen is
+    remembered until the file changes; failures are not, as their cause may lie outside the file.
     """
     memory = _Memory(source, cache)
     seen: dict[int, Seen] = {}
     bad: dict[str, str] = {}
-    for index, result in zip(numbers, _look(source, numbers, memory.known), strict=True):
-        if isinstance(result, Seen) and min(result.height, result.width) < min_size:
-            size = f"{result.width}x{result.height}"
-            bad[source.name(index)] = f"{size} is smaller than {min_size}x{min_size}"
-        elif isinstance(result, Seen):
-            seen[index] = result
-        else:
-            bad[source.name(index)] = result
+    for number, result in zip(numbers, _look(source, numbers, memory.known), strict=True):
         if isinstance(result, Seen):
-            memory.learn(index, result)
+            memory.known[number] = result
+        reason = result if isinstance(result, str) else unfit(result)
+        if reason is not None:
+            bad[source.name(number)] = reason
+        elif isinstance(result, Seen):
+            seen[number] = result
     memory.save()
     return Report(source.text, seen, bad)
 
 
-def require_good(reports: dict[str, Report], on_error: Literal["stop", "skip"]) -> None:
+def at_least(size: int) -> Callable[[Seen], str | None]:
+    """Unfit are pictures with a side below `size`."""
+
+    def unfit(seen: Seen) -> str | None:
+        if min(seen.height, seen.width) >= size:
+            return None
+        return f"{seen.width} x {seen.height}, smaller than {size} x {size}"
+
+    return unfit
+
+
+def require_good(reports: Mapping[str, Report], on_error: Literal["stop", "skip"]) -> None:
     """Stop at bad pictures unless they are to be skipped, and always when no picture is left.
 
     `reports` is keyed by the recipe key that names the source.
 
     Raises:
-        DataError: one table of all the bad pictures.
+        BadPicturesError: one table of all of them.
     """
+    if on_error == "stop" and any(report.bad for report in reports.values()):
+        raise BadPicturesError(reports, hint="repair or remove them, or set data.on_error=skip")
+    if empty := [key for key, report in reports.items() if not report.seen]:
+        raise BadPicturesError(reports, hint=f"no picture is left in {' and '.join(empty)}")
+    if skipped := bad_table(reports):
+        log.warning("pictures that are left out:\n%s", skipped)
+
+
+def bad_table(reports: Mapping[str, Report]) -> str:
+    """One line for each bad picture, at most LISTED of them."""
     rows = [
         (f"{key}: {name}", reason)
         for key, report in reports.items()
         for name, reason in report.bad.items()
     ]
-    if rows and on_error == "stop":
-        total = sum(len(r.seen) + len(r.bad) for r in reports.values())
-        raise DataError(
-            f"{len(rows)} of {total} pictures cannot be used\n{_table(rows)}",
-            hint="repair or remove them, or set data.on_error=skip",
-        )
-    for key, report in reports.items():
-        if not report.seen:
-            raise DataError(f"{key}: no usable picture in {report.text!r}\n{_table(rows)}")
-    if rows:
-        log.warning("%d pictures are skipped\n%s", len(rows), _table(rows))
-
-
-def _table(rows: Sequence[tuple[str, str]]) -> str:
-    shown = rows[:LISTED]
-    width = max((len(name) for name, _ in shown), default=0)
-    lines = [f"  {name:<{width}}  {reason}" for name, reason in shown]
+    width = max((len(name) for name, _ in rows[:LISTED]), default=0)
+    lines = [f"  {name:<{width}}  {reason}" for name, reason in rows[:LISTED]]
     if len(rows) > LISTED:
         lines.append(f"  and {len(rows) - LISTED} more")
     return "\n".join(lines)
 
 
-def _look(source: Source, numbers: Sequence[int], known: dict[int, Seen]) -> Iterator[Seen | str]:
+def _look(
+    source: Source, numbers: Sequence[int], known: Mapping[int, Seen]
+) -> Iterator[Seen | str]:
     """For each picture what was seen, or why it cannot be used."""
 
     def look(chunk: Sequence[int]) -> list[Seen | str]:
-        return [known.get(index) or _decode(source, index) for index in chunk]
+        return [known.get(number) or _decode(source, number) for number in chunk]
 
     chunks = [numbers[i : i + _CHUNK] for i in range(0, len(numbers), _CHUNK)]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
@@ -143,11 +171,11 @@ def _look(source: Source, numbers: Sequence[int], known: dict[int, Seen]) -> Ite
             yield from results
 
 
-def _decode(source: Source, index: int) -> Seen | str:
+def _decode(source: Source, number: int) -> Seen | str:
     try:
-        picture = source.read(index)
+        picture = source.read(number)
     except DataError as error:
-        return error.message.removeprefix(f"{source.name(index)}: ")
+        return error.message.removeprefix(f"{source.name(number)}: ")
     return Seen(picture.height, picture.width, _mode(picture))
 
 
@@ -168,13 +196,10 @@ class _Memory:
         self._keys = [digest([source.fingerprint(i), PIL.__version__]) for i in range(len(source))]
         self._path = cache / "checks" / f"{self._keys[0]}.json"
         old = _read(self._path)
-        for index, key in enumerate(self._keys):
+        for number, key in enumerate(self._keys):
             if (seen := old.get(key)) and seen.height * seen.width <= source.max_pixels:
-                self.known[index] = seen
+                self.known[number] = seen
         self._saved = len(self.known)
-
-    def learn(self, index: int, seen: Seen) -> None:
-        self.known[index] = seen
 
     def save(self) -> None:
         """Write what is known of the present pictures; a disk that is full is no error here."""

@@ -16,65 +16,53 @@ from pydantic import Field
 from torch import Tensor
 
 from aigc_cli.data._cache import Background, Bytes, Pack, cache_folder
-from aigc_cli.data._check import Seen, check, require_good
-from aigc_cli.data._pictures import Checked, planes, to_range
-from aigc_cli.data._sources import Source, open_source
+from aigc_cli.data._check import at_least, check, require_good
+from aigc_cli.data._pictures import (
+    Checked,
+    PictureConfig,
+    in_8_bits,
+    open_parts,
+    planes,
+    to_range,
+)
 from aigc_cli.data._stream import Key, permutation
-from aigc_cli.errors import DataError
-from aigc_cli.media.image import MAX_PIXELS
 from aigc_cli.media.resize import resize_bicubic
-from aigc_cli.recipe.sections import Name, Section
 from aigc_cli.specs import SuperResolutionSpec
 
-HELD_OUT = 10  # one picture in so many validates when `val` is not given
 SSIM_WINDOW = 11  # a validation picture must hold one, without its border of `scale` pixels
 
 
-class Config(Section):
-    """Photographs to train on and to validate with; sources are described in docs/recipes.md."""
+class Config(PictureConfig):
+    """Photographs, and how they become pairs."""
 
     kind: Literal["super_resolution"] = "super_resolution"
-    train: Name
-    """Photographs to train on: folder, zip, list.txt, one picture, hf:NAME or builtin:photos."""
-    val: Name | None = None
-    """Photographs to validate with; without it every tenth of `train`, by name, is held out."""
+    """Pairs of a photograph and its reduction."""
     scale: Literal[2, 3, 4] = 2
     """How many times larger the model makes a picture."""
     patch_size: int = Field(48, ge=8, le=1024)
     """Side of a training patch in small pixels."""
-    channels: Literal[1, 3] = 3
-    """3 for RGB, 1 for gray."""
     augment: bool = True
     """Turn and mirror training patches at random, in all 8 ways."""
-    on_error: Literal["stop", "skip"] = "stop"
-    """Pictures that cannot be used: stop and name them, or leave them out."""
-    max_pixels: int = Field(MAX_PIXELS, gt=0)
-    """Larger pictures are refused before they are decoded."""
-    cache: Name = "auto"
-    """Folder for prepared pictures; auto is ~/.cache/aigc, off keeps them for this run only."""
 
 
 class Pairs:
-    """Whole pictures of one split; each is decoded and reduced when first needed, then kept."""
+    """Whole pictures of one part; each is decoded and reduced when first needed, then kept."""
 
-    def __init__(
-        self, source: Source, seen: dict[int, Seen], config: Config, cache: Path | None
-    ) -> None:
-        self.pictures = Checked(source, list(seen))
-        self.scale, self.channels = config.scale, config.channels
-        self.sizes = [(s.height, s.width) for s in seen.values()]
-        s, C = config.scale, config.channels
-        keys = self.pictures.fingerprints
-        self._whole = Pack(cache, ["planes", C, *keys], [(C, h, w) for h, w in self.sizes])
-        small = [(C, h // s, w // s) for h, w in self.sizes]
-        self._small = Pack(cache, ["bicubic", s, C, *keys], small)
+    def __init__(self, pictures: Checked, config: Config, cache: Path | None) -> None:
+        self.pictures = pictures
+        self.scale, self.channels = s, C = config.scale, config.channels
+        sizes = [(seen.height, seen.width) for seen in pictures.seen]
+        small = [(H // s, W // s) for H, W in sizes]
+        key = [C, *pictures.fingerprints]
+        self._whole = Pack(cache, ["whole", *key], [(C, H, W) for H, W in sizes])
+        self._small = Pack(cache, ["bicubic", s, *key], [(C, h, w) for h, w in small])
 
     def __len__(self) -> int:
-        return len(self.sizes)
+        return len(self.pictures)
 
     def high(self, index: int) -> Bytes:
         """uint8 (C, s h, s w), cropped to a multiple of the scale."""
-        whole = self._whole.get(index, lambda: planes(self.pictures.read(index), self.channels))
+        whole = self._whole.get(index, lambda: self._decode(index))
         _, H, W = whole.shape
         return whole[:, : H - H % self.scale, : W - W % self.scale]
 
@@ -82,9 +70,11 @@ class Pairs:
         """uint8 (C, h, w), the reduction of `high`."""
         return self._small.get(index, lambda: self._reduce(self.high(index)))
 
+    def _decode(self, index: int) -> Bytes:
+        return planes(in_8_bits(self.pictures.read(index), self.channels))
+
     def _reduce(self, high: Bytes) -> Bytes:
-        low = resize_bicubic(high.transpose(1, 2, 0), scale=1 / self.scale)
-        return np.ascontiguousarray(low.transpose(2, 0, 1))
+        return planes(resize_bicubic(high.transpose(1, 2, 0), scale=1 / self.scale))
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """The whole pair: low (C, h, w) and high (C, s h, s w) in [-1, 1]."""
@@ -117,8 +107,8 @@ class Patches:
             y = draw.randrange(small.shape[1] - p + 1)
             x = draw.randrange(small.shape[2] - p + 1)
             way = draw.randrange(8) if self.augment else 0
-            low[b] = turned(crop(small, y, x, p), way)
-            high[b] = turned(crop(self.pairs.high(index), s * y, s * x, s * p), way)
+            low[b] = turned(_crop(small, y, x, p), way)
+            high[b] = turned(_crop(self.pairs.high(index), s * y, s * x, s * p), way)
         return {"low": to_range(low), "high": to_range(high)}
 
     @staticmethod
@@ -127,7 +117,7 @@ class Patches:
         return batch
 
 
-def crop(planes: Bytes, y: int, x: int, size: int) -> Bytes:
+def _crop(planes: Bytes, y: int, x: int, size: int) -> Bytes:
     return planes[:, y : y + size, x : x + size]
 
 
@@ -150,22 +140,20 @@ class Data:
         MissingError: a source needs a package that is not installed.
     """
 
-    val_batch_size: int | None = 1  # whole pictures of different sizes
-
     def __init__(self, config: Config, *, seed: int, bases: Sequence[Path] = ()) -> None:
         cache = cache_folder(config.cache)
-        train, val = _sources(config, bases)
-        scale, patch = config.scale, config.scale * config.patch_size
+        train, val = open_parts(config, bases)
+        patch, window = config.scale * config.patch_size, SSIM_WINDOW + 2 * config.scale
         self.report = {
-            "data.train": check(*train, min_size=patch, cache=cache),
-            "data.val": check(*val, min_size=SSIM_WINDOW + 2 * scale, cache=cache),
+            "data.train": check(train.source, train.numbers, unfit=at_least(patch), cache=cache),
+            "data.val": check(val.source, val.numbers, unfit=at_least(window), cache=cache),
         }
         require_good(self.report, config.on_error)
         self.spec = SuperResolutionSpec(channels=config.channels, scale=config.scale)
-        pairs = Pairs(train[0], self.report["data.train"].seen, config, cache)
+        pairs = Pairs(Checked(train, self.report["data.train"]), config, cache)
         self.train = Patches(pairs, patch_size=config.patch_size, augment=config.augment)
-        self.val = Pairs(val[0], self.report["data.val"].seen, config, cache)
-        order = (int(i) for i in permutation(seed, 0, len(pairs)))  # just ahead of a fresh run
+        self.val = Pairs(Checked(val, self.report["data.val"]), config, cache)
+        order = permutation(seed, 0, len(pairs)).tolist()  # just ahead of a fresh run
         self._background = Background(pairs.low, order)
 
     def val_name(self, index: int) -> str:
@@ -178,22 +166,3 @@ class Data:
 
     def stop_background(self) -> None:
         self._background.stop()
-
-
-def _sources(
-    config: Config, bases: Sequence[Path]
-) -> tuple[tuple[Source, list[int]], tuple[Source, list[int]]]:
-    """Source and picture numbers of training and of validation."""
-    limit = config.max_pixels
-    train = open_source(config.train, bases=bases, max_pixels=limit, key="data.train")
-    numbers = range(len(train))
-    if config.val is not None:
-        val = open_source(config.val, bases=bases, max_pixels=limit, key="data.val")
-        return (train, list(numbers)), (val, list(range(len(val))))
-    if len(train) < 2:
-        raise DataError(
-            f"data.train: one picture in {config.train!r} cannot both train and validate",
-            hint="name other pictures with data.val",
-        )
-    held = numbers[::HELD_OUT]
-    return (train, [i for i in numbers if i not in held]), (train, list(held))
