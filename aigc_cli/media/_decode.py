@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import stat
 import struct
@@ -28,6 +29,8 @@ Samples = NDArray[Any]  # uint8 or uint16, (H, W, C): gray, gray alpha, RGB or R
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # others, as EPS, start programs
 _EXIF = b"Exif\0\0"
 _ORIENTATION = 0x0112
+
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what is wrong is raised below
 
 
 class _Unusable(Exception):
@@ -228,8 +231,8 @@ def _deep_tiff(file: BinaryIO) -> Samples:
         if page.compression not in (1, 8, 32773, 32946):  # none, deflate, packbits, deflate
             name = tifffile.COMPRESSION(page.compression).name
             raise _Unusable(f"16-bit colour with {name} compression is not supported; use deflate")
-        ends = (o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True))
-        if max(ends, default=0) > size:
+        ends = [o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
+        if len(ends) != np.prod(page.chunked) or max(ends) > size:  # or it would be filled with 0
             raise _Unusable("cut off or damaged (the pixel data ends too early)")
         planes = page.asarray(squeeze=False)  # (planes, 1, H, W, samples)
     samples = np.moveaxis(planes[:, 0], 0, -2).reshape(*planes.shape[2:4], -1)
@@ -241,7 +244,7 @@ def _deep_tiff(file: BinaryIO) -> Samples:
         return samples[:, :, :3]
     if kind == 1:  # colours are multiplied by alpha
         alpha = samples[:, :, 3:].astype(np.float64).clip(1)
-        samples[:, :, :3] = (samples[:, :, :3] * 65535 / alpha + 0.5).clip(0, 65535)
+        samples[:, :, :3] = (samples[:, :, :3] / alpha * 65535 + 0.5).clip(0, 65535)
     return samples
 
 
