@@ -38,11 +38,11 @@ class Seen:
 
 @dataclass(frozen=True)
 class Report:
-    """What is in a source: `seen` for each usable picture by number, `bad` for the rest by name."""
+    """What is in a source: usable pictures by number, and the others as (name, reason)."""
 
     text: str
     seen: dict[int, Seen]
-    bad: dict[str, str] = field(default_factory=dict)
+    bad: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def modes(self) -> dict[str, int]:
@@ -59,7 +59,7 @@ class Report:
         return {"min": sizes[0], "median": sizes[len(sizes) // 2], "max": sizes[-1]}
 
     def as_dict(self) -> dict[str, Any]:
-        bad = [{"name": name, "reason": reason} for name, reason in self.bad.items()]
+        bad = [{"name": name, "reason": reason} for name, reason in self.bad]
         return {
             "source": self.text,
             "pictures": len(self.seen),
@@ -78,7 +78,7 @@ class BadPicturesError(DataError):
         self._problems = [
             Problem(reason, code=self.code, file=name, key=key)
             for key, report in reports.items()
-            for name, reason in report.bad.items()
+            for name, reason in report.bad
         ]
         total = sum(len(report.seen) + len(report.bad) for report in reports.values())
         count = f"{len(self._problems)} of {total} pictures cannot be used"
@@ -103,13 +103,13 @@ def check(
     """
     memory = _Memory(source, cache)
     seen: dict[int, Seen] = {}
-    bad: dict[str, str] = {}
+    bad: list[tuple[str, str]] = []
     for number, result in zip(numbers, _look(source, numbers, memory.known), strict=True):
         if isinstance(result, Seen):
             memory.known[number] = result
         reason = result if isinstance(result, str) else unfit(result)
         if reason is not None:
-            bad[source.name(number)] = reason
+            bad.append((source.name(number), reason))
         elif isinstance(result, Seen):
             seen[number] = result
     memory.save()
@@ -146,9 +146,7 @@ def require_good(reports: Mapping[str, Report], on_error: Literal["stop", "skip"
 def bad_table(reports: Mapping[str, Report]) -> str:
     """One line for each bad picture, at most LISTED of them."""
     rows = [
-        (f"{key}: {name}", reason)
-        for key, report in reports.items()
-        for name, reason in report.bad.items()
+        (f"{key}: {name}", reason) for key, report in reports.items() for name, reason in report.bad
     ]
     width = max((len(name) for name, _ in rows[:LISTED]), default=0)
     lines = [f"  {name:<{width}}  {reason}" for name, reason in rows[:LISTED]]

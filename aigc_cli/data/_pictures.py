@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -22,14 +22,18 @@ from aigc_cli.recipe.sections import Name, Section
 HELD_OUT = 10  # one picture in so many validates when `val` is not given
 
 
+Sources = Name | Annotated[tuple[Name, ...], Field(min_length=1)]
+"""One source, or a list of several."""
+
+
 class PictureConfig(Section):
     """Settings of every kind of data that is made of pictures."""
 
     kind: str
     """Name of the kind of data."""
-    train: Name
+    train: Sources
     """Pictures to train on: folder, zip, list.txt, one picture, hf:NAME[:SPLIT], builtin:photos."""
-    val: Name | None = None
+    val: Sources | None = None
     """Pictures to validate with; without it every tenth of `train`, by name, is held out."""
     channels: Literal[1, 3] = 3
     """3 for RGB, 1 for gray."""
@@ -63,7 +67,7 @@ def open_parts(config: PictureConfig, bases: Sequence[Path]) -> tuple[Part, Part
         return Part(train, numbers), Part(val, list(range(len(val))))
     if len(train) == 1:
         raise DataError(
-            f"data.train: the one picture of {config.train!r} cannot both train and validate",
+            f"data.train: the one picture of {train.text!r} cannot both train and validate",
             hint="name other pictures with data.val",
         )
     rest = [number for number in numbers if number % HELD_OUT]

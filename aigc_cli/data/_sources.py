@@ -23,9 +23,10 @@ import os
 import re
 import zipfile
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import count
+from itertools import accumulate, count
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -81,14 +82,21 @@ class Source(ABC):
 
 
 def open_source(
-    text: str, *, bases: Sequence[Path] = (), max_pixels: int = MAX_PIXELS, key: str = "data"
+    text: str | Sequence[str],
+    *,
+    bases: Sequence[Path] = (),
+    max_pixels: int = MAX_PIXELS,
+    key: str = "data",
 ) -> Source:
-    """The source that `text` means; `key` is the recipe key that messages name.
+    """The source that `text` means, or several as one; `key` is the recipe key that messages name.
 
     Raises:
         DataError: nothing is there, or it holds no pictures.
         MissingError: `hf:` without the package `datasets`.
     """
+    if not isinstance(text, str):
+        parts = [open_source(t, bases=bases, max_pixels=max_pixels, key=key) for t in text]
+        return parts[0] if len(parts) == 1 else Joined(parts)
     try:
         source = _open(text, bases)
     except DataError as error:
@@ -294,6 +302,46 @@ def builtin(name: str) -> Files:
     return Files([place / file for file in names], names)
 
 
+class Joined(Source):
+    """Several sources, one after the other."""
+
+    def __init__(self, parts: Sequence[Source]) -> None:
+        self.parts = list(parts)
+        self.text = ", ".join(part.text for part in parts)
+        self.max_pixels = parts[0].max_pixels
+        self._ends = list(accumulate(map(len, parts)))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def _find(self, index: int) -> tuple[Source, int]:
+        part = bisect_right(self._ends, index)
+        return self.parts[part], index - (self._ends[part - 1] if part else 0)
+
+    def name(self, index: int) -> str:
+        """The name in its part behind the last word of what the recipe calls the part."""
+        part, number = self._find(index)
+        return f"{PurePosixPath(clean_name(part.text)).name}/{part.name(number)}"
+
+    def fingerprint(self, index: int) -> str:
+        part, number = self._find(index)
+        return part.fingerprint(number)
+
+    def read(self, index: int) -> Picture:
+        part, number = self._find(index)
+        try:
+            return part.read(number)
+        except DataError as error:
+            reason = error.message.removeprefix(f"{part.name(number)}: ")
+            raise DataError(f"{self.name(index)}: {reason}") from error
+
+    def labels(self) -> list[str] | None:
+        labels = [part.labels() for part in self.parts]
+        if any(known is None for known in labels):
+            return None
+        return [label for known in labels for label in known or ()]
+
+
 class _PerProcess:
     """A resource opened again in each process: neither pickled nor shared across a fork."""
 
@@ -481,7 +529,7 @@ class HuggingFace(Source):
         return len(self._split)
 
     def name(self, index: int) -> str:
-        return f"{index:0{len(str(len(self) - 1))}d}"
+        return f"row-{index:0{len(str(len(self) - 1))}d}"
 
     def fingerprint(self, index: int) -> str:
         return f"{self._split._fingerprint}|{index}"
@@ -494,7 +542,7 @@ class HuggingFace(Source):
 
     def read(self, index: int) -> Picture:
         cell = self._split[index][self._image]
-        name = f"row {index}"
+        name = self.name(index)
         if cell is None:
             raise DataError(f"{name}: no picture")
         content = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"])

@@ -58,6 +58,10 @@ class Images:
     def __len__(self) -> int:
         return len(self.pictures)
 
+    def name(self, index: int) -> str:
+        """Relative name of the file, which is also safe for a file to be written."""
+        return self.pictures.name(index)
+
     def pixels(self, index: int) -> Bytes:
         """uint8 (C, S, S)."""
         return self._pack.get(index, lambda: self._prepare(index))
@@ -117,6 +121,8 @@ class Data:
         MissingError: a source needs a package that is not installed.
     """
 
+    val_batch_size: int | None = None  # pictures of one size are validated in batches
+
     def __init__(self, config: Config, *, seed: int, bases: Sequence[Path] = ()) -> None:
         cache = cache_folder(config.cache)
         train, val = open_parts(config, bases)
@@ -133,10 +139,6 @@ class Data:
         self.train = Shuffled(images, flip=config.flip)
         order = permutation(seed, 0, len(images)).tolist()  # just ahead of a fresh run
         self._background = Background(images.pixels, order)
-
-    def val_name(self, index: int) -> str:
-        """Relative name of validation picture `index`."""
-        return self.val.pictures.name(index)
 
     def start_background(self) -> None:
         """Prepare the training pictures in a thread while training runs; optional."""

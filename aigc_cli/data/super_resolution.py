@@ -60,6 +60,10 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.pictures)
 
+    def name(self, index: int) -> str:
+        """Relative name of the file, which is also safe for a file to be written."""
+        return self.pictures.name(index)
+
     def high(self, index: int) -> Bytes:
         """uint8 (C, s h, s w), cropped to a multiple of the scale."""
         whole = self._whole.get(index, lambda: self._decode(index))
@@ -140,6 +144,8 @@ class Data:
         MissingError: a source needs a package that is not installed.
     """
 
+    val_batch_size: int | None = 1  # whole pictures of different sizes
+
     def __init__(self, config: Config, *, seed: int, bases: Sequence[Path] = ()) -> None:
         cache = cache_folder(config.cache)
         train, val = open_parts(config, bases)
@@ -155,10 +161,6 @@ class Data:
         self.val = Pairs(Checked(val, self.report["data.val"]), config, cache)
         order = permutation(seed, 0, len(pairs)).tolist()  # just ahead of a fresh run
         self._background = Background(pairs.low, order)
-
-    def val_name(self, index: int) -> str:
-        """Relative name of validation picture `index`."""
-        return self.val.pictures.name(index)
 
     def start_background(self) -> None:
         """Prepare the training pictures in a thread while training runs; optional."""
