@@ -1,46 +1,232 @@
-"""`aigc recipe`: find, copy and check recipes."""
+"""`aigc recipe`: find, copy, write and check recipes."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from aigc_cli.cli._output import Debug, Json, Output, Quiet
+from aigc_cli import registry
+from aigc_cli.cli._output import Debug, Json, Output, Overrides, Quiet, RecipeName, table
+from aigc_cli.errors import InputError, OutputError, RecipeError, did_you_mean
 
-app = typer.Typer(help="Find, copy and check recipes.", rich_markup_mode=None)
+COLUMNS = ("recipe", "makes", "from", "family", "data", "parameters", "minutes", "score")
+
+app = typer.Typer(help="Find, copy, write and check recipes.", rich_markup_mode=None)
+
+Outfile = Annotated[
+    Path | None,
+    typer.Option("-o", "--out", help="Write to this file, not to stdout.", show_default=False),
+]
 
 
 @app.command()
 def ls(
     filters: Annotated[
-        list[str] | None, typer.Argument(metavar="[FILTER]...", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            metavar="[FILTER]...",
+            help="Words to find in a row, or in one column, as family=edsr.",
+            show_default=False,
+        ),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """List the recipes that ship with aigc and those of AIGC_PATH."""
-    from aigc_cli import registry
-
-    out = Output(json, quiet)
-    rows = [{"recipe": f"{r.room}/{r.name}"} for r in registry.recipes().values()]
-    out.table("recipes", rows, ["recipe"])
+    """List the recipes that come with aigc and those in the folders of AIGC_PATH."""
+    keep = [_filter(text) for text in filters or ()]
+    rows = [row for row in _rows() if all(accepts(row) for accepts in keep)]
+    Output(json, quiet).table("recipes", rows, COLUMNS)
 
 
 @app.command()
-def check(
-    recipes: Annotated[list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE]...")],
+def show(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    full: Annotated[bool, typer.Option("--full", help="With every default filled in.")] = False,
+    doc: Annotated[
+        bool, typer.Option("--doc", help="Every key it may have, with type, default and meaning.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Report every mistake of the recipes."""
-    from aigc_cli.recipe import load_recipe
+    """Print a recipe as it is written; with --full or overrides, as it will be run."""
+    from aigc_cli.recipe.keys import keys
+    from aigc_cli.recipe.load import load_recipe, read_recipe, recipe_type
+    from aigc_cli.recipe.write import to_yaml
 
     out = Output(json, quiet)
-    overrides = [a for a in recipes if "=" in a]
-    for name in recipes:
-        if "=" not in name:
-            load_recipe(name, overrides)
-            out.result({"recipe": name}, f"ok  {name}")
+    if doc:
+        known = list(keys(recipe_type(recipe, overrides or ())))
+        out.result({"keys": [key.as_dict() for key in known]}, "\n".join(map(str, known)))
+        return
+    loaded = load_recipe(recipe, overrides or ()) if full or overrides or json else None
+    if loaded:
+        resolved = loaded.as_dict()
+        facts = {"path": str(loaded.path), "digest": loaded.digest, "recipe": resolved}
+        out.result(facts, to_yaml(resolved).rstrip())
+    else:
+        out.result({}, read_recipe(recipe).rstrip())
+
+
+@app.command()
+def cp(
+    recipe: RecipeName,
+    dest: Annotated[Path, typer.Argument(metavar="DEST", help="A new file, or a folder.")],
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Copy a recipe to change it. A file that exists is never replaced."""
+    from aigc_cli.recipe.header import with_schema
+    from aigc_cli.recipe.load import read_recipe
+
+    path = dest / registry.find_recipe(recipe).name if dest.is_dir() else dest
+    _write_new(path, with_schema(read_recipe(recipe), _schema_for(path)))
+    Output(json, quiet).result({"path": str(path)}, str(path))
+
+
+@app.command()
+def new(
+    family: Annotated[str, typer.Option(help="Kind of model, as in `aigc recipe ls`.")],
+    data: Annotated[str, typer.Option(help="What to train on: a folder, a zip, hf:NAME ...")],
+    overrides: Overrides = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(help="Kind of data, where the family takes several.", show_default=False),
+    ] = None,
+    out: Outfile = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Look at your data and write a commented recipe that fits it."""
+    from aigc_cli.recipe.header import with_schema
+    from aigc_cli.recipe.new import new_recipe
+
+    if out:
+        _refuse_existing(out)  # before the work of looking at the data
+    text = new_recipe(family, data, kind=kind, overrides=overrides or ())
+    text = with_schema(text, _schema_for(out or Path("recipe.yaml")))
+    if out:
+        _write_new(out, text)
+        Output(json, quiet).result({"path": str(out)}, str(out))
+    else:
+        Output(json, quiet).result({"text": text}, text.rstrip())
+
+
+@app.command()
+def check(
+    recipes: Annotated[
+        list[str],
+        typer.Argument(metavar="RECIPE... [KEY=VALUE]...", help="Files or names, then overrides."),
+    ],
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Report every mistake of the recipes, all at once."""
+    from aigc_cli.recipe.load import load_recipe
+
+    names = [text for text in recipes if "=" not in text or Path(text).is_file()]
+    overrides = [text for text in recipes if text not in names]
+    if not names:
+        raise InputError("name at least one recipe to check", code="usage")
+    rows: list[dict[str, Any]] = []
+    problems = []
+    for name in names:
+        try:
+            rows.append({"recipe": name, "ok": True, "digest": load_recipe(name, overrides).digest})
+        except InputError as error:
+            rows.append({"recipe": name, "ok": False})
+            problems += error.problems
+    text = "\n".join(f"ok  {row['recipe']}" for row in rows if row["ok"])
+    if problems:
+        Output(json, quiet).fail(RecipeError(dict.fromkeys(problems)), {"recipes": rows}, text)
+    Output(json, quiet).result({"recipes": rows}, text)
+
+
+@app.command()
+def diff(
+    a: RecipeName, b: RecipeName, json: Json = False, quiet: Quiet = False, debug: Debug = False
+) -> None:
+    """Show in which values two recipes differ, defaults included."""
+    from aigc_cli.recipe.diff import differences
+    from aigc_cli.recipe.load import load_recipe
+
+    found = differences(load_recipe(a), load_recipe(b))
+    rows = [{"key": d.key, a: d.show(d.a), b: d.show(d.b)} for d in found]
+    text = table(rows, ("key", a, b)) if rows else "the recipes are equal"
+    Output(json, quiet).result({"differences": [d.as_dict() for d in found]}, text)
+
+
+@app.command()
+def schema(
+    out: Outfile = None, json: Json = False, quiet: Quiet = False, debug: Debug = False
+) -> None:
+    """Print the JSON schema with which editors complete and check recipes."""
+    from json import dumps
+
+    from aigc_cli.media.files import write_bytes
+    from aigc_cli.recipe.schema import recipe_schema
+
+    found = recipe_schema()
+    text = dumps(found, indent=2, ensure_ascii=False)
+    if out:
+        write_bytes(out, f"{text}\n".encode())
+        Output(json, quiet).result({"path": str(out)}, str(out))
+    else:
+        Output(json, quiet).result({"schema": found}, text)
+
+
+def _rows() -> list[dict[str, Any]]:
+    """What `ls` knows of each recipe without importing its family: its names and its header."""
+    from aigc_cli.recipe import header, strict_yaml
+
+    rows = []
+    for file in registry.recipes().values():
+        raw = file.path.read_bytes()
+        data = strict_yaml.parse(raw, str(file.path)).data
+        top: Mapping[str, Any] = data if isinstance(data, dict) else {}
+        section = top.get("data")
+        kind = section.get("kind") if isinstance(section, dict) else None
+        names = {"recipe": f"{file.room}/{file.name}", "family": top.get("family"), "data": kind}
+        facts = dict.fromkeys(header.KEYS) | header.facts(raw.decode(errors="replace"))
+        rows.append(names | facts | {"path": str(file.path)})
+    return rows
+
+
+def _filter(text: str) -> Callable[[Mapping[str, Any]], bool]:
+    """`family=edsr` looks in one column, a word in all of them; case does not matter."""
+    column, equals, word = text.partition("=")
+    if equals and column not in COLUMNS:
+        raise InputError(
+            f"there is no column '{column}' to filter by", hint=did_you_mean(column, COLUMNS)
+        )
+    columns, word = ((column,), word.lower()) if equals else (COLUMNS, text.lower())
+    return lambda row: any(word in str(row[c] or "").lower() for c in columns)
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists() or path.is_symlink():
+        raise OutputError(f"{path} exists already", hint="choose another name, or remove it first")
+
+
+def _write_new(path: Path, text: str) -> None:
+    from aigc_cli.media.files import write_bytes
+
+    _refuse_existing(path)
+    write_bytes(path, text.encode())
+
+
+def _schema_for(path: Path) -> str:
+    """Where an editor finds the schema: relative inside a checkout, absolute outside."""
+    schema = registry.RECIPES / "schema.json"
+    folder = path.resolve().parent
+    inside = folder.is_relative_to(registry.RECIPES.parent)
+    return Path(os.path.relpath(schema, folder)).as_posix() if inside else schema.as_posix()

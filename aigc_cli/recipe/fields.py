@@ -113,7 +113,7 @@ def limits(name: str, field: FieldInfo) -> str:
         elif isinstance(bound, annotated_types.MultipleOf):
             others.append(f"a multiple of {bound.multiple_of}")
         elif isinstance(bound, annotated_types.MinLen):
-            others.append(f"length >= {bound.min_length}")
+            others.append("not empty" if bound.min_length == 1 else f"length >= {bound.min_length}")
         elif isinstance(bound, annotated_types.MaxLen):
             others.append(f"length <= {bound.max_length}")
     if low and not high:

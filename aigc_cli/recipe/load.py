@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -15,6 +17,7 @@ from aigc_cli import registry
 from aigc_cli.errors import InputError, Problem, RecipeError
 from aigc_cli.recipe import overrides as command_line
 from aigc_cli.recipe import strict_yaml
+from aigc_cli.recipe.fields import show
 from aigc_cli.recipe.problems import Places, explain
 from aigc_cli.recipe.sections import Evaluate, Name, Section, Trainer
 
@@ -79,18 +82,56 @@ def load_recipe(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Reci
     file = display(path)
     document = strict_yaml.parse(_read(path), file)
     given, problems = command_line.split(list(overrides))
+    problems = [*document.problems, *problems]
+    if any(p.code == "recipe.yaml" for p in problems):
+        raise RecipeError(problems)
+    try:
+        return _build(document.data, given, problems, file, document.lines, path)
+    except RecipeError as error:
+        if any(p.code == "recipe.unknown_key" for p in error.problems):
+            name = shlex.quote(str(name_or_path))
+            error.hint = f"aigc recipe show {name} --doc lists every key"
+        raise
+
+
+def read_recipe(name_or_path: str | Path) -> str:
+    """The text of a recipe as it is written.
+
+    Raises:
+        RecipeError: it is not UTF-8, or too large.
+        InputError: there is no such recipe, or it cannot be read.
+    """
+    path = registry.find_recipe(str(name_or_path))
+    return strict_yaml.decode(_read(path), display(path))
+
+
+def recipe_type(name_or_path: str | Path, overrides: Iterable[str] = ()) -> type[Recipe]:
+    """The keys a recipe may have, from its family and data kind; its other mistakes do not matter.
+
+    Raises: as `load_recipe`, but only for text that is no YAML and for unknown names.
+    """
+    path = registry.find_recipe(str(name_or_path))
+    document = strict_yaml.parse(_read(path), display(path))
     if any(p.code == "recipe.yaml" for p in document.problems):
-        raise RecipeError([*document.problems, *problems])
-    return _build(document.data, given, [*document.problems, *problems], file, document.lines, path)
+        raise RecipeError(document.problems)
+    given, _ = command_line.split(list(overrides))
+    places = _places(display(path), document.lines, given)
+    model, problems = _model(_mapping(document.data, places), given, places)
+    if problems:
+        raise RecipeError(problems)
+    return model
 
 
-def recipe_from_dict(data: Mapping[str, Any], path: Path | None = None) -> Recipe:
+def recipe_from_dict(
+    data: Mapping[str, Any], path: Path | None = None, overrides: Iterable[str] = ()
+) -> Recipe:
     """The recipe of `Recipe.as_dict`; `path` is the file it came from, for its name and its folder.
 
     Raises:
-        RecipeError: the data is no recipe of this version.
+        RecipeError: the data is no recipe of this version, or an override is wrong.
     """
-    return _build(dict(data), [], [], None, {}, path)
+    given, problems = command_line.split(list(overrides))
+    return _build(copy.deepcopy(dict(data)), given, problems, None, {}, path)
 
 
 def display(path: Path) -> str:
@@ -117,20 +158,13 @@ def _build(
     lines: Mapping[strict_yaml.Path, int],
     path: Path | None,
 ) -> Recipe:
-    if not isinstance(data, dict):
-        raise RecipeError(
-            [Problem("a recipe is keys with values, such as family: edsr", file=file)]
-        )
-    names = [o for o in given if o.path in (("family",), ("data", "kind"))]
-    for override in names:
-        command_line.apply(data, override.path, override.text)
-    places = Places(file, lines, {o.path: command_line.PLACE for o in given})
-    model, unknown = _model(data, places)
+    places = _places(file, lines, given)
+    data = _mapping(data, places)
+    model, unknown = _model(data, given, places)
     for override in given:
-        if override not in names:
-            value, wrong = command_line.value(override, model)
-            problems += wrong
-            command_line.apply(data, override.path, value)
+        value, wrong = command_line.value(override, model)
+        problems += wrong
+        command_line.apply(data, override.path, value)
     problems += unknown
     try:
         recipe = model.model_validate_json(json.dumps(data))
@@ -142,12 +176,30 @@ def _build(
     return recipe
 
 
-def _model(data: Mapping[str, Any], places: Places) -> tuple[type[Recipe], list[Problem]]:
+def _places(
+    file: str | None, lines: Mapping[strict_yaml.Path, int], given: list[command_line.Override]
+) -> Places:
+    return Places(file, lines, frozenset(override.path for override in given))
+
+
+def _mapping(data: Any, places: Places) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        message = f"a recipe is keys with values, such as family: edsr, not {show(data)}"
+        raise RecipeError([Problem(message, "recipe.wrong_type", places.file)])
+    return data
+
+
+def _model(
+    data: dict[str, Any], given: list[command_line.Override], places: Places
+) -> tuple[type[Recipe], list[Problem]]:
     """The recipe class for the family and the data kind that are named; what is wrong with them.
 
     A part whose name is wrong accepts anything, so that the other parts are still checked.
     """
     problems: list[Problem] = []
+    for override in given:
+        if override.path in (("family",), ("data", "kind")):
+            command_line.apply(data, override.path, override.text)
 
     def load(path: tuple[str, ...], name: Any, loader: Any) -> Any:
         if not isinstance(name, str):

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from aigc_cli.errors import Problem, did_you_mean
 from aigc_cli.recipe import fields
+from aigc_cli.recipe.overrides import PLACE
 
 Path = tuple[str | int, ...]
 Place = tuple[str | None, int | None]
@@ -23,16 +24,14 @@ class Places:
 
     file: str | None
     lines: Mapping[Path, int]
-    overridden: Mapping[Path, str]
+    overridden: frozenset[Path]
 
     def of(self, path: Path) -> Place:
-        """The place of the nearest written ancestor of the path."""
-        for end in range(len(path), -1, -1):
-            if path[:end] in self.overridden:
-                return self.overridden[path[:end]], None
-            if path[:end] in self.lines and end:
-                return self.file, self.lines[path[:end]]
-        return self.file, None
+        """The command line if the path or a part of it was set there; else its line in the file."""
+        parents = [path[:end] for end in range(len(path), 0, -1)]
+        if any(parent in self.overridden for parent in parents):
+            return PLACE, None
+        return self.file, next((self.lines[p] for p in parents if p in self.lines), None)
 
 
 def explain(

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 from yaml import events
 
-from aigc_cli.errors import Problem
+from aigc_cli.errors import Problem, RecipeError
 
 MAX_BYTES = 100_000  # PyYAML reads some 200 kB/s; shipped recipes have 1 to 3 kB
 MAX_DEPTH = 20
@@ -30,16 +30,14 @@ Path = tuple[str | int, ...]
 
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SPECIAL: dict[str, Any] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
     **dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan")),
-    **{
-        sign + word: float(f"{sign}inf")
-        for sign in ("", "+", "-")
-        for word in (".inf", ".Inf", ".INF")
-    },
+    **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF"), float("inf")),
+    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), float("-inf")),
 }
 
 
@@ -58,16 +56,30 @@ class _Stop(Exception):
     def __init__(self, line: int | None, message: str, hint: str | None = None) -> None:
         self.line, self.message, self.hint = line, message, hint
 
+    def problem(self, file: str) -> Problem:
+        return Problem(self.message, "recipe.yaml", file, self.line, hint=self.hint)
+
 
 def parse(raw: bytes, file: str) -> Document:
     """Read a recipe. Never raises: everything that is wrong stands in `problems`."""
     document = Document()
-    builder = _Builder(document, file)
     try:
-        document.data = builder.document(_decode(raw))
+        document.data = _Builder(document, file).document(_decode(raw))
     except _Stop as stop:
-        builder.problem(stop.line, stop.message, hint=stop.hint)
+        document.problems.append(stop.problem(file))
     return document
+
+
+def decode(raw: bytes, file: str) -> str:
+    """The text of a recipe.
+
+    Raises:
+        RecipeError: it is not UTF-8, or too large.
+    """
+    try:
+        return _decode(raw)
+    except _Stop as stop:
+        raise RecipeError([stop.problem(file)]) from None
 
 
 def scalar(text: str) -> Any:
@@ -84,7 +96,7 @@ def scalar(text: str) -> Any:
 
 def _decode(raw: bytes) -> str:
     if len(raw) > MAX_BYTES:
-        raise _Stop(None, f"the file has {len(raw):,} bytes; a recipe has at most {MAX_BYTES:,}")
+        raise _Stop(None, f"the file is larger than a recipe may be ({MAX_BYTES:,} bytes)")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -101,16 +113,6 @@ class _Builder:
         self.lines = document.lines
         self.problems = document.problems
         self.file = file
-
-    def problem(self, line: int | None, message: str, path: Path = (), **extra: Any) -> None:
-        key = ".".join(map(str, path)) or None
-        fields: dict[str, Any] = {
-            "code": "recipe.yaml",
-            "file": self.file,
-            "line": line,
-            "key": key,
-        }
-        self.problems.append(Problem(message, **fields | extra))
 
     def document(self, text: str) -> Any:
         stream = _events(text)
@@ -131,7 +133,7 @@ class _Builder:
         if isinstance(event, events.SequenceStartEvent):
             return self.sequence(stream, path)
         assert isinstance(event, events.ScalarEvent)
-        return self.scalar(event)
+        return scalar(event.value) if event.implicit[0] else event.value
 
     def mapping(self, stream: Iterator[yaml.Event], path: Path) -> dict[str, Any]:
         data: dict[str, Any] = {}
@@ -142,9 +144,10 @@ class _Builder:
             key = str(event.value)
             place = (*path, key)
             if key in data:
-                first = self.lines[place]
-                self.problem(
-                    line, f"given twice, first in line {first}", place, code="recipe.duplicate_key"
+                message = f"given twice, first in line {self.lines[place]}"
+                dotted = ".".join(map(str, place))
+                self.problems.append(
+                    Problem(message, "recipe.duplicate_key", self.file, line, dotted)
                 )
             else:
                 self.lines[place] = line
@@ -158,13 +161,6 @@ class _Builder:
             data.append(self.value(event, stream, (*path, len(data))))
         return data
 
-    def scalar(self, event: events.ScalarEvent) -> Any:
-        try:
-            event.value.encode()
-        except UnicodeEncodeError:
-            raise _Stop(_line(event), "text holds half of a surrogate pair") from None
-        return scalar(event.value) if event.implicit[0] else event.value
-
 
 def _events(text: str) -> Iterator[yaml.Event]:
     """Events of the content, without stream and document; refuses what recipes do not use."""
@@ -174,6 +170,8 @@ def _events(text: str) -> Iterator[yaml.Event]:
                 raise _Stop(_line(event), "anchors (&) and aliases (*) are not used in recipes")
             elif tag := getattr(event, "tag", None):
                 raise _Stop(_line(event), f"tags ({tag}) are not used in recipes")
+            elif isinstance(event, events.ScalarEvent) and _SURROGATE.search(event.value):
+                raise _Stop(_line(event), "an escape in the text is half of a surrogate pair")
             elif not isinstance(event, _FRAME):
                 yield event
     except yaml.MarkedYAMLError as error:
