@@ -1,0 +1,122 @@
+"""The pretrained networks behind LPIPS and DISTS, read from local files; nothing is downloaded."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from aigc_cli.errors import CheckpointError, MissingError
+
+ALEXNET = "alexnet-owt-7be5be79.pth"
+VGG16 = "vgg16-397923af.pth"
+"""Names that torchvision gives to its ImageNet weights."""
+
+_TORCHMETRICS = importlib.util.find_spec("torchmetrics")  # without importing it
+
+
+def alexnet() -> nn.Sequential:
+    """Layers and indices as `features` of torchvision's AlexNet (Krizhevsky, 2014)."""
+    return nn.Sequential(
+        nn.Conv2d(3, 64, 11, stride=4, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(64, 192, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(192, 384, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(384, 256, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(256, 256, 3, padding=1),
+        nn.ReLU(),
+    )
+
+
+def vgg16() -> nn.Sequential:
+    """Layers and indices as `features` of torchvision's VGG16 (Simonyan and Zisserman, 2015)."""
+    layers: list[nn.Module] = []
+    channels = 3
+    for width, convolutions in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        for _ in range(convolutions):
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            channels = width
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers[:-1])
+
+
+def stages(features: nn.Sequential, ends: Sequence[int]) -> nn.ModuleList:
+    """Cut a chain of layers behind the given indices."""
+    starts = [0, *ends[:-1]]
+    return nn.ModuleList(features[a:b] for a, b in zip(starts, ends, strict=True))
+
+
+def load_backbone(features: nn.Sequential, file: str, folder: Path | None) -> None:
+    """Fill a network from the `features` of torchvision's file.
+
+    Raises:
+        MissingError, CheckpointError: as `load_state`.
+    """
+    model = "alexnet" if file == ALEXNET else "vgg16"
+    command = f"import torchvision; torchvision.models.{model}(weights='DEFAULT')"
+    places = [Path(torch.hub.get_dir()) / "checkpoints" / file]
+    state = load_state(file, folder, places, how=f'download it with python -c "{command}"')
+    prefix = "features."
+    state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    fill(features, state, file)
+
+
+def load_head(file: str, packaged: str, folder: Path | None) -> dict[str, Tensor]:
+    """The published weights on top of a backbone; torchmetrics brings a copy of them.
+
+    Raises:
+        MissingError, CheckpointError: as `load_state`.
+    """
+    places = []
+    if _TORCHMETRICS and _TORCHMETRICS.origin:
+        places = [Path(_TORCHMETRICS.origin).parent / "functional" / "image" / packaged]
+    return load_state(file, folder, places, how="torchmetrics usually brings it")
+
+
+def load_state(
+    file: str, folder: Path | None, others: Sequence[Path], *, how: str
+) -> dict[str, Tensor]:
+    """Tensors of a file in `folder` (or in the one that AIGC_WEIGHTS names), or else in `others`.
+
+    Raises:
+        MissingError: the file is in none of them.
+        CheckpointError: it is damaged, or holds something else than tensors.
+    """
+    named = folder or Path(os.environ.get("AIGC_WEIGHTS") or "weights")
+    found = [path for path in (named / file, *others) if path.is_file()]
+    if not found:
+        raise MissingError(
+            f"the weights {file} are not in {named}",
+            hint=f"{how}, or set AIGC_WEIGHTS to the folder that has it",
+        )
+    try:
+        state = torch.load(found[0], map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
+        raise CheckpointError(f"{found[0]}: damaged, or no file of weights") from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise CheckpointError(f"{found[0]}: holds no weights by name")
+    return state
+
+
+def fill(module: nn.Module, state: dict[str, Tensor], file: str) -> None:
+    """Load every parameter, and freeze them.
+
+    Raises:
+        CheckpointError: names or shapes differ.
+    """
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise CheckpointError(f"{file}: weights of another network ({reason})") from error
+    module.requires_grad_(False)
