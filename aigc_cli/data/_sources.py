@@ -141,13 +141,21 @@ def find_path(text: str, bases: Sequence[Path]) -> Path:
     for path in tried:
         if os.path.exists(path):
             return path.resolve()
-    places = " or in ".join(str(path.parent.absolute()) for path in tried)
-    near = [child.name for path in tried if path.parent.is_dir() for child in path.parent.iterdir()]
-    hint = did_you_mean(given.name, near)
+    folders = [str(base.absolute()) for base in bases or (Path(),)]
+    places = "" if given.is_absolute() else f"; looked in {' and in '.join(dict.fromkeys(folders))}"
+    siblings = [name for path in tried for name in _listed(path.parent)]
+    hint = did_you_mean(given.name, siblings)
     raise DataError(
-        f"{text!r} does not exist; looked for {given.name!r} in {places}",
-        hint=hint if hint.startswith("did") else None,
+        f"{text!r} does not exist{places}", hint=hint if hint.startswith("did") else None
     )
+
+
+def _listed(path: Path) -> list[str]:
+    """Names in a folder; none when it cannot be listed."""
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []
 
 
 def clean_name(name: str) -> str:
@@ -244,7 +252,7 @@ def _is_table(path: Path) -> bool:
 
 def _what_instead(path: Path) -> str:
     """Hint for a folder without pictures: what it holds that another source could read."""
-    names = sorted(child.name for child in path.iterdir() if not child.name.startswith("."))
+    names = sorted(name for name in _listed(path) if not name.startswith("."))
     if any(_is_table(Path(name)) or name == "dataset_dict.json" for name in names):
         return f"write hf:{path} to read it with Hugging Face datasets"
     for name in names:
@@ -506,7 +514,11 @@ class HuggingFace(Source):
             raise
         except Exception as error:  # datasets, huggingface_hub, httpx and pyarrow raise their own
             reason = str(error).strip().split("\n")[0] or type(error).__name__
-            raise DataError(f"cannot load the data set {str(name)!r}: {reason}") from error
+            hint = "check the name and the network, or name a local copy: hf:FOLDER"
+            raise DataError(
+                f"cannot load the data set {str(name)!r}: {reason}",
+                hint=hint if isinstance(name, str) else None,
+            ) from error
         if isinstance(loaded, dict):
             splits = list(loaded)
             split = split or ("train" if "train" in splits or len(splits) != 1 else splits[0])
