@@ -162,16 +162,16 @@ def _build(
     data = _mapping(data, places)
     model, unknown = _model(data, given, places)
     for override in given:
-        value, wrong = command_line.value(override, model)
-        problems += wrong
-        command_line.apply(data, override.path, value)
+        problems += command_line.apply(data, override, model)
     problems += unknown
     try:
         recipe = model.model_validate_json(json.dumps(data))
     except ValidationError as error:
         problems += explain(error, data, model, places)
-    if problems:
-        raise RecipeError(problems)
+    if problems:  # those of the file by line, then those of the command line
+        raise RecipeError(
+            sorted(problems, key=lambda p: (p.file == command_line.PLACE, p.line or 0))
+        )
     recipe._path = path
     return recipe
 
@@ -199,7 +199,7 @@ def _model(
     problems: list[Problem] = []
     for override in given:
         if override.path in (("family",), ("data", "kind")):
-            command_line.apply(data, override.path, override.text)
+            command_line.put(data, override.path, override.text)
 
     def load(path: tuple[str, ...], name: Any, loader: Any) -> Any:
         if not isinstance(name, str):

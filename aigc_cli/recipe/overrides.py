@@ -47,22 +47,25 @@ def split(args: list[str]) -> tuple[list[Override], list[Problem]]:
     return overrides, problems
 
 
-def value(override: Override, model: type[BaseModel]) -> tuple[Any, list[Problem]]:
-    """Read the text of an override as the field of `model` at its path wants it."""
-    text = override.text
+def apply(data: dict[str, Any], override: Override, model: type[BaseModel]) -> list[Problem]:
+    """Set one value in `data`, read as the field of `model` at its path wants it."""
     field, used = fields.find(model, override.path)
-    kinds = fields.accepts(field.annotation) if field and used == len(override.path) else set()
-    is_null = "null" in kinds and text == "null"
-    is_list = "list" in kinds and text.startswith("[")
-    if "text" in kinds and "scalar" not in kinds and not is_null and not is_list:
-        return text, []
-    document = strict_yaml.parse(text.encode(), PLACE) if text else strict_yaml.Document()
+    kinds = fields.accepts(field.annotation) if field else set()
     key = ".".join(override.path)
-    return document.data, [_problem(p.message, key=key, hint=p.hint) for p in document.problems]
+    if used < len(override.path):
+        if field and "section" not in kinds:
+            parent = ".".join(override.path[:used])
+            is_value = f"{parent} is {fields.expected(field.annotation)}"
+            return [_problem("unknown key", key=key, hint=is_value)]
+        kinds = set()
+    value, problems = _read(override.text, kinds)
+    if not problems:
+        put(data, override.path, value)
+    return [_problem(p.message, key=key, hint=p.hint) for p in problems]
 
 
-def apply(data: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
-    """Set the value, making absent sections on its way.
+def put(data: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    """Set a value, making absent sections on its way.
 
     A section that is no mapping stays as it is, for validation to complain about.
     """
@@ -73,6 +76,16 @@ def apply(data: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
         if not isinstance(section, dict):
             return
     section[last] = value
+
+
+def _read(text: str, kinds: set[str]) -> tuple[Any, list[Problem]]:
+    """The value of the text for a field that takes these kinds."""
+    is_null = "null" in kinds and text == "null"
+    is_list = "list" in kinds and text.startswith("[")
+    if "text" in kinds and "scalar" not in kinds and not is_null and not is_list:
+        return text, []
+    document = strict_yaml.parse(text.encode(), PLACE) if text else strict_yaml.Document()
+    return document.data, document.problems
 
 
 def _problem(message: str, **extra: Any) -> Problem:

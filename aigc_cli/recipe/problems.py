@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from aigc_cli import registry
 from aigc_cli.errors import Problem, did_you_mean
 from aigc_cli.recipe import fields
 from aigc_cli.recipe.overrides import PLACE
@@ -16,6 +17,10 @@ Path = tuple[str | int, ...]
 Place = tuple[str | None, int | None]
 
 _RANGE = {"greater_than", "greater_than_equal", "less_than", "less_than_equal", "multiple_of"}
+_NAMES: dict[Path, Callable[[], Mapping[str, Any]]] = {
+    ("family",): registry.families,
+    ("data", "kind"): registry.data_kinds,
+}
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,8 @@ def _words(
     if kind == "extra_forbidden":
         return "unknown_key", "unknown key", did_you_mean(str(path[-1]), _keys(model, path[:-1]))
     if kind == "missing":
-        return "missing_key", "this key is required", None
+        names = _NAMES[path]() if path in _NAMES else None
+        return "missing_key", "this key is required", did_you_mean("", names) if names else None
     if kind == "value_error":
         return "invalid", str(item["ctx"]["error"]), None
     if field is None:
@@ -85,7 +91,7 @@ def _advice(annotation: Any, value: Any) -> str | None:
         hint = did_you_mean(value, known)
         return hint if hint.startswith("did") else None
     kinds = fields.accepts(annotation)
-    if isinstance(value, str) and "list" in kinds:
+    if value and isinstance(value, str) and "list" in kinds:
         return f"as in [{value}]"
     if (
         isinstance(value, float)
