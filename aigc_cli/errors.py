@@ -1,7 +1,7 @@
 """Every expected ending that is not success, and the exit code it has.
 
 AigcError
-├── InputError          2   the user's input is wrong: usage, recipe, data, existing output, checkpoint
+├── InputError          2   the user's input is wrong: usage, recipe, data, checkpoint, output
 │   ├── RecipeError         every problem of a recipe at once
 │   ├── DataError           files that cannot be used, named
 │   ├── CheckpointError     truncated, foreign or unsafe checkpoint
@@ -45,7 +45,9 @@ class Problem:
 
 
 class AigcError(Exception):
-    """Base of the expected errors: one sentence, an optional next step, a stable code for scripts."""
+    """Base of the expected errors: one sentence, an optional next step, a stable code for
+    scripts.
+    """
 
     exit_code = 1
     code = "error"
@@ -118,7 +120,7 @@ class MissingError(AigcError):
     code = "missing"
 
 
-class Interrupted(AigcError):  # noqa: N818 - an ending, not an error
+class Interrupted(AigcError):
     """Stopped by a signal after the state was saved; exit code 128 + signal number."""
 
     code = "interrupted"

@@ -1,7 +1,8 @@
 """What data tells a model before the first batch, and the fixed names and ranges of a batch.
 
 A data kind exposes one Spec; a family says which Spec classes it accepts and is built from
-`(config, spec)`, so no size is written twice in a recipe and a checkpoint can decode its own samples.
+`(config, spec)`, so no size is written twice in a recipe and a checkpoint can decode its own
+samples.
 
 Batches are dicts of tensors:
 

@@ -7,9 +7,11 @@ Each command is a file of this folder that imports its heavy parts inside its fu
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from itertools import groupby, takewhile
 from typing import Annotated, Any
@@ -19,15 +21,26 @@ from typer.core import TyperGroup
 
 from aigc_cli import __version__
 from aigc_cli.cli import _output
+from aigc_cli.cli._output import KEY_VALUE
 from aigc_cli.errors import AigcError, InputError
 
 # Panel of the help, name, "file:object" in this folder. An object that is a Typer is a group.
 # A panel of "" hides the command, which is how an alias is made.
-COMMANDS = (("Prepare", "recipe", "recipe:app"),)
+COMMANDS = (
+    ("Work", "train", "train:train"),
+    ("Work", "sample", "sample:sample"),
+    ("Work", "evaluate", "evaluate:evaluate"),
+    ("", "eval", "evaluate:evaluate"),
+    ("Prepare", "recipe", "recipe:app"),
+    ("Prepare", "plan", "plan:plan"),
+)
 
 
 class Panels(TyperGroup):
-    """The help lists the commands under their panels, as plain text."""
+    """The help lists the commands under their panels, as plain text, in the order of COMMANDS."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [name for _, name, _ in COMMANDS]
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         commands: list[Any] = [
@@ -56,11 +69,13 @@ app = typer.Typer(
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
-    sys.exit(invoke(sys.argv[1:] if args is None else args))
+    args = sys.argv[1:] if args is None else args
+    _set_up_logs(quiet="--quiet" in args or "-q" in args, debug="--debug" in args)
+    sys.exit(invoke(args))
 
 
 def invoke(args: Sequence[str]) -> int:
-    """Run one command line; report what ended it on stderr, or in JSON, and return its exit code."""
+    """Run one command line; report what ended it on stderr or in JSON; return the exit code."""
     args = _global_options_last(args)
     try:
         code = _call(args)
@@ -115,11 +130,12 @@ def _usage_error(error: typer.TyperException, args: Sequence[str]) -> InputError
     ctx: Any = getattr(error, "ctx", None)
     option = str(getattr(error, "option_name", ""))
     near = getattr(error, "possibilities", None)
-    takes_overrides = ctx and any(p.name == "overrides" for p in ctx.command.params)
-    if takes_overrides and option.startswith("--") and ("." in option or not near):
+    values = {p.name for p in ctx.command.params if p.metavar == KEY_VALUE} if ctx else set()
+    if values and option.startswith("--") and ("." in option or not near):
+        assignment = _as_override(option, args, of_recipe="overrides" in values)
         return InputError(
             f"no such option: {option}",
-            hint=f"overrides have no dashes: {_as_override(option, args)}",
+            hint=f"overrides have no dashes: {assignment}",
             code="usage",
         )
     message = error.format_message().rstrip(".")
@@ -127,7 +143,7 @@ def _usage_error(error: typer.TyperException, args: Sequence[str]) -> InputError
     return InputError(message[:1].lower() + message[1:], hint=hint, code="usage")
 
 
-def _as_override(option: str, args: Sequence[str]) -> str:
+def _as_override(option: str, args: Sequence[str], *, of_recipe: bool) -> str:
     """What `--lr 1e-4` or `--model.lr=1e-4` should have been: `model.lr=1e-4`."""
     from aigc_cli.recipe.sections import Trainer
 
@@ -136,7 +152,7 @@ def _as_override(option: str, args: Sequence[str]) -> str:
     if not equals:
         value = args[at + 1] if at + 1 < len(args) else "VALUE"
     key = option.lstrip("-").replace("-", "_")
-    if "." not in key and key != "seed":
+    if of_recipe and "." not in key and key != "seed":
         key = f"trainer.{key}" if key in Trainer.model_fields else f"model.{key}"
     return f"{key}={value}"
 
@@ -147,6 +163,23 @@ def _global_options_last(args: Sequence[str]) -> list[str]:
     rest = list(args[len(front) :])
     end = rest.index("--") if "--" in rest else len(rest)
     return [*rest[:end], *front, *rest[end:]]
+
+
+def _set_up_logs(*, quiet: bool, debug: bool) -> None:
+    """Our own remarks go to stderr as `warning: ...`, those of other packages only with --debug."""
+
+    class Line(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return f"{record.levelname.lower()}: {record.getMessage()}"
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(Line())
+    logger = logging.getLogger("aigc_cli")
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.DEBUG if debug else logging.ERROR if quiet else logging.WARNING)
+    if not debug:
+        warnings.simplefilter("ignore")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,106 @@
+"""Shows the events of a run: a bar on a terminal, one line now and then elsewhere, JSON lines for
+scripts.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from aigc_cli.cli._output import dumps
+
+Event = dict[str, Any]
+LINE_EVERY_S = 30.0  # in log files; losses of every `log_every` steps are in metrics.jsonl
+
+
+class Lines:
+    """Plain lines on stderr; of the step lines only one in LINE_EVERY_S seconds."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def __call__(self, event: Event) -> None:
+        from aigc_cli.run.events import describe
+
+        if event["event"] == "step":
+            if time.monotonic() < self._next:
+                return
+            self._next = time.monotonic() + LINE_EVERY_S
+        line = describe(event)
+        if line:
+            print(line, file=sys.stderr, flush=True)
+
+
+class Bar:
+    """A live line on stderr with step, rate, loss and ETA; other events scroll above it."""
+
+    def __init__(self, progress: Any) -> None:
+        self._progress = progress
+        self._task: Any = None
+
+    def __call__(self, event: Event) -> None:
+        from aigc_cli.run.events import describe
+
+        kind = event["event"]
+        if kind == "tick":
+            self._progress.update(self._task, completed=event["step"])
+            return
+        if kind == "step":
+            loss = next((v for k, v in event.items() if k.startswith("train/")), 0.0)
+            rate, wait = f"{event['samples_per_s']:.1f} samples/s", event["data_wait"]
+            loss = event.get("train/loss", loss)
+            text = f"loss {loss:.4g}  {rate}  data wait {wait:.0%}"
+            self._progress.update(self._task, info=text)
+            return
+        line = describe(event)
+        if line:
+            self._progress.console.print(line, markup=False, highlight=False)
+        if kind == "start":
+            self._task = self._progress.add_task(
+                "train", total=event["steps"], completed=event["step"], info=""
+            )
+
+
+def json_lines(event: Event) -> None:
+    if event["event"] != "tick":
+        print(dumps(event), flush=True)
+
+
+def _nothing(event: Event) -> None:
+    pass
+
+
+@contextmanager
+def watching(*, json: bool, quiet: bool) -> Iterator[Any]:
+    """A function that takes the events of a run and shows them as this terminal can."""
+    if json:
+        yield json_lines
+    elif quiet:
+        yield _nothing
+    elif not sys.stderr.isatty() or os.environ.get("CI") or os.environ.get("TERM") == "dumb":
+        yield Lines()
+    else:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (
+            MofNCompleteColumn(),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[info]}", markup=False),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            yield Bar(progress)

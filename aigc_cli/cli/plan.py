@@ -1,0 +1,27 @@
+"""`aigc plan`: what a run will cost."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from aigc_cli.cli._output import Debug, Json, Output, Overrides, Quiet, RecipeName
+
+
+def plan(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    measure: Annotated[
+        int, typer.Option(min=0, help="Real steps to time on this machine; 0 only counts.")
+    ] = 20,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Parameters, memory, time and disk of a run, before spending them."""
+    from aigc_cli.recipe.load import load_recipe
+    from aigc_cli.run import plan as planning
+
+    facts = planning.plan(load_recipe(recipe, overrides or ()), measure)
+    Output(json, quiet).result(facts, planning.plan_text(facts))

@@ -1,0 +1,87 @@
+"""`aigc sample`: files made by a trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aigc_cli.cli._output import Debug, Json, Output, Quiet
+from aigc_cli.errors import InputError
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN|CKPT", help="A run folder, such as runs/NAME/latest, or a .ckpt file."
+    ),
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="Options of the family, such as tile=128; see `aigc recipe show RECIPE --doc`.",
+        show_default=False,
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Ema = Annotated[bool, typer.Option(help="Use the moving average of the weights, if one was kept.")]
+
+
+def check_device(device: str) -> None:
+    if device not in ("auto", "cpu", "cuda"):
+        raise InputError(f"--device: '{device}' is not known", hint="choose from: auto, cpu, cuda")
+
+
+def sample(
+    source: Source,
+    options: Options = None,
+    input: Annotated[
+        Path | None,
+        typer.Option("--input", "-i", help="Picture or folder to work on.", show_default=False),
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option("-n", min=1, help="How many samples.", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same files.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for the files. Default: samples/NAME-TIME."),
+    ] = None,
+    format: Annotated[str, typer.Option(help="png, jpg, webp or tiff.")] = "png",
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Samples made at once; never changes them.")
+    ] = 16,
+    ema: Ema = True,
+    overwrite: Annotated[bool, typer.Option(help="Write into a folder that holds files.")] = False,
+    device: Device = "auto",
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Make files with a trained model; prints their paths."""
+    from aigc_cli.run.sample import FORMATS, Request, default_output
+    from aigc_cli.run.sample import sample as make
+
+    check_device(device)
+    if format not in FORMATS:
+        raise InputError(
+            f"--format: '{format}' is not known", hint=f"choose from: {', '.join(FORMATS)}"
+        )
+    request = Request(
+        out=out or default_output(source),
+        input=input,
+        count=count,
+        seed=seed,
+        batch_size=batch_size,
+        format=format,
+        overwrite=overwrite,
+    )
+    output = Output(json, quiet)
+
+    def made(path: Path) -> None:
+        if not json:
+            print(path, flush=True)
+
+    report = make(source, request, options or (), device=device, ema=ema, made=made)
+    output.result(report)

@@ -1,0 +1,99 @@
+"""`aigc train`: train a model from a recipe."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aigc_cli.cli._output import Debug, Json, Output, Overrides, Quiet, _recipe_names
+from aigc_cli.errors import InputError
+
+
+def train(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RECIPE]",
+            help="A recipe file, or a name of `aigc recipe ls`. Not needed with --resume RUN.",
+            autocompletion=_recipe_names,
+            show_default=False,
+        ),
+    ] = None,
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run folder. Default: runs/RECIPE/TIME-HASH.", show_default=False),
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|PATH",
+            help="Continue a run folder or checkpoint. auto: continue --out or the newest run of "
+            "this recipe where there is one, start otherwise.",
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing --out.")] = False,
+    devices: Annotated[
+        str | None, typer.Option(help="trainer.devices: processes here.", show_default=False)
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="trainer.device: auto, cpu, cuda.", show_default=False)
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="trainer.precision: auto, fp32, bf16, fp16.", show_default=False),
+    ] = None,
+    max_time: Annotated[
+        str | None,
+        typer.Option(help="Stop, validate and save after this long, as 2h30m.", show_default=False),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check recipe, data and model; write nothing.")
+    ] = False,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="A few steps, resume and sample in a temporary folder.")
+    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train a model; makes a run folder and prints its name."""
+    from aigc_cli.cli._progress import watching
+    from aigc_cli.run.events import parse_duration
+
+    if out is not None and resume not in (None, "auto") and Path(str(resume)).is_dir():
+        raise InputError("--out and --resume RUN both name the run folder", hint="leave out --out")
+    seconds = parse_duration(max_time) if max_time else None
+    shortcuts = {"devices": devices, "device": device, "precision": precision}
+    given = [f"trainer.{name}={value}" for name, value in shortcuts.items() if value is not None]
+
+    from aigc_cli.run.start import resolve, smoke_test, start
+
+    chosen = resolve(recipe, [*(overrides or []), *given], resume)
+    output = Output(json, quiet)
+    if dry_run:
+        from aigc_cli.run.plan import plan, plan_text
+
+        facts = plan(chosen)
+        output.result(facts, plan_text(facts))
+        return
+    with watching(json=json, quiet=quiet) as emit:
+        if smoke:
+            smoke_test(chosen, emit)
+            folder = None
+        else:
+            folder = start(
+                chosen,
+                sys.argv[1:],
+                out=out,
+                resume=resume,
+                overwrite=overwrite,
+                max_time_s=seconds,
+                emit=emit,
+            )
+    if folder is not None and not json:
+        print(folder, flush=True)

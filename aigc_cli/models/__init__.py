@@ -1,0 +1,1 @@
+"""The generative families, one file each, in rooms by what they make."""

@@ -1,0 +1,320 @@
+"""The training step every family shares: one iteration, whatever it optimises.
+
+All families use Lightning's manual optimisation, so that accumulation, clipping, schedules, moving
+average and the guard exist once and mean the same with one optimizer or several. What Lightning
+does not do in that mode, and this module does:
+
+* it counts every optimizer step in `global_step` (two per batch in a GAN): here `step` counts
+  iterations;
+* it refuses `accumulate_grad_batches` and `gradient_clip_val`: here the batch is cut into parts and
+  the
+  gradient is clipped in `on_before_optimizer_step`, which in fp16 is after the gradient is
+  unscaled;
+* it never steps schedulers: here the rate is a pure function of `step`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from aigc_cli.errors import DivergedError
+from aigc_cli.nn.ema import EMA
+from aigc_cli.nn.schedule import lr_multiple
+from aigc_cli.recipe.sections import Section, Trainer
+from aigc_cli.specs import Spec
+
+Batch = dict[str, Tensor]
+Terms = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One optimizer step within an iteration: which optimizer, what it minimises, how its terms are
+    named.
+    """
+
+    optimizer: int
+    loss: Callable[[Batch], Terms]
+    prefix: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a module must know of the run it trains in."""
+
+    trainer: Trainer
+    seed: int
+    max_steps: int
+    rank: int = 0
+    world: int = 1
+
+
+class GenerativeModule(pl.LightningModule):
+    """Base of every family: networks, an objective, optimizers, sampling. Nothing about files or
+    devices.
+
+    A family sets the class variables and writes `loss`, `configure_optimizers` (one optimizer),
+    `evaluate_batch`,
+    `preview` and `sample`.
+    """
+
+    accepts: ClassVar[tuple[type[Spec], ...]]
+    """Specs the family can be built from."""
+    metrics: ClassVar[dict[str, Literal["max", "min"]]]
+    """What `evaluate_batch` returns and which direction is better; the first chooses the best
+    checkpoint.
+    """
+    averaged: ClassVar[tuple[str, ...]]
+    """Networks whose moving average validates and samples (the generator, never a discriminator).
+    """
+    find_unused: ClassVar[bool] = False
+    """Whether a phase leaves parameters without a gradient, which DDP must then look for."""
+
+    def __init__(self, config: Section, spec: Spec) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.config = config
+        self.spec = spec
+        self.step = 0
+        self.ema: EMA | None = None
+        self.terms: Terms = {}
+        self.run: Run | None = None
+        self._noise: _Noise | None = None
+        self._guard: dict[str, Tensor] = {}
+
+    # What a family writes.
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> Terms:
+        """Loss terms of one batch; "loss" is what is minimised, the others are only logged."""
+
+    @abstractmethod
+    def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
+        """One value for each item of a validation batch, (B,), under the names of `metrics`."""
+
+    def preview(self, batch: Batch) -> dict[str, Tensor]:
+        """Pictures (B, C, H, W) in [-1, 1] worth looking at while training, by caption."""
+        return {}
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The networks with weights, by attribute name."""
+        return {k: m for k, m in self.named_children() if any(True for _ in m.parameters())}
+
+    def phases(self) -> list[Phase]:
+        """What one iteration optimises, in order."""
+        return [Phase(0, self.loss)]
+
+    def configure_model(self) -> None:
+        """Cut the weights over the devices when the strategy is fsdp; Lightning calls this early.
+
+        Every member of a Sequential or ModuleList is gathered on its own, the rest of a network at
+        once.
+        """
+        mesh = self.device_mesh
+        if mesh is None:
+            return
+        from torch.distributed.fsdp import fully_shard
+
+        for network in self.networks().values():
+            for holder in network.modules():
+                if isinstance(holder, (nn.Sequential, nn.ModuleList)):
+                    for block in holder:
+                        if any(True for _ in block.parameters()):
+                            fully_shard(block, mesh=mesh["data_parallel"])
+            fully_shard(network, mesh=mesh["data_parallel"])
+
+    # The iteration.
+
+    def prepare(self, run: Run) -> None:
+        """Take the run's settings; called once, when the weights are on their device."""
+        self.run = run
+        if run.trainer.ema is not None:
+            averaged = nn.ModuleDict({name: getattr(self, name) for name in self.averaged})
+            self.ema = EMA(averaged, run.trainer.ema)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        run = self._run()
+        torch.manual_seed(_mix(run.seed, self.step, run.rank))
+        self.terms = {}
+        for number, phase in enumerate(self.phases()):
+            self._noise = _Noise(_mix(run.seed, self.step, number), run, self.device)
+            self._optimise(phase, batch)
+        self._noise = None
+        if self.device.type == "cpu":
+            self.raise_if_diverged()  # free here; on a GPU it waits for the device, so less often
+        if self.ema is not None:
+            self.ema.update(self.step)
+        self.step += 1
+
+    def _optimise(self, phase: Phase, batch: Batch) -> None:
+        run = self._run()
+        optimizers = _as_list(self.optimizers())
+        optimizer = optimizers[phase.optimizer]
+        rate = lr_multiple(run.trainer.schedule, self.step, run.max_steps)
+        for group in optimizer.param_groups:
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * rate
+        parts = run.trainer.accumulate
+        optimizer.zero_grad(set_to_none=True)
+        with self._only(optimizer) if len(optimizers) > 1 else nullcontext():
+            for number, part in enumerate(_cut(batch, parts)):
+                self._random().start_part(number)
+                with nullcontext() if number == parts - 1 else self._without_sync():
+                    terms = phase.loss(part)
+                    self._record(terms, phase.prefix, parts)
+                    self.manual_backward(terms["loss"] / parts)
+        optimizer.step()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        clip = self._run().trainer.clip_norm
+        if clip is not None:
+            params = [p for group in optimizer.param_groups for p in group["params"]]
+            norm = nn.utils.clip_grad_norm_(params, clip)
+            self.terms["grad_norm"] = norm.detach()
+
+    @contextmanager
+    def _only(self, optimizer: Optimizer) -> Iterator[None]:
+        """Only the optimizer's own weights ask for gradients inside."""
+        own = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        others = [p for p in self.parameters() if p.requires_grad and id(p) not in own]
+        for param in others:
+            param.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for param in others:
+                param.requires_grad_(True)
+
+    def _without_sync(self) -> AbstractContextManager[None]:
+        """No gradient exchange between devices for any but the last accumulated part."""
+        block = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)
+        context: AbstractContextManager[None] = block()
+        return context
+
+    def _record(self, terms: Terms, prefix: str, parts: int) -> None:
+        for name, value in terms.items():
+            key = prefix + name
+            value = value.detach().float()
+            self.terms[key] = self.terms.get(key, 0) + value / parts
+            first = self._guard.setdefault(key, torch.full_like(value, torch.inf))
+            first.copy_(torch.where(value.isfinite(), first, first.clamp(max=self.step)))
+
+    def raise_if_diverged(self) -> None:
+        """Stop at the first NaN or Inf of any loss term.
+
+        Raises:
+            DivergedError: with the step and the name of the earliest term that was not finite.
+        """
+        if not self._guard or not torch.stack(list(self._guard.values())).isfinite().any():
+            return
+        step, name = min((float(first), name) for name, first in self._guard.items())
+        rates = [g["lr"] for o in _as_list(self.optimizers()) for g in o.param_groups]
+        raise DivergedError(
+            f"loss term '{name}' became NaN or Inf in step {int(step) + 1} (lr {max(rates):.3g})",
+            hint="lower model.lr, add trainer.schedule.warmup or trainer.clip_norm; "
+            "the last checkpoint is from before that step",
+        )
+
+    # Randomness inside `loss`.
+
+    def randn(self, batch_size: int, *shape: int) -> Tensor:
+        """Standard normal noise (batch_size, *shape) for the items of this part of the batch.
+
+        It is drawn for the whole global batch and sliced, so it does not depend on how the batch is
+        spread over devices and accumulated parts.
+        """
+        return self._random().draw(torch.randn, batch_size, shape)
+
+    def rand(self, batch_size: int, *shape: int) -> Tensor:
+        """Uniform noise in [0, 1), otherwise as `randn`."""
+        return self._random().draw(torch.rand, batch_size, shape)
+
+    def _random(self) -> _Noise:
+        if self._noise is None:
+            raise RuntimeError("randn and rand are for loss functions, inside a training step")
+        return self._noise
+
+    def _run(self) -> Run:
+        if self.run is None:
+            raise RuntimeError("prepare(run) must come before training")
+        return self.run
+
+    # Validation: means over items, exact whatever the number of devices.
+
+    def averaged_weights(self) -> AbstractContextManager[None]:
+        """Inside, the averaged networks have their moving average, where one is kept."""
+        return self.ema.applied() if self.ema is not None else nullcontext()
+
+    def on_validation_epoch_start(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._count = 0
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        values = self.evaluate_batch(batch)
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value.double().sum())
+        self._count += len(next(iter(values.values())))
+
+    def validation_means(self) -> dict[str, float]:
+        """Means over all items seen by all devices since validation began; the same on every
+        device.
+        """
+        names = list(self.metrics)
+        sums = torch.tensor(
+            [*(self._sums.get(name, 0.0) for name in names), float(self._count)],
+            dtype=torch.float64,
+        )
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            sums = sums.to(self.device)
+            torch.distributed.all_reduce(sums)
+        count = max(1.0, float(sums[-1]))
+        return {name: float(total) / count for name, total in zip(names, sums, strict=False)}
+
+
+class _Noise:
+    """Draws of one phase: the k-th draw of every part is a slice of the same global k-th draw."""
+
+    def __init__(self, seed: int, run: Run, device: torch.device) -> None:
+        self._seed, self._run, self._device = seed, run, device
+        self._part = self._draws = 0
+
+    def start_part(self, number: int) -> None:
+        self._part, self._draws = number, 0
+
+    def draw(self, fn: Callable[..., Tensor], batch_size: int, shape: tuple[int, ...]) -> Tensor:
+        parts = self._run.trainer.accumulate
+        generator = torch.Generator(self._device).manual_seed(_mix(self._seed, self._draws))
+        total = batch_size * parts * self._run.world
+        everyone = fn(total, *shape, generator=generator, device=self._device)
+        self._draws += 1
+        first = (self._run.rank * parts + self._part) * batch_size
+        return everyone[first : first + batch_size]
+
+
+def _mix(*numbers: int) -> int:
+    """A seed in [0, 2^63) from several numbers, well mixed (blake2b)."""
+    text = ",".join(map(str, numbers)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
+def _cut(batch: Batch, parts: int) -> Iterator[Batch]:
+    """The batch in equal parts along its first dimension."""
+    if parts == 1:
+        yield batch
+        return
+    cut = {key: value.chunk(parts) for key, value in batch.items()}
+    for number in range(parts):
+        yield {key: value[number] for key, value in cut.items()}
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]

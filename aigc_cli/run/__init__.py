@@ -1,0 +1,1 @@
+"""What each command does, importable without a terminal."""

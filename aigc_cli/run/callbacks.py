@@ -1,0 +1,274 @@
+"""What happens around the training steps: logs, previews, checkpoints, early ending.
+
+Every cadence counts `module.step`, iterations, which survives a resume.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from aigc_cli.errors import Interrupted
+from aigc_cli.media.image import Picture, from_tensor, tile_grid, write_picture
+from aigc_cli.models._base import GenerativeModule
+from aigc_cli.recipe.sections import Trainer
+from aigc_cli.run.checkpoint import link_checkpoint, save_checkpoint
+from aigc_cli.run.folder import RunFolder
+from aigc_cli.run.stop import TIME_IS_UP, Stop, requeue
+
+Event = dict[str, Any]
+Emit = Callable[[Event], None]
+
+
+@dataclass
+class Progress:
+    """What the callbacks of one run share."""
+
+    folder: RunFolder
+    settings: Trainer
+    max_steps: int
+    emit: Emit
+    best: dict[str, Any] | None = None
+    status: str = "running"
+    saved_step: int = -1
+    rate: float = 0.0
+    last_means: dict[str, float] = field(default_factory=dict)
+
+
+class Metrics(pl.Callback):
+    """Means of the loss terms since the last row, rate, share of time spent waiting for
+    data, ETA.
+    """
+
+    def __init__(self, progress: Progress, samples_per_step: int) -> None:
+        self.progress = progress
+        self.samples_per_step = samples_per_step
+        self._board: Any = None
+
+    def on_train_start(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
+        self._reset()
+        self._batch_ended = time.perf_counter()
+        if trainer.is_global_zero:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(
+                str(self.progress.folder.path / "tensorboard"), purge_step=module.step + 1
+            )
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, module: GenerativeModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._waited += time.perf_counter() - self._batch_ended
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: GenerativeModule, outputs: Any, batch: Any, idx: int
+    ) -> None:
+        for name, value in module.terms.items():
+            self._sums[name] = self._sums.get(name, 0) + value
+        self._steps += 1
+        done = module.step
+        if trainer.is_global_zero:
+            self.progress.emit({"event": "tick", "step": done})
+        if done % self.progress.settings.log_every == 0 or done == self.progress.max_steps:
+            self._log(trainer, module)
+        self._batch_ended = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
+        if trainer.is_global_zero and self.progress.last_means:
+            for name, value in self.progress.last_means.items():
+                self._write(f"val/{name}", value, module.step)
+        self._batch_ended = time.perf_counter()  # validation is not waiting for data
+        self._begun += time.perf_counter() - self._paused
+
+    def on_validation_start(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
+        self._paused = time.perf_counter()
+
+    def on_train_end(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
+        if self._board is not None:
+            self._board.close()
+
+    def _log(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
+        module.raise_if_diverged()
+        names = sorted(self._sums)
+        means = torch.stack([torch.as_tensor(self._sums[name]).float() for name in names])
+        means = means / self._steps
+        if trainer.world_size > 1:
+            means = means.to(module.device)
+            dist.all_reduce(means)
+            means = means / trainer.world_size
+        seconds = time.perf_counter() - self._begun
+        rate = self._steps * self.samples_per_step / seconds
+        self.progress.rate = rate
+        if trainer.is_global_zero:
+            optimizers = trainer.optimizers
+            row = {f"train/{n}": float(v) for n, v in zip(names, means.tolist(), strict=True)}
+            row["lr"] = optimizers[-1].param_groups[0]["lr"]
+            for name, value in row.items():
+                self._write(name, value, module.step)
+            speed = {
+                "samples_per_s": round(rate, 2),
+                "data_wait": round(self._waited / seconds, 4),
+            }
+            for name, value in speed.items():
+                self._write(name, value, module.step)
+            left = (self.progress.max_steps - module.step) * seconds / self._steps
+            event = {"event": "step", "step": module.step, **row, **speed, "eta_s": round(left)}
+            self.progress.folder.append(event)
+            self.progress.emit(event)
+        self._reset()
+
+    def _write(self, name: str, value: float, step: int) -> None:
+        if self._board is not None:
+            self._board.add_scalar(name, value, step)
+
+    def _reset(self) -> None:
+        self._sums: dict[str, Tensor | int] = {}
+        self._steps = 0
+        self._waited = 0.0
+        self._begun = time.perf_counter()
+
+
+class Validation(pl.Callback):
+    """Validates with the averaged weights and remembers the best value of the monitored metric."""
+
+    def __init__(self, progress: Progress, monitor: str) -> None:
+        self.progress = progress
+        self.monitor = monitor
+
+    def on_validation_start(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
+        self._averaged = module.averaged_weights()
+        self._averaged.__enter__()
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
+        self._averaged.__exit__(None, None, None)
+        means = module.validation_means()
+        self.progress.last_means = means
+        value, best = means[self.monitor], self.progress.best
+        sign = 1 if module.metrics[self.monitor] == "max" else -1
+        better = best is None or sign * value > sign * best["value"]
+        if better and value == value:  # not NaN
+            self.progress.best = {"metric": self.monitor, "value": value, "step": module.step}
+        if trainer.is_global_zero:
+            row = {"event": "val", "step": module.step, **{f"val/{k}": v for k, v in means.items()}}
+            self.progress.folder.append(row)
+            self.progress.emit({**row, "best": self.progress.best})
+
+
+class Checkpoints(pl.Callback):
+    """Writes last.ckpt at its cadence and best.ckpt, the same file, when the step is the
+    best one.
+    """
+
+    def __init__(self, progress: Progress, collect: Callable[[], dict[str, Any]]) -> None:
+        self.progress = progress
+        self.collect = collect
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: GenerativeModule, outputs: Any, batch: Any, idx: int
+    ) -> None:
+        settings = self.progress.settings
+        validates_now = module.step % settings.validate_every == 0
+        if module.step % settings.checkpoint_every == 0 and not validates_now:
+            self.save(trainer, module)
+
+    def on_validation_end(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
+        best = self.progress.best
+        is_best = best is not None and best["step"] == module.step
+        if is_best or module.step % self.progress.settings.checkpoint_every == 0:
+            self.save(trainer, module)
+            if is_best and trainer.is_global_zero:
+                link_checkpoint(self.progress.folder.last, self.progress.folder.best)
+
+    def save(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
+        """Write last.ckpt unless this very step is in it; every process takes part, the first
+        writes.
+        """
+        if self.progress.saved_step == module.step:
+            return
+        module.raise_if_diverged()
+        state = self.collect()
+        if trainer.is_global_zero:
+            save_checkpoint(state, self.progress.folder.last)
+            self.progress.emit(
+                {"event": "checkpoint", "step": module.step, "path": str(self.progress.folder.last)}
+            )
+        self.progress.saved_step = module.step
+
+
+class Previews(pl.Callback):
+    """Pictures of what the averaged model makes of the same few validation items, as a contact
+    sheet.
+    """
+
+    def __init__(self, progress: Progress, batch: Callable[[], dict[str, Tensor]]) -> None:
+        self.progress = progress
+        self._items = batch
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: GenerativeModule, outputs: Any, batch: Any, idx: int
+    ) -> None:
+        done = module.step
+        due = done % self.progress.settings.preview_every == 0 or done == self.progress.max_steps
+        if due:  # on every process, since sharded weights need them all
+            module.eval()
+            with torch.no_grad(), module.averaged_weights():
+                items = {k: v.to(module.device) for k, v in self._items().items()}
+                pictures = module.preview(items)
+            module.train()
+            if pictures and trainer.is_global_zero:
+                path = self.progress.folder.previews / f"step-{done:07d}.png"
+                path.parent.mkdir(exist_ok=True)
+                write_picture(path, contact_sheet(pictures))
+                self.progress.emit({"event": "sample", "step": done, "path": str(path)})
+
+
+class EarlyEnd(pl.Callback):
+    """Acts on signals and on --max-time after the step in progress; last in the list of
+    callbacks.
+    """
+
+    def __init__(self, progress: Progress, stop: Stop, checkpoints: Checkpoints) -> None:
+        self.progress = progress
+        self.stop = stop
+        self.checkpoints = checkpoints
+
+    def on_train_start(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
+        self.stop.listen()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: GenerativeModule, outputs: Any, batch: Any, idx: int
+    ) -> None:
+        asked = self.stop.agreed()
+        if asked > 0:
+            self.checkpoints.save(trainer, module)
+            message = f"stopped by signal {asked} after step {module.step}; the state is saved"
+            if trainer.is_global_zero and (note := requeue()):
+                message += f"; {note}"
+            raise Interrupted(asked, message)
+        if asked == TIME_IS_UP:
+            self.progress.status = "stopped"
+        if asked == TIME_IS_UP or module.step >= self.progress.max_steps:
+            trainer.should_stop = True  # Lightning then validates once more and ends
+
+    def on_train_end(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
+        self.checkpoints.save(trainer, module)
+        self.stop.restore()
+
+
+def contact_sheet(pictures: dict[str, Tensor]) -> Picture:
+    """One row for each item and one captioned column for each entry; a near-square grid for a
+    single entry.
+    """
+    columns = {k: [from_tensor(p) for p in v.float().cpu()] for k, v in pictures.items()}
+    if len(columns) == 1:
+        (only,) = columns.values()
+        return tile_grid([Picture(p) for p in only], round(len(only) ** 0.5))
+    rows = [Picture(p) for row in zip(*columns.values(), strict=True) for p in row]
+    return tile_grid(rows, len(columns), labels=list(columns))

@@ -1,0 +1,210 @@
+"""Checkpoints: one self-describing file, written atomically, read without trust.
+
+A checkpoint is a dict of plain data and tensors in torch's zip format:
+
+    format, aigc, torch       versions
+    step, samples             training iterations done, items seen
+    recipe, spec              as plain data: the file alone can sample
+    recipe_path               where the recipe was, for its name and for relative data paths
+    weights, ema              networks' state; moving average of the generator or None
+    optimizers, scaler        state of every optimizer; of the fp16 loss scaler or None
+    best                      {"metric", "value", "step"} or None
+
+Everything random follows from recipe.seed and step (docs/design.md), so no generator state is kept.
+
+Writing: temporary file in the same folder, flush, fsync, rename, fsync of the folder. Lightning's
+own
+save swallows a PermissionError and, with a temporary folder on another file system, destroys the
+previous file when the disk is full. Reading: every record's CRC-32 is compared first, which finds
+truncation and flipped bits, then `torch.load(weights_only=True)`, which cannot run code.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import pickle
+import uuid
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aigc_cli.errors import CheckpointError, DiskFullError, OutputError
+
+FORMAT = 1
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+KEYS = {
+    "format",
+    "step",
+    "recipe",
+    "recipe_path",
+    "spec",
+    "weights",
+    "ema",
+    "optimizers",
+    "scaler",
+    "best",
+}
+
+
+def save_checkpoint(state: dict[str, Any], path: Path) -> None:
+    """Write `state` to `path`; a kill or an error at any moment leaves the previous file as it was.
+
+    Raises:
+        DiskFullError: no space; names the bytes that are free.
+        OutputError: the folder cannot be written.
+        TypeError: `state` holds something that a safe load would refuse; names it.
+    """
+    _require_plain(state, "checkpoint")
+    temporary = path.with_name(f".tmp-{uuid.uuid4().hex}-{path.name}")
+    try:
+        with temporary.open("xb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__ or error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise _write_error(cause, path) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def link_checkpoint(source: Path, path: Path) -> None:
+    """Make `path` the same file as `source`, atomically and without writing the data again."""
+    temporary = path.with_name(f".tmp-{uuid.uuid4().hex}-{path.name}")
+    try:
+        os.link(source, temporary)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError:  # a file system without hard links
+        temporary.unlink(missing_ok=True)
+        save_checkpoint(load_checkpoint(source), path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of ours, on the CPU.
+
+    Raises:
+        CheckpointError: missing, truncated, damaged, not ours, from a newer version, or unsafe.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such checkpoint")
+    verify_checkpoint(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: refused: the file asks to run code or holds more than tensors and plain data",
+            hint="only load checkpoints written by `aigc train`",
+            code="checkpoint.unsafe",
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path}: not a checkpoint of aigc, or damaged") from error
+    if not isinstance(state, dict) or not state.keys() >= KEYS:
+        raise CheckpointError(f"{path}: a torch file, but not a checkpoint written by aigc")
+    if state["format"] != FORMAT:
+        raise CheckpointError(
+            f"{path}: checkpoint format {state['format']}, this aigc reads format {FORMAT}",
+            hint="update aigc",
+        )
+    return state
+
+
+def find_usable(*paths: Path) -> Path:
+    """The first of the checkpoints that is whole.
+
+    Raises:
+        CheckpointError: none is; says what is wrong with the first one that exists.
+    """
+    first: CheckpointError | None = None
+    for path in paths:
+        if path.exists():
+            try:
+                verify_checkpoint(path)
+            except CheckpointError as error:
+                first = first or error
+            else:
+                return path
+    raise first or CheckpointError(f"{paths[0]}: there is no such checkpoint")
+
+
+def verify_checkpoint(path: Path) -> None:
+    """Compare every record with its CRC-32.
+
+    Raises:
+        CheckpointError: the file is empty, truncated, changed, compressed or no torch file.
+    """
+    size = path.stat().st_size
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(info.file_size for info in archive.infolist()) > size:
+                raise CheckpointError(
+                    f"{path}: refused: compressed records, which torch does not write"
+                )
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        what = "empty file" if size == 0 else f"truncated or not a checkpoint ({size:,} bytes)"
+        raise CheckpointError(f"{path}: {what}") from error
+    if damaged:
+        raise CheckpointError(
+            f"{path}: damaged: record '{damaged}' does not match its checksum",
+            hint="use another checkpoint of the run, or a copy of this one",
+        )
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal, which identifies a checkpoint in samples.json and
+    results.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remove_temporary(folder: Path) -> None:
+    """Delete what a kill in the middle of a write left behind."""
+    for left in folder.glob(".tmp-*"):
+        with suppress(OSError):
+            left.unlink()
+
+
+def _require_plain(value: Any, place: str) -> None:
+    """Only exact types that `weights_only=True` reads back; a subclass of str is already too
+    much.
+    """
+    if type(value) is dict:
+        for key, item in value.items():
+            _require_plain(key, f"a key of {place}")
+            _require_plain(item, f"{place}[{key!r}]")
+    elif type(value) in (list, tuple):
+        for number, item in enumerate(value):
+            _require_plain(item, f"{place}[{number}]")
+    elif not (value is None or type(value) in (str, int, float, bool, torch.Tensor)):
+        raise TypeError(f"{place} is a {type(value).__name__}, which a safe load refuses")
+
+
+def _write_error(error: OSError, path: Path) -> DiskFullError | OutputError:
+    if error.errno in NO_SPACE:
+        stat = os.statvfs(path.parent)
+        free = stat.f_bavail * stat.f_frsize
+        return DiskFullError(
+            f"{path}: cannot write the checkpoint: {error.strerror} ({free / 1e6:,.1f} MB free)",
+            hint="free some space and continue with --resume; the previous checkpoint is intact",
+        )
+    return OutputError(f"{path}: cannot be written: {error.strerror}")
+
+
+def _sync_folder(folder: Path) -> None:
+    with suppress(OSError):  # not every file system can
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,171 @@
+"""Which devices a run uses, and in whose process: alone, under torchrun, under SLURM."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from aigc_cli.errors import InputError, MissingError
+from aigc_cli.recipe.sections import Trainer
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all that train together."""
+
+    launcher: Literal["none", "torchrun", "slurm"] = "none"
+    rank: int = 0
+    size: int = 1
+    local_size: int = 1
+    nodes: int = 1
+
+    @property
+    def is_worker(self) -> bool:
+        return self.launcher != "none"
+
+
+def find_world(env: dict[str, str] | None = None) -> World:
+    """Read the environment that torchrun (and our own launcher) or srun gives its processes.
+
+    An interactive SLURM shell is not a worker: srun there starts one task named bash.
+    """
+    env = dict(os.environ) if env is None else env
+    if "TORCHELASTIC_RUN_ID" in env:
+        size, local = int(env["WORLD_SIZE"]), int(env["LOCAL_WORLD_SIZE"])
+        return World("torchrun", int(env["RANK"]), size, local, max(1, size // local))
+    if "SLURM_PROCID" in env and env.get("SLURM_JOB_NAME") not in {"bash", "interactive", None}:
+        size, nodes = int(env.get("SLURM_NTASKS", "1")), int(env.get("SLURM_NNODES", "1"))
+        return World("slurm", int(env["SLURM_PROCID"]), size, max(1, size // nodes), nodes)
+    return World()
+
+
+def choose_device(name: str) -> Literal["cpu", "cuda"]:
+    """cpu or cuda for `auto`, `cpu` or `cuda`.
+
+    Raises:
+        MissingError: CUDA was asked for and is not there.
+    """
+    import torch
+
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return "cpu"
+    if not torch.cuda.is_available():
+        raise MissingError(
+            "trainer.device is cuda, but torch finds no CUDA device on this machine",
+            hint="use --device cpu, or see what is missing with: aigc doctor",
+            code="missing.device",
+        )
+    return "cuda"
+
+
+def choose_devices(trainer: Trainer) -> int:
+    """Number of processes on this machine.
+
+    Raises:
+        MissingError: more GPUs are asked for than the machine has.
+    """
+    import torch
+
+    device = choose_device(trainer.device)
+    if device == "cpu":
+        return 1 if trainer.devices == "auto" else trainer.devices
+    count = torch.cuda.device_count()
+    if trainer.devices == "auto":
+        return count
+    if trainer.devices > count:
+        raise MissingError(
+            f"trainer.devices is {trainer.devices}, but this machine has {count} CUDA device(s)",
+            hint=f"use --devices {count}",
+            code="missing.device",
+        )
+    return trainer.devices
+
+
+def choose_precision(trainer: Trainer) -> Literal["fp32", "bf16", "fp16"]:
+    """The precision `auto` stands for here: bf16 where the hardware multiplies it, fp32 elsewhere.
+
+    Raises:
+        InputError: fp16 on a CPU, where it has no loss scaler and no speed.
+    """
+    import torch
+
+    device = choose_device(trainer.device)
+    if trainer.precision == "fp16" and device == "cpu":
+        raise InputError(
+            "trainer.precision is fp16, which needs a GPU", hint="use bf16 or fp32 on a CPU"
+        )
+    if trainer.precision != "auto":
+        return trainer.precision
+    if device == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if _processor_has_bf16() else "fp32"
+
+
+def share_of_batch(trainer: Trainer, world: int) -> int:
+    """Items of one step on one device.
+
+    Raises:
+        InputError: the global batch cannot be cut evenly; names the nearest that can.
+    """
+    pieces = world * trainer.accumulate
+    if trainer.global_batch % pieces:
+        below = trainer.global_batch // pieces * pieces
+        near = f"{below} or {below + pieces}" if below else str(pieces)
+        raise InputError(
+            f"trainer.global_batch is {trainer.global_batch}, which {world} device(s) with "
+            f"{trainer.accumulate} accumulated part(s) cannot share evenly",
+            hint=f"use {near}",
+        )
+    return trainer.global_batch // world
+
+
+def lightning_arguments(trainer: Trainer, world: World, *, find_unused: bool) -> dict[str, Any]:
+    """accelerator, devices, num_nodes, strategy, precision and environment for `pl.Trainer`."""
+    from lightning_fabric.plugins.environments import (
+        LightningEnvironment,
+        SLURMEnvironment,
+        TorchElasticEnvironment,
+    )
+    from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy
+
+    environment = {
+        "none": LightningEnvironment,
+        "torchrun": TorchElasticEnvironment,
+        "slurm": lambda: SLURMEnvironment(auto_requeue=False),  # run/stop.py requeues
+    }[world.launcher]()
+    strategy: Any = "auto"
+    if trainer.strategy == "fsdp":
+        if world.size == 1:
+            raise InputError(
+                "trainer.strategy is fsdp, which needs several devices",
+                hint="use --devices 2 or more",
+            )
+        strategy = ModelParallelStrategy(
+            data_parallel_size=world.size, tensor_parallel_size=1, save_distributed_checkpoint=False
+        )
+    elif world.size > 1:
+        strategy = DDPStrategy(find_unused_parameters=find_unused, gradient_as_bucket_view=True)
+    return {
+        "accelerator": choose_device(trainer.device),
+        "devices": world.local_size,
+        "num_nodes": world.nodes,
+        "strategy": strategy,
+        "plugins": [environment],
+        "precision": {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[
+            choose_precision(trainer)
+        ],
+    }
+
+
+def _processor_has_bf16() -> bool:
+    """Whether this processor multiplies bf16 in hardware; emulated, it is many times slower than
+    fp32.
+    """
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    flags = next((x for x in text.splitlines() if x.startswith(("flags", "Features"))), "")
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags.split()))

@@ -1,0 +1,294 @@
+"""`aigc evaluate`: numbers that carry their protocol, for a trained model or for two folders of
+files.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from aigc_cli.errors import DataError, InputError, RequirementError, did_you_mean
+from aigc_cli.media.image import Picture, from_tensor, read_picture, to_tensor
+from aigc_cli.media.resize import modcrop, resize_bicubic
+from aigc_cli.metrics.requirement import Requirement, parse_requirement
+from aigc_cli.metrics.table import METRICS, PairMetric, resolve
+from aigc_cli.run.sample import input_files
+from aigc_cli.run.trained import Trained, load_trained
+from aigc_cli.specs import SuperResolutionSpec
+
+Pixels = Any
+PAIRS = ("psnr", "ssim")  # what is measured of pairs of pictures when nothing is asked for
+
+
+@dataclass
+class Score:
+    """One metric over all pictures; `baseline` is the same metric of bicubic enlargement."""
+
+    name: str
+    unit: str
+    protocol: str
+    higher_is_better: bool
+    values: list[float] = field(default_factory=list)
+    baselines: list[float] = field(default_factory=list)
+
+    @property
+    def value(self) -> float:
+        return float(np.mean(self.values))
+
+    @property
+    def baseline(self) -> float | None:
+        return float(np.mean(self.baselines)) if self.baselines else None
+
+    def as_dict(self) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "value": _plain(self.value),
+            "n": len(self.values),
+            "unit": self.unit,
+            "higher_is_better": self.higher_is_better,
+            "protocol": self.protocol,
+        }
+        if self.baseline is not None:
+            row["bicubic"] = _plain(self.baseline)
+        return row
+
+
+def evaluate_model(
+    source: str,
+    *,
+    data: Path | None = None,
+    metrics: Sequence[str] = (),
+    require: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+    ema: bool = True,
+    limit: int | None = None,
+    seen: Callable[[str], None] = lambda name: None,
+) -> dict[str, Any]:
+    """Score a run or checkpoint on its validation data, or on the pictures in `data`.
+
+    For super-resolution: each picture is cropped to a multiple of the scale, reduced by MATLAB's
+    bicubic imresize to 8 bit, enlarged by the model and by bicubic, rounded to 8 bit and compared
+    with
+    the original without a border of `scale` pixels.
+
+    Raises:
+        InputError: unknown metric or data. MissingError: weights of a metric that was asked for are
+        absent.
+    """
+    begun = time.monotonic()
+    trained = load_trained(source, [f"sample.{text}" for text in overrides], device=device, ema=ema)
+    spec = trained.spec
+    if not isinstance(spec, SuperResolutionSpec):
+        raise InputError(f"family '{trained.recipe.family}' has no evaluation yet")
+    defaults = trained.recipe.evaluate
+    require = list(require) or list(defaults.require)
+    wanted = resolve(with_required(list(metrics) or list(defaults.metrics), require))
+    scores = [_score(metric, spec.scale) for metric in wanted]
+    rows = []
+    for name, original in _limited(_originals(trained, data), limit):
+        target = modcrop(original, spec.scale)
+        low = resize_bicubic(target, scale=1 / spec.scale)
+        preds = _enlarge(trained, low)
+        bicubic = resize_bicubic(low, scale=spec.scale)
+        row: dict[str, Any] = {"name": name}
+        for metric, score in zip(wanted, scores, strict=True):
+            score.values.append(metric.compute(preds, target, spec.scale))
+            score.baselines.append(metric.compute(bicubic, target, spec.scale))
+            row[metric.name] = _plain(score.values[-1])
+        rows.append(row)
+        seen(name)
+    if not rows:
+        raise DataError("there is no picture to evaluate on")
+    report = {
+        "ok": True,
+        "model": trained.describe(),
+        "data": str(data) if data is not None else trained.recipe.data.model_dump().get("val"),
+        "options": trained.recipe.sample.model_dump(mode="json"),
+        "reduction": f"MATLAB imresize bicubic x1/{spec.scale}, 8 bit",
+        "metrics": {score.name: score.as_dict() for score in scores},
+        "require": require,
+        "items": rows,
+        "seconds": round(time.monotonic() - begun, 1),
+    }
+    _remember(trained, report)
+    return report
+
+
+def evaluate_files(
+    generated: Path,
+    reference: Path,
+    *,
+    metrics: Sequence[str] = (),
+    border: int = 0,
+    limit: int | None = None,
+) -> dict[str, Any]:
+    """Score pictures against those of the same name in another folder; no model needed.
+
+    Raises:
+        DataError: names do not pair up or sizes differ; says which and how many.
+    """
+    begun = time.monotonic()
+    wanted = resolve(with_required(metrics, ()))
+    scores = [_score(metric, border) for metric in wanted]
+    rows = []
+    for name, made, truth in list(pair_files(generated, reference))[:limit]:
+        preds, target = _eight_bit(read_picture(made)), _eight_bit(read_picture(truth))
+        if preds.shape[:2] != target.shape[:2]:
+            raise DataError(
+                f"{made} is {preds.shape[1]}x{preds.shape[0]} and {truth} is "
+                f"{target.shape[1]}x{target.shape[0]}; compared pictures need equal sizes"
+            )
+        row: dict[str, Any] = {"name": name}
+        for metric, score in zip(wanted, scores, strict=True):
+            score.values.append(metric.compute(preds, target, border))
+            row[metric.name] = _plain(score.values[-1])
+        rows.append(row)
+    return {
+        "ok": True,
+        "generated": str(generated),
+        "reference": str(reference),
+        "metrics": {score.name: score.as_dict() for score in scores},
+        "items": rows,
+        "seconds": round(time.monotonic() - begun, 1),
+    }
+
+
+def pair_files(generated: Path, reference: Path) -> Iterator[tuple[str, Path, Path]]:
+    """(name, generated file, reference file) where names agree but for the ending; two files pair
+    as they are.
+    """
+    if generated.is_file() and reference.is_file():
+        yield generated.name, generated, reference
+        return
+    made = _by_stem(generated)
+    truth = _by_stem(reference)
+    alone = sorted(made.keys() ^ truth.keys())
+    if alone:
+        side = "reference" if alone[0] in made else "generated"
+        raise DataError(
+            f"{len(made)} generated and {len(truth)} reference pictures do not pair by name: "
+            f"'{alone[0]}' has no {side} ({len(alone)} without a partner)",
+            hint="give both folders the same file names; endings may differ",
+        )
+    for stem in sorted(made):
+        yield stem, made[stem], truth[stem]
+
+
+def check_requirements(report: dict[str, Any], texts: Sequence[str]) -> None:
+    """Compare the report with conditions such as "psnr_y>=36.0"; adds what failed to the report.
+
+    Raises:
+        InputError: a condition names a metric that was not measured.
+        RequirementError: a condition does not hold; exit code 4.
+    """
+    failed = []
+    for text in texts:
+        requirement: Requirement = parse_requirement(text)
+        if requirement.name not in report["metrics"]:
+            raise InputError(
+                f"--require {text}: '{requirement.name}' was not measured",
+                hint=did_you_mean(requirement.name, report["metrics"]),
+            )
+        value = float(report["metrics"][requirement.name]["value"])
+        if not requirement.holds(value):
+            failed.append(f"{text} (it is {value:.4f})")
+    if failed:
+        report["ok"] = False
+        report["failed"] = failed
+        raise RequirementError(f"not met: {'; '.join(failed)}")
+
+
+def with_required(metrics: Sequence[str], require: Sequence[str]) -> list[str]:
+    """Names to measure: those asked for, else the usual ones, and those that conditions are
+    about.
+    """
+    names = list(metrics) or list(PAIRS)
+    have = {metric.name for metric in resolve(names)}
+    needed = (parse_requirement(text).name for text in require)
+    return names + [name for name in dict.fromkeys(needed) if name not in have]
+
+
+def explain_metrics() -> list[dict[str, Any]]:
+    """What `--metric list` shows."""
+    return [
+        {
+            "metric": metric.name,
+            "better": "higher" if metric.higher_is_better else "lower",
+            "unit": metric.unit,
+            "protocol": metric.describe(0),
+        }
+        for metric in METRICS.values()
+    ]
+
+
+def _originals(trained: Trained, data: Path | None) -> Iterator[tuple[str, Pixels]]:
+    """8-bit pictures with the model's channels: the recipe's validation data, or those in
+    `data`.
+    """
+    assert isinstance(trained.spec, SuperResolutionSpec)
+    channels = trained.spec.channels
+    if data is not None:
+        for path, _ in input_files(data):
+            yield path.name, _eight_bit(read_picture(path).as_channels(channels))
+        return
+    from aigc_cli.registry import load_data_kind
+
+    recipe = trained.recipe
+    kind = load_data_kind(recipe.kind)
+    held_out = kind.Data(recipe.data, seed=recipe.seed, bases=recipe.bases).val
+    for index in range(len(held_out)):
+        item = held_out[index]
+        yield held_out.name(index), from_tensor(item["high"])
+
+
+def _enlarge(trained: Trained, low: Pixels) -> Pixels:
+    batch = {"low": to_tensor(low)[None].to(trained.model.device)}
+    with torch.no_grad():
+        return from_tensor(trained.model.sample(1, trained.recipe.sample, condition=batch)[0].cpu())
+
+
+def _score(metric: PairMetric, border: int) -> Score:
+    return Score(metric.name, metric.unit, metric.describe(border), metric.higher_is_better)
+
+
+def _eight_bit(picture: Picture) -> Pixels:
+    return picture.as_bits(8).pixels
+
+
+def _by_stem(path: Path) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for file, root in input_files(path):
+        stem = file.relative_to(root).with_suffix("").as_posix()
+        if stem in files:
+            raise DataError(f"{path}: two pictures are called '{stem}'", hint="keep one of them")
+        files[stem] = file
+    return files
+
+
+def _limited(items: Iterator[Any], limit: int | None) -> Iterator[Any]:
+    for number, item in enumerate(items):
+        if limit is not None and number >= limit:
+            return
+        yield item
+
+
+def _plain(value: float) -> float | str:
+    """Equal pictures have an infinite PSNR, which JSON has no number for."""
+    return round(value, 6) if math.isfinite(value) else str(value)
+
+
+def _remember(trained: Trained, report: dict[str, Any]) -> None:
+    """Add the result to evaluations.jsonl of the run, when the checkpoint lies in one."""
+    run = trained.checkpoint.parent.parent
+    if (run / "status.json").exists():
+        row = {k: v for k, v in report.items() if k != "items"}
+        with (run / "evaluations.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")

@@ -1,0 +1,293 @@
+"""The run folder: where everything a training run writes has its place.
+
+runs/<recipe>/<UTC time>-<4 hex of the recipe>/     (runs/<recipe>/latest points to the newest)
+  recipe.yaml           every value of the recipe, defaults and overrides filled in
+  command.json          arguments, folder and git commit it was started with, one entry each start
+  environment.json      versions and hardware
+  status.json           state, step, exit code, seconds
+  metrics.jsonl         one row for each log, validation and checkpoint; append-only
+  log.txt               all messages
+  tensorboard/          the same metrics for TensorBoard
+  previews/             pictures made while training
+  checkpoints/          last.ckpt, best.ckpt
+  run.lock              held by the process that trains
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aigc_cli.errors import CheckpointError, InputError, OutputError
+from aigc_cli.recipe.load import Recipe
+from aigc_cli.run.checkpoint import remove_temporary
+
+RUNS = Path("runs")
+FOLDER_VARIABLE = "AIGC_RUN_FOLDER"  # how a launcher hands its choice to the workers
+
+
+class RunFolder:
+    """Paths of one run, and the lock that keeps a second process out of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.last = self.checkpoints / "last.ckpt"
+        self.best = self.checkpoints / "best.ckpt"
+        self.previews = path / "previews"
+        self.metrics = path / "metrics.jsonl"
+        self.log = path / "log.txt"
+        self._lock: int | None = None
+
+    def create(self) -> None:
+        """Make the folders and see that they can be written, before the first step.
+
+        Raises:
+            OutputError: a file is in the way or the folder is read-only.
+        """
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            probe = self.checkpoints / f".tmp-probe-{os.getpid()}"
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise OutputError(
+                f"{self.path}: cannot be written: {error.strerror}",
+                hint="choose another folder with --out",
+            ) from error
+
+    def lock(self) -> None:
+        """Hold the folder until the process ends; the system frees it even after kill -9.
+
+        Raises:
+            OutputError: another process trains here; names it.
+        """
+        file = self.path / "run.lock"
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(descriptor, 200).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise OutputError(
+                f"{self.path}: another run is training here ({holder})",
+                hint="wait for it, or choose another folder with --out",
+                code="output.locked",
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"pid {os.getpid()} on {socket.gethostname()}, {_now()}\n".encode())
+        self._lock = descriptor
+        remove_temporary(self.checkpoints)
+
+    def unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def describe(self, recipe: Recipe) -> None:
+        """Write what is known at the start: recipe, command, environment."""
+        text = yaml.safe_dump(recipe.as_dict(), sort_keys=False, allow_unicode=True)
+        write_text(self.path / "recipe.yaml", text)
+        commands = self.path / "command.json"
+        starts = json.loads(commands.read_text()) if commands.exists() else []
+        starts.append({"time": _now(), "argv": sys.argv, "cwd": str(Path.cwd()), "git": _commit()})
+        write_text(commands, json.dumps(starts, indent=2, ensure_ascii=False))
+        write_text(self.path / "environment.json", json.dumps(environment(), indent=2))
+        latest = self.path.parent / "latest"
+        if self.path.parent.parent.name == RUNS.name and not (
+            latest.exists() and not latest.is_symlink()
+        ):
+            temporary = latest.with_name(f".latest-{os.getpid()}")
+            with suppress(OSError):
+                temporary.symlink_to(self.path.name)
+                os.replace(temporary, latest)
+
+    def status(self, state: str, **facts: Any) -> None:
+        """Replace status.json; `state` is running, finished, stopped, interrupted or failed."""
+        row = {"state": state, "time": _now(), **facts}
+        write_text(self.path / "status.json", json.dumps(row, indent=2))
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Add a row to metrics.jsonl; whole lines only."""
+        with self.metrics.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Drop rows of metrics.jsonl later than `step`: steps that a resumed run does again."""
+        if not self.metrics.exists():
+            return
+        rows = self.metrics.read_text().splitlines(keepends=True)
+        kept = [row for row in rows if _step_of(row) is not None and (_step_of(row) or 0) <= step]
+        if kept != rows:
+            write_text(self.metrics, "".join(kept))
+
+
+def new_folder(recipe: Recipe, out: Path | None, *, overwrite: bool) -> RunFolder:
+    """The folder of a new run; an existing one is never reused silently.
+
+    Raises:
+        OutputError: `out` exists and is not empty, and `overwrite` was not asked for.
+    """
+    if out is None:
+        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+        runs, tail = RUNS / recipe.name, identity_hash(recipe)
+        out = runs / f"{stamp}-{tail}"
+        for number in range(2, 100):  # several runs started in one second
+            if not out.exists():
+                break
+            out = runs / f"{stamp}.{number}-{tail}"
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if not overwrite:
+            raise OutputError(
+                f"{out}: already exists and is not empty",
+                hint="continue it with --resume auto, or use --overwrite or another --out",
+                code="output.exists",
+            )
+        if not (out / "status.json").exists():
+            raise OutputError(
+                f"{out}: is not a run folder, so --overwrite will not delete it",
+                hint="choose another --out",
+            )
+        existing = RunFolder(out)
+        existing.lock()
+        existing.unlock()
+        shutil.rmtree(out)
+    return RunFolder(out)
+
+
+def find_checkpoint(text: str | Path) -> Path:
+    """The checkpoint a user means: a file, a run folder (best, else last) or a recipe's folder of
+    runs.
+
+    Raises:
+        InputError: nothing of the kind is there.
+    """
+    path = Path(text)
+    if path.is_file():
+        return path
+    if not path.exists() and (RUNS / path).is_dir():
+        path = RUNS / path
+    if not path.exists():
+        raise InputError(
+            f"{text}: there is no such run or checkpoint", hint="see what there is: aigc run ls"
+        )
+    for folder in (path, path / "latest"):
+        run = RunFolder(folder)
+        for file in (run.best, run.last):
+            if file.is_file():
+                return file
+    raise CheckpointError(
+        f"{text}: no checkpoint in this folder", hint="expected checkpoints/best.ckpt or last.ckpt"
+    )
+
+
+def newest_run(recipe: Recipe) -> RunFolder | None:
+    """The newest run in ./runs/<recipe> with a checkpoint that this recipe may continue."""
+    tail = f"-{identity_hash(recipe)}"
+    for path in sorted((RUNS / recipe.name).glob(f"*{tail}"), reverse=True):
+        if RunFolder(path).last.exists():
+            return RunFolder(path)
+    return None
+
+
+def identity(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The part of a resolved recipe that a resumed run must share: all that decides what is
+    learned.
+
+    Budget, devices, precision and cadence may change between two starts.
+    """
+    trainer = {
+        key: recipe["trainer"][key] for key in ("global_batch", "clip_norm", "ema", "schedule")
+    }
+    data = {key: value for key, value in recipe["data"].items() if key != "cache"}
+    keep = {key: recipe[key] for key in ("family", "seed", "model", "init_from")}
+    return {**keep, "data": data, "trainer": trainer}
+
+
+def identity_hash(recipe: Recipe) -> str:
+    """Four hexadecimal digits of `identity`, the tail of a run folder's name."""
+    text = json.dumps(identity(recipe.as_dict()), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:4]
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware, for environment.json and `aigc doctor`."""
+    import psutil
+    import torch
+
+    names = ("aigc-cli", "torch", "torchvision", "pytorch-lightning", "numpy", "pillow", "pydantic")
+    cuda = torch.cuda.is_available()
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "packages": {name: _version(name) for name in names},
+        "cpu": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        if cuda
+        else [],
+    }
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a small file at once, so that a reader never sees half of it."""
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _step_of(row: str) -> int | None:
+    try:
+        return int(json.loads(row)["step"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _now() -> str:
+    return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """Git commit of the current folder, with + when files differ from it."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+
+    def ask(*words: str) -> str | None:
+        done = subprocess.run([git, *words], capture_output=True, text=True, check=False)  # noqa: S603
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    head = ask("rev-parse", "--short", "HEAD")
+    return head + ("+" if ask("status", "--porcelain") else "") if head else None
+
+
+def _processor() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

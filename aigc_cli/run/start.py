@@ -1,0 +1,123 @@
+"""From the words of a command to a run: the recipe that is meant, and the processes that
+train it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch.utils.data import default_collate
+
+from aigc_cli.errors import AigcError, InputError, RunError
+from aigc_cli.recipe.load import Recipe, load_recipe, recipe_from_dict
+from aigc_cli.run import devices
+from aigc_cli.run.callbacks import Emit
+from aigc_cli.run.checkpoint import load_checkpoint
+from aigc_cli.run.folder import find_checkpoint
+from aigc_cli.run.launch import launch
+from aigc_cli.run.train import build, check_monitor, choose_folder, train
+from aigc_cli.run.trained import load_trained
+
+
+def resolve(recipe: str | None, overrides: Sequence[str], resume: str | None) -> Recipe:
+    """The recipe that is named, or the one inside the checkpoint that is continued.
+
+    Raises:
+        InputError: neither is given. RecipeError: mistakes in the recipe or the overrides.
+    """
+    if recipe is not None and "=" in recipe and not Path(recipe).exists():
+        overrides, recipe = [recipe, *overrides], None  # aigc train --resume RUN key=value
+    if recipe is not None:
+        return load_recipe(recipe, overrides)
+    if resume in (None, "auto"):
+        raise InputError(
+            "which recipe? aigc train RECIPE", hint="see what there is with: aigc recipe ls"
+        )
+    state = load_checkpoint(find_checkpoint(str(resume)))
+    path = Path(state["recipe_path"]) if state["recipe_path"] else None
+    return recipe_from_dict(state["recipe"], path, overrides)
+
+
+def start(
+    recipe: Recipe,
+    arguments: Sequence[str],
+    *,
+    out: Path | None,
+    resume: str | None,
+    overwrite: bool,
+    max_time_s: float | None,
+    emit: Emit,
+) -> Path | None:
+    """Train here, or start the worker processes that do; the run folder on the process that
+    reports.
+
+    arguments: the command line, which the workers run again.
+    """
+    world = devices.find_world()
+    processes = 1 if world.is_worker else devices.choose_devices(recipe.trainer)
+    if processes == 1:
+        result = train(
+            recipe, out=out, resume=resume, overwrite=overwrite, max_time_s=max_time_s, emit=emit
+        )
+        return result.folder if world.rank == 0 else None
+    if recipe.trainer.num_nodes > 1:
+        raise InputError(
+            "trainer.num_nodes is more than 1, but nothing started this on several machines",
+            hint="start it with torchrun or srun, see docs/scale.md",
+        )
+    devices.share_of_batch(
+        recipe.trainer, processes
+    )  # every mistake is found before the workers start
+    data, model = build(recipe)
+    check_monitor(recipe, model)
+    del data, model
+    folder, _ = choose_folder(recipe, out, resume, overwrite=overwrite, emit=emit)
+    folder.create()
+    folder.lock()  # nobody else trains here
+    folder.unlock()  # the first worker will hold it
+    code = launch(processes, arguments, folder.path)
+    if code:
+        raise WorkerFailed(code, folder.path)
+    return None  # the first worker has reported
+
+
+class WorkerFailed(RunError):
+    """A worker ended with its own sentence on stderr; the parent only keeps its exit code."""
+
+    code = "run.worker"
+
+    def __init__(self, exit_code: int, folder: Path) -> None:
+        super().__init__(f"a worker process ended with exit code {exit_code}, see above")
+        self.exit_code = exit_code
+
+
+def smoke_test(recipe: Recipe, emit: Emit) -> None:
+    """The whole path on the recipe's own data: two steps, a checkpoint, resume, one more step, a
+    sample.
+
+    Raises:
+        AigcError: whatever a real run would end with.
+    """
+    quick = [f"trainer.{k}=1" for k in ("log_every", "devices", "num_nodes")]
+    cadence = [f"trainer.{k}=2" for k in ("validate_every", "checkpoint_every", "preview_every")]
+
+    def shortened(steps: int) -> Recipe:
+        data = recipe.as_dict()
+        data["trainer"] |= {"max_steps": steps, "max_epochs": None, "strategy": "auto"}
+        return recipe_from_dict(data, recipe.path, [*quick, *cadence])
+
+    with tempfile.TemporaryDirectory(prefix="aigc-smoke-") as folder:
+        run = Path(folder) / "run"
+        train(shortened(2), out=run, emit=emit)
+        result = train(shortened(3), resume=str(run), emit=emit)
+        if result.step != 3:
+            raise AigcError(f"smoke: stopped after step {result.step} instead of 3", code="bug")
+        trained = load_trained(str(run))
+        data, _ = build(recipe)
+        batch = default_collate([data.val[0]])
+        made = trained.model.preview(batch)
+        if not all(values.isfinite().all() for values in made.values()):
+            raise RunError("smoke: the sample holds NaN or Inf")
+    emit({"event": "note", "message": "smoke test passed: trained, resumed and sampled"})

@@ -1,0 +1,80 @@
+"""Ending a run early: Ctrl-C, SIGTERM, SLURM's warning signal, --max-time.
+
+A signal only leaves a note. After the step in progress all processes agree on the note, the
+state is saved and the run ends with 128 + signal. A second Ctrl-C more than a second later stops at
+once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+TIME_IS_UP = -1
+
+
+class Stop:
+    """`asked` is 0, a signal number or TIME_IS_UP; `agreed()` is the same on every process."""
+
+    def __init__(self, max_time_s: float | None = None) -> None:
+        self.asked = 0
+        self._first = 0.0
+        self._deadline = time.monotonic() + max_time_s if max_time_s is not None else None
+        self._previous: dict[int, Any] = {}
+        self._group: Any = None
+
+    def listen(self) -> None:
+        """Take the signals over; after Lightning, whose SIGTERM handler ends with exit code 0."""
+        wanted = [signal.SIGINT, signal.SIGTERM]
+        if "SLURM_JOB_ID" in os.environ:
+            wanted.append(signal.SIGUSR1)
+        for number in wanted:
+            self._previous[number] = signal.signal(number, self._note)
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            self._group = dist.new_group(backend="gloo")  # so that no step waits for a GPU
+
+    def restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
+
+    def agreed(self) -> int:
+        """The note all processes act on, after this step."""
+        if not self.asked and self._deadline is not None and time.monotonic() > self._deadline:
+            self.asked = TIME_IS_UP
+        if self._group is None:
+            return self.asked
+        notes = torch.tensor([self.asked, -self.asked])
+        dist.all_reduce(notes, dist.ReduceOp.MAX, group=self._group)
+        signals, time_is_up = int(notes[0]), -int(notes[1])
+        return signals or time_is_up
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.asked > 0 and number == signal.SIGINT and now - self._first > 1:
+            self.restore()
+            raise KeyboardInterrupt
+        if self.asked <= 0:
+            self.asked, self._first = number, now
+
+
+def requeue() -> str | None:
+    """Put this SLURM job back into the queue; the message to print, None outside SLURM."""
+    job = os.environ.get("SLURM_ARRAY_JOB_ID")
+    job = f"{job}_{os.environ['SLURM_ARRAY_TASK_ID']}" if job else os.environ.get("SLURM_JOB_ID")
+    scontrol = shutil.which("scontrol")
+    if not job or not scontrol or not re.fullmatch(r"[0-9_]+", job):
+        return None
+    done = subprocess.run([scontrol, "requeue", job], capture_output=True, text=True, check=False)  # noqa: S603
+    return (
+        f"job {job} requeued" if done.returncode == 0 else f"requeue failed: {done.stderr.strip()}"
+    )
