@@ -1,0 +1,1 @@
+"""Pure functions that turn a network into samples, usable without any family."""
