@@ -17,7 +17,7 @@ import typer
 
 from aigc_cli.errors import AigcError, Interrupted, RecipeError
 
-COMMON = "Common options"
+KEY_VALUE = "[KEY=VALUE]..."
 GLOBAL_OPTIONS = ("--quiet", "-q", "--json", "--debug")
 
 
@@ -42,7 +42,7 @@ RecipeName = Annotated[
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[KEY=VALUE]...",
+        metavar=KEY_VALUE,
         help="Changes to the recipe, such as model.lr=1e-4 or trainer.max_steps=200.",
         show_default=False,
     ),

@@ -15,7 +15,7 @@ from aigc_cli.errors import InputError, OutputError, RecipeError, did_you_mean
 
 COLUMNS = ("recipe", "makes", "from", "family", "data", "parameters", "minutes", "score")
 
-app = typer.Typer(help="Find, copy, write and check recipes.", rich_markup_mode=None)
+app = typer.Typer(help="Find, copy, write and check recipes.")
 
 Outfile = Annotated[
     Path | None,

@@ -118,7 +118,7 @@ def limits(name: str, field: FieldInfo) -> str:
             others.append(f"length <= {bound.max_length}")
     if low and not high:
         low, high = "", {" < ": " > ", " <= ": " >= "}[low[len(low.split()[0]) :]] + low.split()[0]
-    return ", ".join(([f"{low}{name}{high}"] if low or high else []) + others)
+    return ", ".join(dict.fromkeys(([f"{low}{name}{high}"] if low or high else []) + others))
 
 
 def _metadata(annotation: Any, metadata: list[Any]) -> Iterator[Any]:

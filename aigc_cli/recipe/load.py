@@ -50,6 +50,11 @@ class Recipe(Section):
         return self._path
 
     @property
+    def kind(self) -> str:
+        """The data kind: every data section has one."""
+        return str(self.data.model_dump()["kind"])
+
+    @property
     def name(self) -> str:
         """The name of its file without the ending; without a file, the family."""
         return self._path.stem if self._path else self.family
