@@ -1,0 +1,246 @@
+"""Training through the command line: exact resume, cadence, folders, endings."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.run.conftest import Child, Ending, assert_same_run, load, rows_of
+
+FAMILIES = ("edsr", "tiny_gan")
+Aigc = Callable[..., Ending]
+Start = Callable[..., Child]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("extra", [[], ["trainer.accumulate=2"], ["trainer.workers=2"]])
+def test_stopped_and_resumed_equals_uninterrupted(
+    aigc: Aigc, here: Path, family: str, extra: list[str]
+) -> None:
+    assert aigc("train", f"{family}.yaml", "--out", "whole", *extra).code == 0
+    first = aigc("train", f"{family}.yaml", "--out", "cut", "trainer.max_steps=3", *extra)
+    assert first.code == 0
+    assert load(here / "cut/checkpoints/last.ckpt")["step"] == 3
+    # A schedule that depends on max_steps would differ; `constant` does not.
+    assert aigc("train", f"{family}.yaml", "--resume", "cut", *extra).code == 0
+    rows = {r["step"]: r["train/loss"] for r in rows_of(here / "whole") if "train/loss" in r}
+    again = {r["step"]: r["train/loss"] for r in rows_of(here / "cut") if "train/loss" in r}
+    assert rows == again
+    one = load(here / "whole/checkpoints/last.ckpt")
+    other = load(here / "cut/checkpoints/last.ckpt")
+    one["best"] = other["best"] = None  # the short run validated at its end, step 3
+    for state in (one, other):
+        for key in ("recipe", "recipe_path"):
+            state.pop(key)
+    from tests.run.conftest import assert_same
+
+    assert_same(one, other)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_resume_does_not_depend_on_workers(aigc: Aigc, here: Path, family: str) -> None:
+    assert aigc("train", f"{family}.yaml", "--out", "none").code == 0
+    assert aigc("train", f"{family}.yaml", "--out", "two", "trainer.workers=2").code == 0
+    assert_same_run(here / "none", here / "two")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_accumulated_parts_learn_the_same(aigc: Aigc, here: Path, family: str) -> None:
+    assert aigc("train", f"{family}.yaml", "--out", "one").code == 0
+    assert aigc("train", f"{family}.yaml", "--out", "four", "trainer.accumulate=4").code == 0
+    one, four = (load(here / f"{n}/checkpoints/last.ckpt")["weights"] for n in ("one", "four"))
+    for key, value in one.items():
+        torch.testing.assert_close(value, four[key], rtol=1e-4, atol=1e-5, msg=key)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_kill_9_and_resume_is_bit_identical(
+    aigc: Aigc, child: Start, here: Path, family: str
+) -> None:
+    steps = ["trainer.max_steps=60", "trainer.checkpoint_every=10", "trainer.validate_every=20"]
+    assert aigc("train", f"{family}.yaml", "--out", "whole", *steps).code == 0
+    for kill_at in (15, 34):
+        run = child("train", f"{family}.yaml", "--out", "cut", "--resume", "auto", *steps)
+        run.wait_for_step(here / "cut", kill_at)
+        run.signal(signal.SIGKILL)
+        assert run.end().code == -signal.SIGKILL
+    assert aigc("train", f"{family}.yaml", "--out", "cut", "--resume", "auto", *steps).code == 0
+    assert_same_run(here / "whole", here / "cut")
+    rows = [row for row in rows_of(here / "cut") if row["event"] == "step"]
+    assert [row["step"] for row in rows] == list(range(1, 61)), "steps done twice are logged once"
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
+)
+def test_a_signal_saves_and_says_how_to_continue(
+    aigc: Aigc, child: Start, here: Path, number: signal.Signals, code: int
+) -> None:
+    steps = ["trainer.max_steps=3000", "trainer.checkpoint_every=3000"]
+    run = child("train", "tiny_gan.yaml", "--out", "run", *steps, "trainer.validate_every=3000")
+    run.wait_for_step(here / "run", 5)
+    run.signal(number)
+    ending = run.end()
+    assert ending.code == code
+    step = load(here / "run/checkpoints/last.ckpt")["step"]
+    assert step >= 5
+    assert f"stopped by signal {int(number)} after step {step}; the state is saved" in ending.err
+    assert "hint: continue with: aigc train --resume run" in ending.err
+    assert "Traceback" not in ending.err
+    assert aigc("train", "--resume", "run", f"trainer.max_steps={step + 2}").code == 0
+    assert load(here / "run/checkpoints/last.ckpt")["step"] == step + 2
+
+
+def test_max_time_stops_cleanly_with_exit_0(aigc: Aigc, here: Path) -> None:
+    ending = aigc(
+        "train", "tiny_gan.yaml", "--out", "run", "--max-time", "1s", "trainer.max_steps=9999999"
+    )
+    assert ending.code == 0
+    assert "stopped after step" in ending.err
+    state = load(here / "run/checkpoints/last.ckpt")
+    assert state["best"]["step"] == state["step"], "validated once more at the end"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_steps_count_iterations_whatever_the_optimizers(
+    aigc: Aigc, here: Path, family: str
+) -> None:
+    assert aigc("train", f"{family}.yaml", "--out", "run").code == 0
+    rows = rows_of(here / "run")
+    assert [r["step"] for r in rows if r["event"] == "step"] == list(range(1, 9))
+    assert [r["step"] for r in rows if r["event"] == "val"] == [4, 8]
+    state = load(here / "run/checkpoints/last.ckpt")
+    assert (state["step"], state["samples"]) == (8, 32)
+    for optimizer in state["optimizers"]:
+        assert {float(s["step"]) for s in optimizer["state"].values()} == {8.0}
+
+
+def test_d_steps_gives_the_discriminator_more_steps(aigc: Aigc, here: Path) -> None:
+    assert aigc("train", "tiny_gan.yaml", "--out", "run", "model.d_steps=3").code == 0
+    state = load(here / "run/checkpoints/last.ckpt")
+    steps = [{float(s["step"]) for s in o["state"].values()} for o in state["optimizers"]]
+    assert steps == [{24.0}, {8.0}]
+
+
+def test_only_the_generator_is_averaged(aigc: Aigc, here: Path) -> None:
+    assert aigc("train", "tiny_gan.yaml", "--out", "run").code == 0
+    state = load(here / "run/checkpoints/last.ckpt")
+    assert all(key.startswith("generator.") for key in state["ema"])
+    assert any(not torch.equal(v, state["weights"][k]) for k, v in state["ema"].items())
+
+
+def test_the_gradient_is_clipped_to_the_norm(aigc: Aigc, here: Path) -> None:
+    assert aigc("train", "edsr.yaml", "--out", "run", "trainer.clip_norm=0.5").code == 0
+    norms = [r["train/grad_norm"] for r in rows_of(here / "run") if r["event"] == "step"]
+    assert max(norms) > 0.5, "the norm before clipping is logged"
+
+
+def test_the_schedule_reaches_its_end(aigc: Aigc, here: Path) -> None:
+    schedule = ["trainer.schedule.name=linear", "trainer.schedule.warmup=2"]
+    assert aigc("train", "tiny_gan.yaml", "--out", "run", *schedule).code == 0
+    rates = [r["lr"] for r in rows_of(here / "run") if r["event"] == "step"]
+    expected = [5e-4, 1e-3, *(1e-3 * (1 - k / 6) for k in range(6))]
+    assert rates == pytest.approx(expected)
+
+
+def test_bf16_trains_and_validates(aigc: Aigc, here: Path) -> None:
+    ending = aigc("train", "edsr.yaml", "--out", "run", "trainer.precision=bf16")
+    assert ending.code == 0
+    weights = load(here / "run/checkpoints/last.ckpt")["weights"]
+    assert {w.dtype for w in weights.values()} == {torch.float32}
+
+
+def test_the_run_folder_says_what_was_run(aigc: Aigc, here: Path) -> None:
+    ending = aigc("train", "edsr.yaml", "model.num_features=6")
+    assert ending.code == 0
+    (run,) = [p for p in (here / "runs/edsr").iterdir() if not p.is_symlink()]
+    assert ending.out.strip() == str(run.relative_to(here))
+    assert (here / "runs/edsr/latest").resolve() == run
+    names = {"recipe.yaml", "command.json", "environment.json", "status.json", "metrics.jsonl"}
+    assert names <= {p.name for p in run.iterdir()}
+    assert "num_features: 6" in (run / "recipe.yaml").read_text()
+    assert '"state": "finished"' in (run / "status.json").read_text()
+    assert list((run / "previews").glob("*.png"))
+    assert list((run / "tensorboard").iterdir())
+    assert aigc("recipe", "check", run / "recipe.yaml").code == 0
+
+
+def test_resume_auto_is_the_same_command_for_the_first_start(aigc: Aigc, here: Path) -> None:
+    words = ("train", "edsr.yaml", "--resume", "auto")
+    first, second = aigc(*words), aigc(*words, "trainer.max_steps=10")
+    assert (first.code, second.code) == (0, 0)
+    assert first.out == second.out, "the newest run of the recipe is continued"
+    other = aigc(*words, "model.lr=5e-4")
+    assert other.code == 0
+    assert other.out != first.out, "another recipe starts its own run"
+
+
+def test_resume_refuses_another_experiment_and_names_what_changed(aigc: Aigc, here: Path) -> None:
+    assert aigc("train", "edsr.yaml", "--out", "run").code == 0
+    ending = aigc("train", "edsr.yaml", "model.lr=0.5", "seed=4", "--resume", "run")
+    assert ending.code == 2
+    assert "model.lr (0.001 in the checkpoint, 0.5 now)" in ending.err
+    assert "seed (3 in the checkpoint, 4 now)" in ending.err
+
+
+def test_json_is_one_event_a_line(aigc: Aigc, here: Path) -> None:
+    import json
+
+    ending = aigc("train", "edsr.yaml", "--json", "--out", "run")
+    events = [json.loads(line) for line in ending.out.splitlines()]
+    assert events[0]["event"] == "start"
+    assert events[-1]["event"] == "end"
+    assert events[-1]["status"] == "finished"
+    assert {"step", "val", "checkpoint", "sample"} <= {e["event"] for e in events}
+    assert ending.err == ""
+
+
+def test_dry_run_writes_nothing(aigc: Aigc, here: Path) -> None:
+    before = sorted(p for p in here.rglob("*") if "cache" not in p.parts)
+    ending = aigc("train", "edsr.yaml", "--dry-run")
+    assert ending.code == 0
+    assert "parameters" in ending.out
+    assert sorted(p for p in here.rglob("*") if "cache" not in p.parts) == before
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_smoke_runs_the_whole_path(aigc: Aigc, here: Path, family: str) -> None:
+    ending = aigc("train", f"{family}.yaml", "--smoke")
+    assert ending.code == 0, ending.err
+    assert "smoke test passed" in ending.err
+    assert not (here / "runs").exists()
+
+
+def test_plan_measures_real_steps(aigc: Aigc) -> None:
+    facts = aigc("plan", "edsr.yaml", "--measure", 4, "--json").json
+    assert facts["steps"] == 8
+    assert facts["samples_per_s"] > 0
+    assert facts["train_items"] + facts["val_items"] == 11
+
+
+def test_init_from_takes_what_fits(aigc: Aigc, here: Path) -> None:
+    assert aigc("train", "edsr.yaml", "--out", "x2").code == 0
+    ending = aigc("train", "edsr.yaml", "data.scale=3", "init_from=x2", "--out", "x3")
+    assert ending.code == 0, ending.err
+    assert "from scratch: net.upsample.0.bias, net.upsample.0.weight" in ending.err
+    ending = aigc("train", "tiny_gan.yaml", "init_from=x2", "--out", "gan")
+    assert ending.code == 2
+    assert "family edsr, fits this model" in ending.err
+
+
+def test_nan_stops_with_the_step_and_the_term(
+    aigc: Aigc, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert aigc("train", "tiny_gan.yaml", "--out", "run", "trainer.max_steps=4").code == 0
+    ending = aigc("train", "tiny_gan.yaml", "--out", "bad", "model.lr=1e30", "trainer.max_steps=50")
+    assert ending.code == 3
+    assert "became NaN or Inf in step" in ending.err
+    assert "loss term '" in ending.err
+    for file in (here / "bad/checkpoints").glob("*.ckpt"):
+        state = load(file)
+        assert all(w.isfinite().all() for w in state["weights"].values())
