@@ -75,6 +75,7 @@ class BadPicturesError(DataError):
     code = "data.bad_pictures"
 
     def __init__(self, reports: Mapping[str, Report], *, hint: str) -> None:
+        self.reports = reports
         self._problems = [
             Problem(reason, code=self.code, file=name, key=key)
             for key, report in reports.items()
