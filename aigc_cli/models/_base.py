@@ -25,6 +25,7 @@ from typing import Any, ClassVar, Literal
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from aigc_cli.errors import DivergedError
@@ -178,8 +179,8 @@ class GenerativeModule(pl.LightningModule):
         clip = self._run().trainer.clip_norm
         if clip is not None:
             params = [p for group in optimizer.param_groups for p in group["params"]]
-            norm = nn.utils.clip_grad_norm_(params, clip)
-            self.terms["grad_norm"] = norm.detach()
+            norm = nn.utils.clip_grad_norm_(params, clip).detach()
+            self.terms["grad_norm"] = norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     @contextmanager
     def _only(self, optimizer: Optimizer) -> Iterator[None]:

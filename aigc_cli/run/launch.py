@@ -33,7 +33,7 @@ def launch(processes: int, arguments: Sequence[str], folder: Path) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    os.environ[FOLDER_VARIABLE] = str(folder.resolve())
+    os.environ[FOLDER_VARIABLE] = str(folder)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SAVE_TIMEOUT_S))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)

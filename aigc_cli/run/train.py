@@ -58,7 +58,7 @@ from aigc_cli.run.weights import (
     load_initial,
     network_state,
     restore_network,
-    sharded_like,
+    sharded_as,
 )
 from aigc_cli.specs import Spec
 
@@ -388,7 +388,8 @@ class Restore(pl.Callback):
         if self.state is not None:
             if module.ema is not None:
                 own = module.ema.state_dict()
-                module.ema.load_state_dict(sharded_like(self.state["ema"], own))
+                saved = self.state["ema"]
+                module.ema.load_state_dict({k: sharded_as(saved[k], t) for k, t in own.items()})
             scaler = getattr(trainer.precision_plugin, "scaler", None)
             if scaler is not None and self.state["scaler"] is not None:
                 scaler.load_state_dict(self.state["scaler"])
@@ -488,9 +489,10 @@ def expected_failures(recipe: Recipe) -> Iterator[None]:
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Hold back Lightning's advertisements and the warnings about choices made here on purpose."""
-    logger = logging.getLogger("pytorch_lightning")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     with warnings.catch_warnings():
         for text in (
             "The '.*_dataloader' does not have many workers",  # the cache makes items cheap
@@ -500,4 +502,5 @@ def quiet_lightning() -> Iterator[None]:
         ):
             warnings.filterwarnings("ignore", message=text)
         yield
-    logger.setLevel(level)
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
@@ -22,52 +15,43 @@ from aigc_cli.models._base import GenerativeModule
 from aigc_cli.run.checkpoint import load_checkpoint
 from aigc_cli.run.folder import find_checkpoint
 
-FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
-
-
-def is_sharded(model: GenerativeModule) -> bool:
-    return any(isinstance(p, DTensor) for p in model.parameters())
-
 
 def network_state(
     model: GenerativeModule, optimizers: Sequence[Optimizer]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Full weights and optimizer states; with sharded weights every process must call it."""
-    if is_sharded(model):
-        states = [get_optimizer_state_dict(model, o, options=FULL) for o in optimizers]
-        return dict(get_model_state_dict(model, options=FULL)), states
-    return dict(model.state_dict()), [o.state_dict() for o in optimizers]
+    states = []
+    for optimizer in optimizers:
+        state = optimizer.state_dict()
+        state["state"] = {n: full_tensors(values) for n, values in state["state"].items()}
+        states.append(state)
+    return full_tensors(model.state_dict()), states
 
 
 def restore_network(
     model: GenerativeModule, optimizers: Sequence[Optimizer], state: dict[str, Any]
 ) -> None:
-    """Put weights and optimizer states of a checkpoint back."""
-    if is_sharded(model):
-        set_model_state_dict(model, state["weights"], options=FULL)
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            set_optimizer_state_dict(model, optimizer, saved, options=FULL)
-        return
+    """Put weights and optimizer states of a checkpoint back, sharded as the model is."""
     load_weights(model, state["weights"])
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(saved)
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        moments = {
+            number: {k: sharded_as(v, params[number]) for k, v in values.items()}
+            for number, values in saved["state"].items()
+        }
+        optimizer.load_state_dict({**saved, "state": moments})
 
 
-def full_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Sharded tensors gathered; others as they are."""
+def full_tensors(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Sharded tensors gathered; everything else as it is."""
     return {k: t.full_tensor().cpu() if isinstance(t, DTensor) else t for k, t in tensors.items()}
 
 
-def sharded_like(
-    tensors: dict[str, torch.Tensor], like: dict[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
-    """Inverse of `full_tensors`: each tensor spread as its namesake in `like` is."""
-    return {
-        k: distribute_tensor(tensors[k].to(t.device), t.device_mesh, t.placements)
-        if isinstance(t, DTensor)
-        else tensors[k]
-        for k, t in like.items()
-    }
+def sharded_as(value: Any, like: torch.Tensor) -> Any:
+    """A full tensor spread over the devices as `like` is; unchanged when `like` is whole."""
+    if isinstance(like, DTensor) and isinstance(value, torch.Tensor) and value.shape == like.shape:
+        return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
+    return value
 
 
 def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
@@ -85,7 +69,7 @@ def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> No
                 f"the checkpoint does not fit the model: '{key}' is {theirs} there and {ours} here",
                 code="checkpoint.mismatch",
             )
-    model.load_state_dict(weights)
+    model.load_state_dict({k: sharded_as(v, own[k]) for k, v in weights.items()})
 
 
 def load_averaged(model: GenerativeModule, state: dict[str, Any], *, ema: bool) -> None:
