@@ -7,13 +7,15 @@ Each command is a file of this folder that imports its heavy parts inside its fu
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from itertools import groupby, takewhile
+from difflib import get_close_matches
+from itertools import groupby
 from typing import Annotated, Any
 
 import typer
@@ -32,6 +34,7 @@ COMMANDS = (
     ("Work", "evaluate", "evaluate:evaluate"),
     ("", "eval", "evaluate:evaluate"),
     ("Prepare", "recipe", "recipe:app"),
+    ("Prepare", "data", "data:app"),
     ("Prepare", "plan", "plan:plan"),
 )
 
@@ -70,6 +73,8 @@ app = typer.Typer(
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
     args = sys.argv[1:] if args is None else args
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot show is no error
+        sys.stdout.reconfigure(errors="backslashreplace")
     _set_up_logs(quiet="--quiet" in args or "-q" in args, debug="--debug" in args)
     sys.exit(invoke(args))
 
@@ -129,7 +134,7 @@ def _usage_error(error: typer.TyperException, args: Sequence[str]) -> InputError
     """A mistake in the use of the command line, found by Typer."""
     ctx: Any = getattr(error, "ctx", None)
     option = str(getattr(error, "option_name", ""))
-    near = getattr(error, "possibilities", None)
+    near = get_close_matches(option, getattr(error, "possibilities", None) or (), cutoff=0.8)
     values = {p.name for p in ctx.command.params if p.metavar == KEY_VALUE} if ctx else set()
     if values and option.startswith("--") and ("." in option or not near):
         assignment = _as_override(option, args, of_recipe="overrides" in values)
@@ -158,11 +163,11 @@ def _as_override(option: str, args: Sequence[str], *, of_recipe: bool) -> str:
 
 
 def _global_options_last(args: Sequence[str]) -> list[str]:
-    """`aigc --json train x` means `aigc train x --json`; a `--` still ends the options."""
-    front = list(takewhile(_output.GLOBAL_OPTIONS.__contains__, args))
-    rest = list(args[len(front) :])
-    end = rest.index("--") if "--" in rest else len(rest)
-    return [*rest[:end], *front, *rest[end:]]
+    """`aigc --json recipe -q ls` means `aigc recipe ls --json -q`; a `--` ends the options."""
+    end = args.index("--") if "--" in args else len(args)
+    common = [arg for arg in args[:end] if arg in _output.GLOBAL_OPTIONS]
+    others = [arg for arg in args[:end] if arg not in _output.GLOBAL_OPTIONS]
+    return [*others, *common, *args[end:]]
 
 
 def _set_up_logs(*, quiet: bool, debug: bool) -> None:

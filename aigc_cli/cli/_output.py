@@ -110,9 +110,9 @@ def error_text(error: AigcError) -> str:
     """`error: ...` with each problem on its own line, and `hint: ...`."""
     problems = error.problems
     if isinstance(error, RecipeError) and len(problems) > 1:
-        files = {p.file for p in problems} - {"command line"}
-        where = "this recipe" if len(files) < 2 else f"{len(files)} recipes"
-        lines = [f"error: {len(problems)} problems in {where}", *(f"  {p}" for p in problems)]
+        one = len({p.file for p in problems} - {"command line"}) < 2
+        where = " in this recipe" if one else ""
+        lines = [f"error: {len(problems)} problems{where}", *(f"  {p}" for p in problems)]
     else:
         label = "stopped" if isinstance(error, Interrupted) else "error"
         lines = [f"{label}: {error.message}"]

@@ -1,0 +1,241 @@
+"""What every command has in common: speed, endings, streams, colours, completion."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from aigc_cli import __version__, registry
+from aigc_cli import errors as e
+
+HEAVY = ("torch", "pytorch_lightning", "torchvision", "numpy", "datasets", "PIL")
+LIGHT = [
+    ["--help"],
+    ["--version"],
+    ["recipe", "--help"],
+    ["recipe", "ls"],
+    ["recipe", "ls", "--json"],
+    ["recipe", "show", "blob_small"],
+    ["train", "--help"],
+    ["nonsense"],
+]
+
+
+@pytest.mark.parametrize("args", LIGHT, ids=" ".join)
+def test_looking_around_imports_nothing_heavy(args: list[str]) -> None:
+    code = (
+        "import sys; from aigc_cli.cli import invoke; invoke(sys.argv[1:]); "
+        f"print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *args], capture_output=True, text=True, check=True
+    )
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("args", [["--help"], ["recipe", "ls"]], ids=" ".join)
+def test_looking_around_takes_less_than_half_a_second(args, child) -> None:
+    assert min(child(*args).cpu_s for _ in range(3)) < 0.5
+
+
+def test_help_is_shown_when_nothing_is_asked(aigc) -> None:
+    ended = aigc()
+    assert ended.code == 0
+    assert ended.stdout == aigc("--help").stdout == aigc("-h").stdout
+    assert ended.stdout.startswith("Usage: aigc [OPTIONS] COMMAND [ARGS]...")
+
+
+def test_help_lists_the_commands_under_their_panels(aigc) -> None:
+    text = aigc("--help").stdout
+    panels = [text.index(f"\n{panel}:\n") for panel in ("Work", "Prepare")]
+    assert panels == sorted(panels)
+    assert "\n  recipe " in text
+    assert "\n  eval " not in text  # an alias
+
+
+def test_version(aigc) -> None:
+    assert aigc("--version").stdout == f"aigc {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "message", "hint"),
+    [
+        (["trian"], "no such command 'trian'. Did you mean 'train'?", "aigc --help"),
+        (["recipe", "sho"], "no such command 'sho'. Did you mean 'show'?", "aigc recipe --help"),
+        (["recipe", "show"], "missing argument 'RECIPE'", "aigc recipe show --help"),
+        (
+            ["recipe", "ls", "--jsn"],
+            "no such option: --jsn (Possible options: --json)",
+            "aigc recipe ls --help",
+        ),
+        (
+            ["recipe", "show", "blob_small", "--ful"],
+            "no such option: --ful (Possible options: --full)",
+            "aigc recipe show --help",
+        ),
+        (
+            ["recipe", "show", "blob_small", "--model.lr=1e-4"],
+            "no such option: --model.lr",
+            "overrides have no dashes: model.lr=1e-4",
+        ),
+        (
+            ["recipe", "show", "blob_small", "--lr", "1e-4"],
+            "no such option: --lr",
+            "overrides have no dashes: model.lr=1e-4",
+        ),
+        (
+            ["recipe", "show", "blob_small", "--max-steps=5"],
+            "no such option: --max-steps",
+            "overrides have no dashes: trainer.max_steps=5",
+        ),
+        (
+            ["recipe", "show", "blob_small", "--seed", "5"],
+            "no such option: --seed",
+            "overrides have no dashes: seed=5",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_of_usage(aigc, args: list[str], message: str, hint: str) -> None:
+    ended = aigc(*args)
+    assert ended.code == 2
+    assert ended.stdout == ""
+    assert ended.stderr == f"error: {message}\nhint: {hint}\n"
+    for order in ([*args, "--json"], ["--json", *args], [args[0], "--json", *args[1:]]):
+        ended = aigc(*order)
+        assert ended.code == 2
+        error = {"message": message, "code": "usage", "hint": hint}
+        assert ended.json == {"ok": False, "exit": 2, "errors": [error]}
+
+
+def test_a_group_needs_a_command(aigc) -> None:
+    ended = aigc("recipe")
+    assert (ended.code, ended.stderr) == (2, "error: missing command\nhint: aigc recipe --help\n")
+
+
+ENDINGS = [
+    (e.InputError("m", hint="h"), 2, "input"),
+    (e.DataError("m", hint="h"), 2, "data"),
+    (e.CheckpointError("m", hint="h"), 2, "checkpoint"),
+    (e.OutputError("m", hint="h"), 2, "output"),
+    (e.RunError("m", hint="h"), 3, "run"),
+    (e.DivergedError("m", hint="h"), 3, "run.diverged"),
+    (e.RequirementError("m", hint="h"), 4, "requirement"),
+    (e.MissingError("m", hint="h"), 5, "missing"),
+    (e.Interrupted(2, "m", hint="h"), 130, "interrupted"),
+    (e.Interrupted(15, "m", hint="h"), 143, "interrupted"),
+]
+
+
+def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def recipes() -> None:
+        raise error
+
+    monkeypatch.setattr(registry, "recipes", recipes)
+
+
+@pytest.mark.parametrize(("error", "code", "name"), ENDINGS)
+def test_every_expected_ending_has_its_number(
+    aigc, monkeypatch, error: e.AigcError, code: int, name: str
+) -> None:
+    fail_with(monkeypatch, error)
+    ended = aigc("recipe", "ls")
+    label = "stopped" if code > 128 else "error"
+    assert (ended.code, ended.stdout, ended.stderr) == (code, "", f"{label}: m\nhint: h\n")
+    ended = aigc("recipe", "ls", "--json")
+    assert ended.code == code
+    assert ended.json == {
+        "ok": False,
+        "exit": code,
+        "errors": [{"message": "m", "code": name, "hint": "h"}],
+    }
+
+
+def test_a_traceback_needs_debug(aigc, monkeypatch) -> None:
+    fail_with(monkeypatch, e.RunError("m"))
+    assert "Traceback" not in aigc("recipe", "ls").stderr
+    assert "Traceback" in aigc("recipe", "ls", "--debug").stderr
+
+
+def test_anything_unexpected_is_a_bug_and_exits_1(aigc, monkeypatch) -> None:
+    fail_with(monkeypatch, ZeroDivisionError("division by zero\nand more"))
+    ended = aigc("recipe", "ls")
+    assert ended.code == 1
+    first, hint = ended.stderr.splitlines()
+    assert first.startswith("error: this is a bug in aigc: ZeroDivisionError: division by zero (")
+    assert hint.startswith("hint: run the command again with --debug")
+    assert "Traceback" in aigc("recipe", "ls", "--debug").stderr
+    assert aigc("recipe", "ls", "--json").json["errors"][0]["code"] == "bug"
+
+
+def test_control_c_exits_130(aigc, monkeypatch) -> None:
+    fail_with(monkeypatch, KeyboardInterrupt())
+    assert aigc("recipe", "ls").code == 130
+
+
+@pytest.mark.parametrize("args", [["recipe", "ls"], ["--help"]], ids=" ".join)
+def test_a_closed_pipe_is_silent(args: list[str]) -> None:
+    command = [sys.executable, "-m", "aigc_cli", *args]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+@pytest.mark.parametrize("args", [["--help"], ["recipe", "ls"], ["recipe", "show", "x"]])
+def test_output_that_is_no_terminal_has_no_colours(args: list[str], child) -> None:
+    force = {"GITHUB_ACTIONS": "1", "FORCE_COLOR": "1", "PY_COLORS": "1", "NO_COLOR": ""}
+    ended = child(*args, _TYPER_FORCE_DISABLE_TERMINAL="", **force)
+    assert "\x1b" not in ended.stdout + ended.stderr
+
+
+def test_text_that_the_terminal_cannot_show_does_not_stop_a_command(child, tmp_path) -> None:
+    (tmp_path / "配方.yaml").write_text("family: ünknown")
+    ended = child("recipe", "show", "配方.yaml", PYTHONIOENCODING="ascii")
+    assert (ended.code, ended.stdout) == (0, "family: \\xfcnknown\n")
+
+
+def test_warnings_of_our_own_go_to_stderr_and_quiet_hides_them() -> None:
+    code = (
+        "import logging, sys, warnings; from aigc_cli.cli import _set_up_logs; "
+        "_set_up_logs(quiet=len(sys.argv) > 1, debug=False); warnings.warn('theirs'); "
+        "logging.getLogger('aigc_cli.data').warning('ours')"
+    )
+    run = [sys.executable, "-c", code]
+    loud = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert (loud.stdout, loud.stderr) == ("", "warning: ours\n")
+    quiet = subprocess.run([*run, "-q"], capture_output=True, text=True, check=True)
+    assert quiet.stderr == ""
+
+
+def test_completion_knows_commands_and_recipes(child) -> None:
+    def complete(words: str) -> list[str]:
+        count = str(len(words.split(" ")) - 1)
+        shell = {"_AIGC_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": count}
+        return child(**shell).stdout.split()
+
+    assert "recipe" in complete("aigc re")
+    assert complete("aigc recipe show blob") == ["blob_small"]
+
+
+def test_json_numbers_that_are_not_finite_become_null() -> None:
+    from aigc_cli.cli._output import dumps
+
+    assert json.loads(dumps({"psnr": float("inf"), "rows": [(1, float("nan"))]})) == {
+        "psnr": None,
+        "rows": [[1, None]],
+    }
+
+
+def test_the_console_script_is_main() -> None:
+    script = os.path.join(os.path.dirname(sys.executable), "aigc")
+    if not os.path.exists(script):
+        pytest.skip("the package is not installed here")
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"aigc {__version__}\n"
