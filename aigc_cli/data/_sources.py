@@ -240,10 +240,10 @@ def _walk(top: Path) -> Iterator[Path]:
         for child in children:
             if child.name.startswith(".") or child.name == "__MACOSX":
                 continue
-            if child.is_dir():
+            if child.suffix.lower() in SUFFIXES:
+                yield child  # even a folder: the check will name it
+            elif child.is_dir():
                 waiting.append(child)
-            elif child.suffix.lower() in SUFFIXES:
-                yield child
 
 
 def _is_table(path: Path) -> bool:

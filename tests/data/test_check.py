@@ -52,7 +52,7 @@ def test_every_bad_picture_is_found_with_its_reason(hostile):
     report = check(source, range(len(source)), unfit=at_least(8))
     reasons = dict(report.bad)
     assert list(reasons) == [
-        "bomb.png", "dangling.png", "flipped.png", "half.jpg", "one.png",
+        "bomb.png", "dangling.png", "flipped.png", "folder.png", "half.jpg", "one.png",
         "pipe.png", "text.png", "zero.webp",
     ]  # fmt: skip
     assert [source.name(i) for i in report.seen] == ["good.png"]
@@ -68,8 +68,8 @@ def test_stop_names_every_bad_picture_and_skip_leaves_them_out(hostile, caplog):
         require_good(reports, "stop")
     error = caught.value
     assert error.exit_code == 2
-    assert error.message.startswith("8 of 9 pictures cannot be used\n  data.train: bomb.png      ")
-    assert len(error.message.splitlines()) == 9
+    assert error.message.startswith("9 of 10 pictures cannot be used\n  data.train: bomb.png      ")
+    assert len(error.message.splitlines()) == 10
     assert error.hint == "repair or remove them, or set data.on_error=skip"
     assert [p.file for p in error.problems] == [name for name, _ in reports["data.train"].bad]
     require_good(reports, "skip")
