@@ -74,6 +74,20 @@ def open_parts(config: PictureConfig, bases: Sequence[Path]) -> tuple[Part, Part
     return Part(train, rest), Part(train, numbers[::HELD_OUT])
 
 
+class PictureChangedError(RunError):
+    """A picture is not what it was when it was checked."""
+
+    code = "run.picture_changed"
+
+    def __init__(self, message: str) -> None:
+        # A DataLoader raises the error of a worker anew with the whole traceback as its message,
+        # which ends in the name of this class and our sentence.
+        super().__init__(
+            message.rpartition(f"{type(self).__name__}: ")[2].strip(),
+            hint="put it back and continue with --resume",
+        )
+
+
 class Checked:
     """The usable pictures of a part, numbered without gaps; they must not change during a run."""
 
@@ -97,15 +111,15 @@ class Checked:
         """The picture that was checked.
 
         Raises:
-            RunError: its file was removed, replaced or damaged since the check.
+            PictureChangedError: its file was removed, replaced or damaged since the check.
         """
         number = self._numbers[index]
         try:
             picture = self._source.read(number)
         except DataError as error:
-            raise RunError(f"a picture changed during the run: {error.message}") from error
+            raise PictureChangedError(f"picture changed during the run: {error.message}") from error
         if self._source.fingerprint(number) != self.fingerprints[index]:
-            raise RunError(f"a picture changed during the run: {self.name(index)}")
+            raise PictureChangedError(f"picture changed during the run: {self.name(index)}")
         return picture
 
 

@@ -147,8 +147,20 @@ def test_file_that_changes_during_the_run_is_named(photos, change):
         Image.fromarray(pixels(32, 40, seed=9)).save(folder / "p01.png")
     else:
         change(folder / "p01.png")
-    with pytest.raises(RunError, match=r"^a picture changed during the run: p01.png"):
+    with pytest.raises(RunError, match=r"^picture changed during the run: p01.png"):
         data.train[(1, 0)]
+
+
+def test_error_of_a_worker_is_the_same_sentence(photos):
+    folder = photos(1)
+    data = made(folder)
+    (folder / "p00.png").unlink()
+    sampler = StepSampler(1, global_batch=1, seed=0, stop=1)
+    loader = DataLoader(data.train, batch_sampler=sampler, num_workers=1)
+    with pytest.raises(RunError) as caught:
+        list(loader)
+    assert caught.value.message == "picture changed during the run: p00.png: no such file"
+    assert caught.value.exit_code == 3
 
 
 def test_every_tenth_picture_is_held_out(photos):
