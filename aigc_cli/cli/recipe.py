@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -111,8 +112,9 @@ def new(
 
     if out:
         _refuse_existing(out)  # before the work of looking at the data
-    text = new_recipe(family, data, kind=kind, overrides=overrides or ())
-    text = with_schema(text, _schema_for(out or Path("recipe.yaml")))
+    path = out or Path("recipe.yaml")
+    body = new_recipe(family, data, kind=kind, overrides=overrides or ())
+    text = with_schema(f"# aigc train {shlex.quote(str(path))}\n{body}", _schema_for(path))
     if out:
         _write_new(out, text)
         Output(json, quiet).result({"path": str(out)}, str(out))

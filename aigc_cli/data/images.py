@@ -14,6 +14,7 @@ from torch import Tensor
 
 from aigc_cli.data._cache import Background, Bytes, Pack, cache_folder
 from aigc_cli.data._check import Seen, check, require_good
+from aigc_cli.data._fit import Fit, look
 from aigc_cli.data._pictures import (
     Checked,
     PictureConfig,
@@ -146,6 +147,21 @@ class Data:
 
     def stop_background(self) -> None:
         self._background.stop()
+
+
+def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
+    """The size of the pictures where it is one and small, for `aigc recipe new`; 64 or less if not.
+
+    Raises: as `look`.
+    """
+    found = look(config, bases)
+    sizes = {(seen.height, seen.width) for seen in found.seen}
+    side, typical = found.sides[-1], found.sides[len(found.seen) // 2]
+    if sizes == {(side, side)} and side <= 128:
+        return found.shared() | {"image_size": (side, f"All pictures are {side} x {side}.")}
+    size = max(4, min(64, typical - typical % 4))
+    reason = f"Half of the pictures are at least {typical} pixels on their shorter side."
+    return found.shared() | {"image_size": (size, reason)}
 
 
 def fitted(pixels: Bytes, size: int, how: Literal["crop", "stretch", "none"]) -> Bytes:

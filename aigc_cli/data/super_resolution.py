@@ -17,6 +17,7 @@ from torch import Tensor
 
 from aigc_cli.data._cache import Background, Bytes, Pack, cache_folder
 from aigc_cli.data._check import at_least, check, require_good
+from aigc_cli.data._fit import Fit, look
 from aigc_cli.data._pictures import (
     Checked,
     PictureConfig,
@@ -168,3 +169,15 @@ class Data:
 
     def stop_background(self) -> None:
         self._background.stop()
+
+
+def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
+    """A patch that the smallest training picture holds, for `aigc recipe new`.
+
+    Raises: as `look`.
+    """
+    found = look(config, bases)
+    small = found.sides[0] // config.scale
+    patch = max(8, min(48, small - small % 8))
+    reason = f"48 is usual; the smallest picture is {small} on its shorter side after reduction."
+    return found.shared() | {"patch_size": (patch, reason)}

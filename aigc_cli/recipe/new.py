@@ -19,30 +19,34 @@ def new_recipe(
 ) -> str:
     """The text of a recipe that trains `family` on `source`, with every key of its model.
 
-    The data kind looks at the source with its function `fit(config, bases=...)`, which returns
-    values that suit it, by key, each with its reason. Overridden keys stay as they are.
+    The first required key of a data kind names the source. Its function `fit(config, bases=...)`
+    looks at the source and returns values that suit it, by key, each with its reason. Overridden
+    keys stay as they are.
 
     Raises:
-        InputError: the family is unknown, takes several kinds of data, or an override is wrong.
+        InputError: the family is unknown or does not take this data, or an override is wrong.
         DataError: the data cannot be used.
     """
     overrides = list(overrides)
-    kind = kind or _only_kind(family)
-    module = registry.load_data_kind(kind)
-    first = next(name for name, f in module.Config.model_fields.items() if f.is_required())
-    plain: dict[str, Any] = {
-        "family": family,
-        "data": {"kind": kind, first: source},
-        "trainer": {"max_steps": STEPS},
-    }
-    recipe = recipe_from_dict(plain, overrides=overrides)
     given = {override.partition("=")[0] for override in overrides}
-    reasons = {
-        "trainer.max_steps": "a first guess; `aigc plan` says how long it takes",
-        "trainer.global_batch": "items in one step",
-    }
+    kind = _kind_for(family, kind)
+    module = registry.load_data_kind(kind)
+    required = [name for name, f in module.Config.model_fields.items() if f.is_required()]
+    first = next(name for name in required if name != "kind")
+    recipe = recipe_from_dict(
+        {
+            "family": family,
+            "data": {"kind": kind, first: source},
+            "trainer": {} if "trainer.max_epochs" in given else {"max_steps": STEPS},
+        },
+        overrides=overrides,
+    )
+    reasons = {"trainer.global_batch": "Pictures, texts or other items in one step."}
+    if recipe.trainer.max_steps == STEPS:
+        reasons["trainer.max_steps"] = "A first guess; `aigc plan` says how long it takes."
     resolved = recipe.as_dict()
-    for key, (value, reason) in module.fit(recipe.data, bases=recipe.bases).items():
+    fit = registry.load_data_kind(recipe.kind).fit  # an override may have changed the kind
+    for key, (value, reason) in fit(recipe.data, bases=recipe.bases).items():
         if f"data.{key}" not in given:
             resolved["data"][key] = value
             reasons[f"data.{key}"] = reason
@@ -50,13 +54,16 @@ def new_recipe(
     return _text(recipe_from_dict(resolved), shown, reasons)
 
 
-def _only_kind(family: str) -> str:
-    """The data kind of the family, if there is one and no other."""
-    accepted = [spec.kind for spec in registry.load_family(family).Model.accepts]
-    kinds = [kind for kind in registry.data_kinds() if kind in accepted]
-    if len(kinds) == 1:
-        return kinds[0]
-    raise InputError(f"say with --kind what the data is: {', '.join(kinds) or 'none fits'}")
+def _kind_for(family: str, kind: str | None) -> str:
+    """The kind of data that is wanted, or the only one that the family takes."""
+    accepted = {str(spec.kind) for spec in registry.load_family(family).Model.accepts}
+    fitting = sorted(accepted & set(registry.data_kinds()))
+    if kind is None and len(fitting) == 1:
+        return fitting[0]
+    if kind in fitting:
+        return str(kind)
+    what = f"'{kind}' is no data for family '{family}'" if kind else "what kind of data is it?"
+    raise InputError(what, hint=f"choose with --kind from: {', '.join(fitting)}")
 
 
 def _text(recipe: Recipe, shown: set[str], reasons: Mapping[str, str]) -> str:

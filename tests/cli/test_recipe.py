@@ -174,6 +174,68 @@ def test_cp_says_why_it_cannot_write(aigc) -> None:
     assert not Path("nowhere").exists()
 
 
+@pytest.fixture
+def blobs() -> str:
+    folder = Path("my blobs")
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.blob").touch()
+    return str(folder)
+
+
+def test_new_writes_a_recipe_that_fits_the_data(aigc, blobs: str) -> None:
+    ended = aigc("recipe", "new", "--family", "blob", "--data", blobs, "-o", "mine.yaml")
+    assert (ended.code, ended.stdout, ended.stderr) == (0, "mine.yaml\n", "")
+    text = Path("mine.yaml").read_text()
+    assert text.split("\n", 1)[1].startswith(
+        "# aigc train mine.yaml\nfamily: blob\nseed: 0\n\ndata:\n  kind: blobs\n"
+        "  path: my blobs\n  # There are 3 blobs.\n  size: 3\n\nmodel:\n"
+        "  # Channels of every layer.\n  width: 8\n"
+    )
+    assert load_recipe("mine.yaml").data.size == 3
+    assert aigc("recipe", "check", "mine.yaml").code == 0
+
+
+def test_new_keeps_overrides_and_prints_without_a_file(aigc, blobs: str) -> None:
+    args = ("recipe", "new", "--family", "blob", "--data", blobs)
+    values = ("data.size=9", "model.lr=0.5", "trainer.schedule={name: cosine, warmup: 5}")
+    text = aigc(*args, *values).stdout
+    assert aigc(*args, *values, "--json").json == {"ok": True, "text": text}
+    assert "max_epochs: 2" in aigc(*args, "trainer.max_epochs=2").stdout
+    Path("r.yaml").write_text(text)
+    loaded = load_recipe("r.yaml")
+    assert (loaded.data.size, loaded.model.lr, loaded.trainer.schedule.warmup) == (9, 0.5, 5)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--family", "blb", "--data", "x"], "unknown family 'blb'\nhint: did you mean 'blob'?"),
+        (["--family", "blob", "--data", "x"], "data.path: no blobs in 'x'"),
+        (
+            ["--family", "blob", "--data", "x", "--kind", "blbs"],
+            "'blbs' is no data for family 'blob'\nhint: choose with --kind from: blobs",
+        ),
+        (
+            ["--family", "blob", "--data", "x", "model.lr=2"],
+            "command line: model.lr: 2 is out of range (default 0.0002, 0 < lr <= 1)",
+        ),
+        (["--family", "blob"], "missing option '--data'\nhint: aigc recipe new --help"),
+    ],
+)
+def test_new_names_what_is_wrong(aigc, args: list[str], message: str) -> None:
+    ended = aigc("recipe", "new", *args, "-o", "mine.yaml")
+    assert (ended.code, ended.stdout, ended.stderr) == (2, "", f"error: {message}\n")
+    assert not Path("mine.yaml").exists()
+
+
+def test_new_never_replaces_a_file(aigc, blobs: str) -> None:
+    Path("mine.yaml").write_text("mine")
+    ended = aigc("recipe", "new", "--family", "blob", "--data", blobs, "-o", "mine.yaml")
+    assert ended.stderr.startswith("error: mine.yaml exists already\n")
+    assert Path("mine.yaml").read_text() == "mine"
+
+
 def test_check_reports_every_mistake_of_every_recipe(aigc, bad: str) -> None:
     ended = aigc("recipe", "check", "blob_small", bad, "nothing", "model.width=0")
     assert ended.code == 2

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from aigc_cli.errors import DataError
 from aigc_cli.recipe.sections import Name, Section
 
 
@@ -20,3 +21,11 @@ class Config(Section):
 
 class Data:
     pass
+
+
+def fit(config, *, bases=()):
+    """The number of blobs is their size."""
+    files = [file for base in bases for file in (base / config.path).glob("*.blob")]
+    if not files:
+        raise DataError(f"data.path: no blobs in '{config.path}'")
+    return {"size": (len(files), f"There are {len(files)} blobs.")}

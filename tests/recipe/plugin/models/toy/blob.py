@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from aigc_cli.recipe.sections import Section
+from aigc_cli.specs import Spec
 
 
 class Config(Section):
@@ -31,5 +32,9 @@ class Options(Section):
     """Words that choose the colour."""
 
 
+class Blobs(Spec):
+    kind = "blobs"
+
+
 class Model:
-    pass
+    accepts = (Blobs,)

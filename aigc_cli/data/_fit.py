@@ -1,0 +1,51 @@
+"""What `aigc recipe new` learns from pictures: which settings suit them, and why.
+
+Each kind of data has `fit(config, bases=...)`, which returns values for other keys of its config
+with a reason for each. It reads the same pictures, in the same way, as the training will.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aigc_cli.data._cache import cache_folder
+from aigc_cli.data._check import Seen, check, require_good
+from aigc_cli.data._pictures import PictureConfig, open_parts
+
+Fit = dict[str, tuple[Any, str]]
+
+
+@dataclass(frozen=True)
+class Look:
+    """The usable training pictures of a config."""
+
+    config: PictureConfig
+    seen: list[Seen]
+
+    @property
+    def sides(self) -> list[int]:
+        """The shorter side of each picture in pixels, ascending."""
+        return sorted(min(seen.height, seen.width) for seen in self.seen)
+
+    def shared(self) -> Fit:
+        """What does not depend on the kind: how many pictures, and whether they have colours."""
+        sides = f"{self.sides[0]} to {self.sides[-1]} pixels on the shorter side"
+        found: Fit = {"train": (self.config.train, f"{len(self.seen)} pictures train: {sides}.")}
+        if all(seen.mode.startswith("gray") for seen in self.seen):
+            found["channels"] = (1, "All pictures are gray.")
+        return found
+
+
+def look(config: PictureConfig, bases: Sequence[Path]) -> Look:
+    """Decode the training pictures.
+
+    Raises:
+        DataError: there are none, or some cannot be used and `on_error` is stop.
+    """
+    train, _ = open_parts(config, bases)
+    report = check(train.source, train.numbers, cache=cache_folder(config.cache))
+    require_good({"data.train": report}, config.on_error)
+    return Look(config, list(report.seen.values()))
