@@ -15,13 +15,13 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
-from aigc_cli.errors import InputError, did_you_mean
+from aigc_cli.errors import AigcError, InputError, did_you_mean
 
 T = TypeVar("T")
 
@@ -162,12 +162,17 @@ def _unique(what: str, entries: Iterable[tuple[str, Path, T]]) -> dict[str, T]:
     return found
 
 
-def _load(path: Path, needs: Iterable[str]) -> ModuleType:
+def _load(path: Path, needs: Sequence[str]) -> ModuleType:
     shipped = path.is_relative_to(PACKAGE)
     module = _import_shipped(path) if shipped else _import_user(path)
     missing = [name for name in needs if not isinstance(getattr(module, name, None), type)]
     if missing:
         raise InputError(f"{path} defines no class {' and no class '.join(missing)}")
+    from aigc_cli.recipe.sections import Section  # here, so that listing does not wait for pydantic
+
+    for name in ("Config", "Options"):
+        if name in needs and not issubclass(getattr(module, name), Section):
+            raise InputError(f"{path}: {name} is no subclass of aigc_cli.recipe.sections.Section")
     return module
 
 
@@ -191,9 +196,10 @@ def _import_user(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise InputError(
-            f"{path}{_line_in(error, path)} cannot be imported: {type(error).__name__}: {error}"
-        ) from error
+        if isinstance(error, AigcError):
+            raise
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise InputError(f"{path}{_line_in(error, path)} cannot be imported: {reason}") from error
     return module
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
 from aigc_cli import registry
-from aigc_cli.errors import InputError
+from aigc_cli.errors import InputError, MissingError
 
-CLASSES = "class Config: pass\nclass Options: pass\nclass Model: pass\n"
+CLASSES = """\
+from aigc_cli.recipe.sections import Section
+class Config(Section): pass
+class Options(Section): pass
+class Model: pass
+"""
 
 
 def family(folder: Path, name: str, text: str = CLASSES, room: str = "toy") -> Path:
@@ -67,6 +71,9 @@ def test_loading_gives_the_module_once() -> None:
         ("def f(:\n", ":1 cannot be imported: SyntaxError: invalid syntax"),
         ("class Config: pass", " defines no class Options and no class Model"),
         (CLASSES + "Model = 3", " defines no class Model"),
+        (CLASSES + "class Config: pass",
+         ": Config is no subclass of aigc_cli.recipe.sections.Section"),
+        ("raise ValueError('first\\nsecond')", ":1 cannot be imported: ValueError: first"),
     ],
 )  # fmt: skip
 def test_a_broken_file_of_the_users_is_named(
@@ -77,7 +84,16 @@ def test_a_broken_file_of_the_users_is_named(
     with pytest.raises(InputError) as caught:
         registry.load_family("mine")
     assert caught.value.message.startswith(f"{path}{message}")
-    assert not any(name.endswith("_mine") for name in sys.modules) or "defines no" in message
+    assert "\n" not in caught.value.message
+
+
+def test_a_family_may_say_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIGC_PATH", str(tmp_path))
+    text = "from aigc_cli.errors import MissingError\nraise MissingError('no torchaudio here')"
+    family(tmp_path, "mine", text)
+    for _ in range(2):  # a failed import leaves nothing behind
+        with pytest.raises(MissingError, match="no torchaudio here"):
+            registry.load_family("mine")
 
 
 def test_files_of_one_name_in_two_folders_do_not_mix(
