@@ -1,5 +1,4 @@
-"""Typed recipes: strict YAML, every mistake at once with its line, overrides, JSON schema."""
+"""Typed recipes: strict YAML, every mistake at once with its line, overrides, JSON schema.
 
-from aigc_cli.recipe.load import Recipe, load_recipe, recipe_from_dict
-
-__all__ = ["Recipe", "load_recipe", "recipe_from_dict"]
+`load.py` is the way in. Nothing is imported here: `aigc recipe ls` needs no types.
+"""

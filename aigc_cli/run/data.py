@@ -24,7 +24,7 @@ from aigc_cli.data._sources import open_source
 from aigc_cli.data._stream import key_at
 from aigc_cli.errors import InputError, OutputError, Problem
 from aigc_cli.media.image import Picture, from_tensor, tile_grid, write_picture
-from aigc_cli.recipe import Recipe, load_recipe
+from aigc_cli.recipe.load import Recipe, load_recipe
 from aigc_cli.registry import load_data_kind
 
 THUMBNAIL = 160  # pixels, of the longer side on a sheet

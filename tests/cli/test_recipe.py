@@ -10,7 +10,7 @@ import pytest
 
 from aigc_cli import registry
 from aigc_cli.cli.recipe import COLUMNS
-from aigc_cli.recipe import load_recipe
+from aigc_cli.recipe.load import load_recipe
 from aigc_cli.recipe.schema import recipe_schema
 
 BLOB = """\

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aigc_cli.errors import InputError, RecipeError
-from aigc_cli.recipe import load_recipe, recipe_from_dict
+from aigc_cli.recipe.load import load_recipe, recipe_from_dict
 
 GOOD = """\
 family: blob

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aigc_cli import registry
-from aigc_cli.recipe import load_recipe
+from aigc_cli.recipe.load import load_recipe
 from aigc_cli.recipe.schema import recipe_schema
 
 
