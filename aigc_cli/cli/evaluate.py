@@ -44,6 +44,14 @@ def evaluate(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Use only the first ones.", show_default=False)
     ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for what the model makes, beside bicubic and the original.",
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Write into a --save that holds files.")] = False,
     ema: Ema = True,
     device: Device = "auto",
     json: Json = False,
@@ -81,6 +89,8 @@ def evaluate(
             device=device,
             ema=ema,
             limit=limit,
+            save=save,
+            overwrite=overwrite,
             seen=lambda name: output.log(f"  {name}"),
         )
         wanted = report["require"]

@@ -16,15 +16,23 @@ import numpy as np
 import torch
 
 from aigc_cli.errors import DataError, InputError, RequirementError, did_you_mean
-from aigc_cli.media.image import Picture, from_tensor, read_picture, to_tensor
+from aigc_cli.media.image import (
+    Picture,
+    from_tensor,
+    read_picture,
+    tile_grid,
+    to_tensor,
+    write_picture,
+)
 from aigc_cli.media.resize import modcrop, resize_bicubic
 from aigc_cli.metrics.requirement import Requirement, parse_requirement
 from aigc_cli.metrics.table import METRICS, PairMetric, resolve
-from aigc_cli.run.sample import input_files
+from aigc_cli.run.sample import input_files, prepare_output
 from aigc_cli.run.trained import Trained, load_trained
 from aigc_cli.specs import SuperResolutionSpec
 
 Pixels = Any
+DETAIL = 96  # pixels of a side in the comparison sheets
 PAIRS = ("psnr", "ssim")  # what is measured of pairs of pictures when nothing is asked for
 
 
@@ -70,18 +78,20 @@ def evaluate_model(
     device: str = "auto",
     ema: bool = True,
     limit: int | None = None,
+    save: Path | None = None,
+    overwrite: bool = False,
     seen: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Any]:
     """Score a run or checkpoint on its validation data, or on the pictures in `data`.
 
     For super-resolution: each picture is cropped to a multiple of the scale, reduced by MATLAB's
     bicubic imresize to 8 bit, enlarged by the model and by bicubic, rounded to 8 bit and compared
-    with
-    the original without a border of `scale` pixels.
+    with the original without a border of `scale` pixels. `save` is a folder for what the model made
+    and, side by side, for magnified details of bicubic, model and original.
 
     Raises:
         InputError: unknown metric or data. MissingError: weights of a metric that was asked for are
-        absent.
+            absent. OutputError: `save` is in use.
     """
     begun = time.monotonic()
     trained = load_trained(source, [f"sample.{text}" for text in overrides], device=device, ema=ema)
@@ -92,6 +102,8 @@ def evaluate_model(
     require = list(require) or list(defaults.require)
     wanted = resolve(with_required(list(metrics) or list(defaults.metrics), require))
     scores = [_score(metric, spec.scale) for metric in wanted]
+    if save is not None:
+        prepare_output(save, overwrite=overwrite)
     rows = []
     for name, original in _limited(_originals(trained, data), limit):
         target = modcrop(original, spec.scale)
@@ -104,6 +116,9 @@ def evaluate_model(
             score.baselines.append(metric.compute(bicubic, target, spec.scale))
             row[metric.name] = _plain(score.values[-1])
         rows.append(row)
+        if save is not None:
+            sides = {"bicubic": bicubic, trained.recipe.family: preds, "original": target}
+            _save(save / Path(name).with_suffix(".png"), preds, sides)
         seen(name)
     if not rows:
         raise DataError("there is no picture to evaluate on")
@@ -253,6 +268,20 @@ def _enlarge(trained: Trained, low: Pixels) -> Pixels:
     batch = {"low": to_tensor(low)[None].to(trained.model.device)}
     with torch.no_grad():
         return from_tensor(trained.model.sample(1, trained.recipe.sample, condition=batch)[0].cpu())
+
+
+def _save(path: Path, made: Pixels, sides: dict[str, Pixels]) -> None:
+    """What the model made as `path`, and <name>-compare.png with the middle of every side, x4."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_picture(path, Picture(made))
+    H, W = made.shape[:2]
+    h, w = min(H, DETAIL), min(W, DETAIL)
+    y, x = (H - h) // 2, (W - w) // 2
+    details = [
+        Picture(p[y : y + h, x : x + w].repeat(4, axis=0).repeat(4, axis=1)) for p in sides.values()
+    ]
+    sheet = tile_grid(details, len(sides), labels=list(sides))
+    write_picture(path.with_name(f"{path.stem}-compare.png"), sheet)
 
 
 def _score(metric: PairMetric, border: int) -> Score:

@@ -1,0 +1,49 @@
+# Every target sets itself up: `make demo` and `make test` work on a machine with only Python and make.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all lint format bench schema docs clean
+
+help: ## print the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## create .venv with aigc and all it needs, pinned by constraints.txt
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED) ## train on the built-in photographs, score and enlarge held-out ones (about 4 minutes)
+	$(BIN)/aigc train edsr_small_x2 --out demo/run --overwrite
+	$(BIN)/aigc evaluate demo/run --metric psnr,ssim --save demo/pictures --overwrite
+	@echo "look at: demo/pictures/*-compare.png and demo/run/previews/"
+
+test: $(INSTALLED) ## the tests without the slow ones
+	$(BIN)/python -m pytest
+
+test-all: $(INSTALLED) ## all tests
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+lint: $(INSTALLED) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED) ## format the code and sort imports
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(INSTALLED) ## speed and memory against named alternatives
+	$(BIN)/python -m benchmarks
+
+schema: $(INSTALLED) ## write recipes/schema.json
+	$(BIN)/aigc recipe schema --out recipes/schema.json
+
+docs: $(INSTALLED) ## write docs/cli.md from the commands' own help
+	$(BIN)/python docs/make_cli.py
+
+clean: ## remove the environment, caches and the demo
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache demo build dist

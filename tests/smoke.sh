@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# A user's session through the shell: train, resume, sample, evaluate with a gate, bad inputs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+make install >/dev/null
+AIGC="$PWD/.venv/bin/aigc"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+export AIGC_CACHE="$work/cache" OMP_NUM_THREADS=2
+
+step() { printf '\n== %s\n' "$*"; }
+expect() { # expect CODE command...: fails unless the command ends with CODE
+    local want=$1 got=0
+    shift
+    "$@" >stdout 2>stderr || got=$?
+    if [ "$got" != "$want" ]; then
+        echo "expected exit $want, got $got: $*"
+        cat stdout stderr
+        exit 1
+    fi
+    if grep -q Traceback stdout stderr; then
+        echo "traceback: $*"
+        cat stderr
+        exit 1
+    fi
+    tail -n 2 stderr
+}
+json() { python3 -c "import json, sys; d = json.load(sys.stdin); print($1)"; }
+
+step "a stranger looks around"
+"$AIGC" --version
+"$AIGC" --help >/dev/null
+"$AIGC" recipe ls | head -1 >/dev/null
+"$AIGC" recipe ls --json | json 'len(d["recipes"])'
+"$AIGC" doctor >/dev/null
+
+step "train by name, resume, sample, evaluate"
+quick=(trainer.max_steps=30 trainer.log_every=10 trainer.validate_every=30 trainer.checkpoint_every=10
+       trainer.preview_every=30 data.patch_size=16)
+run=$("$AIGC" train edsr_small_x2 "${quick[@]}" --quiet)
+test -f "$run/checkpoints/best.ckpt"
+expect 0 "$AIGC" train edsr_small_x2 "${quick[@]}" trainer.max_steps=40 --resume "$run"
+grep -q '"step": 40' "$run/metrics.jsonl"
+cp "$run"/previews/step-0000030.png "a photo é.png"
+expect 0 "$AIGC" sample "$run" --input "a photo é.png" --out "my samples" tile=128
+test -f "my samples/a photo é_x2.png"
+"$AIGC" evaluate "$run" --limit 1 --json | json 'd["metrics"]["psnr_y"]["bicubic"] > 25 or exit(1)'
+expect 0 "$AIGC" eval "$run" --limit 1 --require "psnr_y>=10"
+expect 4 "$AIGC" eval "$run" --limit 1 --require "psnr_y>=60"
+expect 0 "$AIGC" evaluate --generated "my samples/a photo é_x2.png" \
+    --reference "my samples/a photo é_x2.png" --metric psnr,ssim --require "ssim_y>=1"
+"$AIGC" run ls | grep -q finished
+
+step "mistakes end with one sentence"
+expect 2 "$AIGC" train edsr_small_x2 model.lr=fast trainer.max_stps=3
+grep -q "did you mean" stderr
+expect 2 "$AIGC" train no_such_recipe
+expect 2 "$AIGC" train edsr_small_x2 data.train=nowhere
+expect 2 "$AIGC" train edsr_small_x2 --out "$run"
+expect 2 "$AIGC" sample nowhere --input "a photo é.png"
+head -c 1000 "$run/checkpoints/best.ckpt" >cut.ckpt
+expect 2 "$AIGC" sample cut.ckpt --input "a photo é.png"
+expect 2 "$AIGC" train edsr_small_x2 --max-time soon
+"$AIGC" recipe check nothing.yaml --json 2>/dev/null | json 'd["ok"] is False or exit(1)' || true
+
+printf '\nsmoke: all as expected\n'
