@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import shlex
@@ -135,8 +134,12 @@ def recipe_from_dict(
     Raises:
         RecipeError: the data is no recipe of this version, or an override is wrong.
     """
+    try:
+        plain = json.loads(json.dumps(data))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RecipeError([Problem(f"the recipe is no plain data: {error}")]) from error
     given, problems = command_line.split(list(overrides))
-    return _build(copy.deepcopy(dict(data)), given, problems, None, {}, path)
+    return _build(plain, given, problems, None, {}, path)
 
 
 def display(path: Path) -> str:

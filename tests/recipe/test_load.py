@@ -331,9 +331,44 @@ def test_recipe_from_dict_leaves_its_argument_alone(recipe: Path) -> None:
 
 
 def test_a_foreign_dict_is_a_recipe_error() -> None:
-    for data in ({}, {"family": 3}, {"family": "blob", "data": [], "trainer": "x", "model": None}):
+    loop: dict[str, object] = {}
+    loop["model"] = loop
+    foreign = ({}, {"family": 3}, {"family": "blob", "data": [], "trainer": "x", "model": None})
+    for data in (*foreign, {"seed": object()}, {"seed": b"x"}, loop, {"family": "\ud800"}, {1: 2}):
         with pytest.raises(RecipeError):
             recipe_from_dict(data)
+
+
+json_like = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from(["family", "seed", "data", "model", "trainer", "init_from", "sample"])
+    | st.tuples(
+        st.sampled_from(["data", "model", "trainer", "sample", "evaluate"]),
+        st.sampled_from(
+            ["kind", "path", "betas", "lr", "layers", "schedule", "devices", "metrics"]
+        ),
+    ),
+    json_like,
+)
+def test_any_value_anywhere_loads_or_is_a_recipe_error(
+    place: str | tuple[str, str], value: object
+) -> None:
+    data = load_recipe("blob_small").as_dict()
+    if isinstance(place, str):
+        data[place] = value
+    else:
+        data[place[0]][place[1]] = value
+    try:
+        recipe_from_dict(data)
+    except RecipeError as error:
+        assert error.problems  # noqa: PT017 - either ending is right
 
 
 LINES = GOOD.splitlines(keepends=True)
