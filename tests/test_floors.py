@@ -1,0 +1,88 @@
+"""Imports only go down the floors of docs/design.md, and light modules stay light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "aigc_cli"
+FLOORS = (
+    {"errors"},
+    {"recipe", "registry", "specs"},
+    {"nn", "sampling", "metrics", "media"},
+    {"models", "data"},
+    {"run"},
+    {"cli", "__main__"},
+)
+TORCH_FREE = {"errors", "recipe", "registry", "specs", "cli", "__main__"}
+FILES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py") if "_recipes" not in p.parts)
+
+
+def floor_of(room: str) -> int:
+    return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
+
+
+def imports(file: Path) -> list[tuple[str, bool]]:
+    """(module, whether at module level) of every import in a file."""
+    tree = ast.parse((PACKAGE / file).read_text(encoding="utf-8"))
+    top = {id(node) for node in tree.body}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, id(node) in top) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "aigc_cli":
+                found += [(f"aigc_cli.{alias.name}", id(node) in top) for alias in node.names]
+            else:
+                found.append((node.module, id(node) in top))
+    return found
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_imports_only_go_down(file: Path) -> None:
+    room = file.parts[0].removesuffix(".py")
+    if room == "__init__":
+        return
+    for module, _ in imports(file):
+        if not module.startswith("aigc_cli.") or module == "aigc_cli.__version__":
+            continue
+        other = module.split(".")[1]
+        assert floor_of(other) <= floor_of(room), f"{file} imports {module}, which is above it"
+        if room in ("models", "data"):
+            assert other != ({"models", "data"} - {room}).pop(), (
+                f"{file} imports {module} beside it"
+            )
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if f.parts[0] == "models"], ids=str)
+def test_no_family_imports_another(file: Path) -> None:
+    for module, _ in imports(file):
+        if module.startswith("aigc_cli.models."):
+            assert module.rsplit(".", 1)[1].startswith("_"), f"{file} imports {module}"
+
+
+@pytest.mark.parametrize(
+    "file", [f for f in FILES if f.parts[0].removesuffix(".py") in TORCH_FREE], ids=str
+)
+def test_light_floors_do_not_import_torch(file: Path) -> None:
+    heavy = {"torch", "torchvision", "pytorch_lightning", "lightning_fabric", "numpy", "datasets"}
+    for module, at_top in imports(file):
+        assert not (at_top and module.split(".")[0] in heavy), f"{file} imports {module}"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["recipe", "ls"], ["--version"], ["run", "ls"]])
+def test_looking_around_imports_no_torch(words: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom aigc_cli.cli import invoke\n"
+        f"code = invoke({words!r})\n"
+        "heavy = {'torch', 'pytorch_lightning', 'numpy'} & set(sys.modules)\n"
+        "sys.exit(code or (f'imported {heavy}' if heavy else 0))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
