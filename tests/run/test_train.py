@@ -244,3 +244,14 @@ def test_nan_stops_with_the_step_and_the_term(
     for file in (here / "bad/checkpoints").glob("*.ckpt"):
         state = load(file)
         assert all(w.isfinite().all() for w in state["weights"].values())
+
+
+@pytest.mark.slow
+def test_compiled_and_channels_last_networks_learn_the_same(aigc: Aigc, here: Path) -> None:
+    assert aigc("train", "edsr.yaml", "--out", "plain", "trainer.max_steps=3").code == 0
+    fast = ["trainer.compile=true", "trainer.channels_last=true", "trainer.max_steps=3"]
+    assert aigc("train", "edsr.yaml", "--out", "fast", *fast).code == 0
+    plain, fast_ = (load(here / f"{n}/checkpoints/last.ckpt")["weights"] for n in ("plain", "fast"))
+    assert plain.keys() == fast_.keys(), "a checkpoint does not know that it was compiled"
+    for key, value in plain.items():
+        torch.testing.assert_close(value, fast_[key], rtol=1e-3, atol=1e-4, msg=key)

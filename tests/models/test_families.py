@@ -1,0 +1,153 @@
+"""What holds for every family, shipped or found through AIGC_PATH; a new one is tested at once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+PLUGIN = Path(__file__).resolve().parents[1] / "plugin"
+os.environ["AIGC_PATH"] = str(PLUGIN)  # before the names are listed
+
+from aigc_cli.models._base import Batch, GenerativeModule, Run  # noqa: E402
+from aigc_cli.recipe.load import load_recipe  # noqa: E402
+from aigc_cli.recipe.sections import Section, Trainer  # noqa: E402
+from aigc_cli.registry import families, load_family, recipes  # noqa: E402
+from aigc_cli.specs import ImageSpec, Spec, SuperResolutionSpec, spec_from_dict  # noqa: E402
+
+FAMILIES, RECIPES = sorted(families()), sorted(recipes())
+SPECS: dict[type[Spec], Spec] = {
+    ImageSpec: ImageSpec(channels=3, image_size=8),
+    SuperResolutionSpec: SuperResolutionSpec(channels=3, scale=2),
+}
+SMALL = {"edsr": {"num_blocks": 2, "num_features": 4}}
+
+
+@pytest.fixture(autouse=True)
+def plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIGC_PATH", str(PLUGIN))
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> ModuleType:
+    return load_family(request.param)
+
+
+def build(family: ModuleType) -> GenerativeModule:
+    torch.manual_seed(0)
+    config = family.Config(**SMALL.get(family.__name__.rsplit(".", 1)[-1], {}))
+    model: GenerativeModule = family.Model(config, SPECS[family.Model.accepts[0]])
+    model.run = Run(Trainer(max_steps=1, global_batch=2), seed=0, max_steps=1)
+    return model
+
+
+def batch_for(model: GenerativeModule) -> Batch:
+    random = torch.Generator().manual_seed(1)
+    match model.spec:
+        case ImageSpec(channels=C, image_size=S):
+            return {"image": torch.rand(2, C, S, S, generator=random) * 2 - 1}
+        case SuperResolutionSpec(channels=C, scale=s):
+            return {
+                "low": torch.rand(2, C, 24, 24, generator=random) * 2 - 1,
+                "high": torch.rand(2, C, 24 * s, 24 * s, generator=random) * 2 - 1,
+            }
+    raise AssertionError(f"no batch for {model.spec}")
+
+
+def losses(model: GenerativeModule) -> list[dict[str, torch.Tensor]]:
+    from aigc_cli.models._base import _Noise
+
+    assert model.run is not None
+    made = []
+    for number, phase in enumerate(model.phases()):
+        model._noise = _Noise(number, model.run, torch.device("cpu"))
+        made.append(phase.loss(batch_for(model)))
+    return made
+
+
+def test_every_parameter_receives_a_gradient(family: ModuleType) -> None:
+    model = build(family)
+    for terms in losses(model):
+        terms["loss"].backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_the_loss_is_a_pure_function_of_weights_batch_and_seed(family: ModuleType) -> None:
+    first, second = losses(build(family)), losses(build(family))
+    for a, b in zip(first, second, strict=True):
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_each_phase_has_its_optimizer_and_each_weight_one(family: ModuleType) -> None:
+    model = build(family)
+    made = model.configure_optimizers()
+    optimizers = made if isinstance(made, list) else [made]
+    assert {phase.optimizer for phase in model.phases()} == set(range(len(optimizers)))
+    owned = [id(p) for o in optimizers for group in o.param_groups for p in group["params"]]
+    assert sorted(owned) == sorted(id(p) for p in model.parameters())
+
+
+def test_validation_values_are_those_promised(family: ModuleType) -> None:
+    model = build(family).eval()
+    with torch.no_grad():
+        values = model.evaluate_batch(batch_for(model))
+    assert set(values) == set(model.metrics)
+    assert all(value.shape == (2,) for value in values.values())
+
+
+def test_previews_are_pictures(family: ModuleType) -> None:
+    model = build(family).eval()
+    with torch.no_grad():
+        for pictures in model.preview(batch_for(model)).values():
+            assert pictures.ndim == 4
+            assert pictures.shape[1] in (1, 3)
+
+
+def test_averaged_networks_exist(family: ModuleType) -> None:
+    model = build(family)
+    assert set(model.averaged) <= set(model.networks())
+
+
+def test_every_field_is_documented_and_has_a_default(family: ModuleType) -> None:
+    for section in (family.Config, family.Options):
+        assert issubclass(section, Section)
+        section()
+        for name, field in section.model_fields.items():
+            assert field.description, f"{section.__module__}.{name} has no text under it"
+
+
+def test_specs_go_around_as_plain_data(family: ModuleType) -> None:
+    for kind in family.Model.accepts:
+        assert spec_from_dict(SPECS[kind].as_dict()) == SPECS[kind]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_is_valid(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert load_family(recipe.family).Config is type(recipe.model)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4])
+@pytest.mark.parametrize("world", [1, 2])
+def test_noise_does_not_depend_on_how_the_batch_is_spread(parts: int, world: int) -> None:
+    from aigc_cli.models._base import _Noise
+
+    def drawn(parts: int, world: int) -> torch.Tensor:
+        pieces = []
+        for rank in range(world):
+            trainer = Trainer(max_steps=1, global_batch=8, accumulate=parts)
+            noise = _Noise(5, Run(trainer, 0, 1, rank, world), torch.device("cpu"))
+            for part in range(parts):
+                noise.start_part(part)
+                noise.draw(torch.randn, 8 // parts // world, (3,))  # an earlier draw
+                pieces.append(noise.draw(torch.randn, 8 // parts // world, (2,)))
+        return torch.cat(pieces)
+
+    assert torch.equal(drawn(parts, world), drawn(1, 1))
