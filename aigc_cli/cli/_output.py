@@ -21,7 +21,7 @@ KEY_VALUE = "[KEY=VALUE]..."
 GLOBAL_OPTIONS = ("--quiet", "-q", "--json", "--debug")
 
 
-def _recipe_names(incomplete: str) -> list[str]:
+def recipe_names(incomplete: str) -> list[str]:
     from aigc_cli import registry
 
     return [name for name in registry.recipes() if name.startswith(incomplete)]
@@ -35,7 +35,7 @@ RecipeName = Annotated[
     typer.Argument(
         metavar="RECIPE",
         help="A recipe file, or a name of `aigc recipe ls`.",
-        autocompletion=_recipe_names,
+        autocompletion=recipe_names,
         show_default=False,
     ),
 ]

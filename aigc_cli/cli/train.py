@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from aigc_cli.cli._output import Debug, Json, Output, Overrides, Quiet, _recipe_names
+from aigc_cli.cli._output import Debug, Json, Output, Overrides, Quiet, recipe_names
 from aigc_cli.errors import InputError
 
 
@@ -18,7 +18,7 @@ def train(
         typer.Argument(
             metavar="[RECIPE]",
             help="A recipe file, or a name of `aigc recipe ls`. Not needed with --resume RUN.",
-            autocompletion=_recipe_names,
+            autocompletion=recipe_names,
             show_default=False,
         ),
     ] = None,
