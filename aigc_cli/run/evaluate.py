@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
 from aigc_cli.errors import DataError, InputError, RequirementError, did_you_mean
 from aigc_cli.media.image import (
@@ -27,6 +28,7 @@ from aigc_cli.media.image import (
 from aigc_cli.media.resize import modcrop, resize_bicubic
 from aigc_cli.metrics.requirement import Requirement, parse_requirement
 from aigc_cli.metrics.table import METRICS, PairMetric, resolve
+from aigc_cli.registry import load_data_kind
 from aigc_cli.run.sample import input_files, prepare_output
 from aigc_cli.run.trained import Trained, load_trained
 from aigc_cli.specs import SuperResolutionSpec
@@ -97,7 +99,13 @@ def evaluate_model(
     trained = load_trained(source, [f"sample.{text}" for text in overrides], device=device, ema=ema)
     spec = trained.spec
     if not isinstance(spec, SuperResolutionSpec):
-        raise InputError(f"family '{trained.recipe.family}' has no evaluation yet")
+        asked = {"--data": data, "--metric": metrics, "--limit": limit, "--save": save}
+        for option, value in asked.items():
+            if value:
+                raise InputError(f"{option} does not apply to family '{trained.recipe.family}'")
+        report = _evaluate_as_in_training(trained, require)
+        _remember(trained, report)
+        return report
     defaults = trained.recipe.evaluate
     require = list(require) or list(defaults.require)
     wanted = resolve(with_required(list(metrics) or list(defaults.metrics), require))
@@ -244,6 +252,36 @@ def explain_metrics() -> list[dict[str, Any]]:
     ]
 
 
+def _evaluate_as_in_training(trained: Trained, require: Sequence[str]) -> dict[str, Any]:
+    """The validation metrics of the family over the recipe's validation data."""
+    begun = time.monotonic()
+    recipe, model = trained.recipe, trained.model
+    data = load_data_kind(recipe.kind).Data(recipe.data, seed=recipe.seed, bases=recipe.bases)
+    model.on_validation_epoch_start()
+    with torch.no_grad():
+        for number, batch in enumerate(DataLoader(data.val, data.val_batch_size or 32)):
+            model.validation_step({k: v.to(model.device) for k, v in batch.items()}, number)
+    means = model.validation_means()
+    return {
+        "ok": True,
+        "model": trained.describe(),
+        "data": recipe.data.model_dump().get("val"),
+        "metrics": {
+            name: {
+                "value": _plain(value),
+                "n": len(data.val),
+                "unit": "-",
+                "higher_is_better": model.metrics[name] == "max",
+                "protocol": f"validation of family {recipe.family}",
+            }
+            for name, value in means.items()
+        },
+        "require": list(require) or list(recipe.evaluate.require),
+        "items": [],
+        "seconds": round(time.monotonic() - begun, 1),
+    }
+
+
 def _originals(trained: Trained, data: Path | None) -> Iterator[tuple[str, Pixels]]:
     """8-bit pictures with the model's channels: the recipe's validation data, or those in
     `data`.
@@ -254,8 +292,6 @@ def _originals(trained: Trained, data: Path | None) -> Iterator[tuple[str, Pixel
         for path, _ in input_files(data):
             yield path.name, _eight_bit(read_picture(path).as_channels(channels))
         return
-    from aigc_cli.registry import load_data_kind
-
     recipe = trained.recipe
     kind = load_data_kind(recipe.kind)
     held_out = kind.Data(recipe.data, seed=recipe.seed, bases=recipe.bases).val
