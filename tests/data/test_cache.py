@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -137,6 +138,27 @@ def test_many_threads_and_processes_write_the_same_rows(tmp_path):
     last = Maker()
     last.fill(Pack(tmp_path, ["key"], SHAPES))
     assert last.calls == 0
+
+
+def test_worker_forked_while_a_thread_makes_a_row_does_not_wait_for_it(tmp_path):
+    pack, begun, end = Pack(tmp_path, ["key"], SHAPES), threading.Event(), threading.Event()
+
+    def slow():
+        begun.set()
+        end.wait()
+        return row(0)
+
+    thread = threading.Thread(target=pack.get, args=[0, slow])
+    thread.start()
+    begun.wait()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)
+        Maker().fill(pack)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    end.set()
+    thread.join()
 
 
 def test_full_disk_is_said_once_and_costs_only_time(tmp_path, caplog, monkeypatch):
