@@ -29,7 +29,7 @@ import uuid
 import zipfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -37,17 +37,18 @@ from aigc_cli.errors import CheckpointError, DiskFullError, OutputError
 
 FORMAT = 1
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-KEYS = {
-    "format",
-    "step",
-    "recipe",
-    "recipe_path",
-    "spec",
-    "weights",
-    "ema",
-    "optimizers",
-    "scaler",
-    "best",
+NONE = type(None)
+FIELDS: dict[str, type | tuple[type, ...]] = {
+    "format": int,
+    "step": int,
+    "recipe": dict,
+    "recipe_path": (str, NONE),
+    "spec": dict,
+    "weights": dict,
+    "ema": (dict, NONE),
+    "optimizers": list,
+    "scaler": (dict, NONE),
+    "best": (dict, NONE),
 }
 
 
@@ -74,7 +75,8 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
             raise
         raise _write_error(cause, path) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def link_checkpoint(source: Path, path: Path) -> None:
@@ -85,8 +87,10 @@ def link_checkpoint(source: Path, path: Path) -> None:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError:  # a file system without hard links
-        temporary.unlink(missing_ok=True)
         save_checkpoint(load_checkpoint(source), path)
+    finally:  # to rename one of two links to the same file does nothing and leaves both
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -106,15 +110,16 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             hint="only load checkpoints written by `aigc train`",
             code="checkpoint.unsafe",
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # hostile bytes end in errors of every type
         raise CheckpointError(f"{path}: not a checkpoint of aigc, or damaged") from error
-    if not isinstance(state, dict) or not state.keys() >= KEYS:
+    if not isinstance(state, dict) or not {"format", "aigc"} <= state.keys():
         raise CheckpointError(f"{path}: a torch file, but not a checkpoint written by aigc")
     if state["format"] != FORMAT:
         raise CheckpointError(
             f"{path}: checkpoint format {state['format']}, this aigc reads format {FORMAT}",
             hint="update aigc",
         )
+    _require_whole(state, path)
     return state
 
 
@@ -140,24 +145,32 @@ def verify_checkpoint(path: Path) -> None:
     """Compare every record with its CRC-32.
 
     Raises:
-        CheckpointError: the file is empty, truncated, changed, compressed or no torch file.
+        CheckpointError: the file is empty, truncated, changed, compressed, no torch file, or cannot
+            be read.
     """
-    size = path.stat().st_size
     try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(info.file_size for info in archive.infolist()) > size:
-                raise CheckpointError(
-                    f"{path}: refused: compressed records, which torch does not write"
-                )
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
-        what = "empty file" if size == 0 else f"truncated or not a checkpoint ({size:,} bytes)"
-        raise CheckpointError(f"{path}: {what}") from error
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            damaged = _damaged_record(file, path, size)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
     if damaged:
         raise CheckpointError(
             f"{path}: damaged: record '{damaged}' does not match its checksum",
             hint="use another checkpoint of the run, or a copy of this one",
         )
+
+
+def _damaged_record(file: BinaryIO, path: Path, size: int) -> str | None:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            records = archive.infolist()
+            if all(info.compress_type == zipfile.ZIP_STORED for info in records):
+                return archive.testzip()
+    except Exception as error:  # zipfile meets damaged bytes with errors of every type
+        what = "empty file" if size == 0 else f"truncated or not a checkpoint ({size:,} bytes)"
+        raise CheckpointError(f"{path}: {what}") from error
+    raise CheckpointError(f"{path}: refused: compressed records, which torch does not write")
 
 
 def file_digest(path: Path) -> str:
@@ -173,6 +186,18 @@ def remove_temporary(folder: Path) -> None:
     for left in folder.glob(".tmp-*"):
         with suppress(OSError):
             left.unlink()
+
+
+def _require_whole(state: dict[str, Any], path: Path) -> None:
+    """Every field is there and of its type; weights and their average are tensors by name."""
+    for name, kind in FIELDS.items():
+        if not isinstance(state.get(name, ...), kind):
+            what = type(state[name]).__name__ if name in state else "absent"
+            raise CheckpointError(f"{path}: not a checkpoint written by aigc: '{name}' is {what}")
+    for name in ("weights", "ema"):
+        for key, tensor in (state[name] or {}).items():
+            if not isinstance(key, str) or not isinstance(tensor, torch.Tensor):
+                raise CheckpointError(f"{path}: {name}[{key!r}] is no tensor with a name")
 
 
 def _require_plain(value: Any, place: str) -> None:

@@ -57,6 +57,7 @@ from aigc_cli.run.weights import (
     full_tensors,
     load_initial,
     network_state,
+    require_fit,
     restore_network,
     sharded_as,
 )
@@ -146,6 +147,7 @@ def train(
     if checkpoint is not None:
         state = load_checkpoint(checkpoint)
         check_resumable(recipe, state, checkpoint)
+        require_fit(model, state, checkpoint)
         model.step = state["step"]
     elif recipe.init_from is not None:
         emit({"event": "note", "message": load_initial(model, recipe.init_from, recipe.bases)})

@@ -13,7 +13,7 @@ from aigc_cli.run.checkpoint import file_digest, load_checkpoint
 from aigc_cli.run.devices import choose_device
 from aigc_cli.run.folder import find_checkpoint
 from aigc_cli.run.train import build_model
-from aigc_cli.run.weights import load_averaged
+from aigc_cli.run.weights import load_averaged, require_fit
 from aigc_cli.specs import Spec, spec_from_dict
 
 
@@ -56,6 +56,7 @@ def load_trained(
     recipe = recipe_from_dict(state["recipe"], recipe_path, overrides)
     spec = spec_from_dict(state["spec"])
     model = build_model(recipe, spec)
+    require_fit(model, state, path)
     load_averaged(model, state, ema=ema)
     model.to(choose_device(device)).eval()
     return Trained(

@@ -32,7 +32,8 @@ def restore_network(
     model: GenerativeModule, optimizers: Sequence[Optimizer], state: dict[str, Any]
 ) -> None:
     """Put weights and optimizer states of a checkpoint back, sharded as the model is."""
-    load_weights(model, state["weights"])
+    own = model.state_dict()
+    model.load_state_dict({k: sharded_as(v, own[k]) for k, v in state["weights"].items()})
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
         params = [p for group in optimizer.param_groups for p in group["params"]]
         moments = {
@@ -54,30 +55,28 @@ def sharded_as(value: Any, like: torch.Tensor) -> Any:
     return value
 
 
-def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
-    """Load exactly; nothing missing, nothing left over.
+def require_fit(model: torch.nn.Module, state: dict[str, Any], path: Path) -> None:
+    """See that a checkpoint's weights are exactly the model's: nothing missing, nothing left over.
 
     Raises:
         CheckpointError: names the first tensor that differs, with both shapes.
     """
-    own = model.state_dict()
-    for key in sorted(own.keys() | weights.keys()):
-        ours = tuple(own[key].shape) if key in own else "absent"
-        theirs = tuple(weights[key].shape) if key in weights else "absent"
-        if ours != theirs:
-            raise CheckpointError(
-                f"the checkpoint does not fit the model: '{key}' is {theirs} there and {ours} here",
-                code="checkpoint.mismatch",
-            )
-    model.load_state_dict({k: sharded_as(v, own[k]) for k, v in weights.items()})
+    own, averaged = model.state_dict(), state["ema"] or {}
+    for theirs, keys in ((state["weights"], own.keys()), (averaged, own.keys() & averaged.keys())):
+        for key in sorted(keys | theirs.keys()):
+            here = tuple(own[key].shape) if key in own else "absent"
+            there = tuple(theirs[key].shape) if key in theirs else "absent"
+            if here != there:
+                raise CheckpointError(
+                    f"{path}: does not fit the model: '{key}' is {there} there and {here} here",
+                    code="checkpoint.mismatch",
+                )
 
 
 def load_averaged(model: GenerativeModule, state: dict[str, Any], *, ema: bool) -> None:
     """Weights for sampling: the moving average where one was kept and `ema` asks for it."""
-    weights = dict(state["weights"])
-    if ema and state["ema"] is not None:
-        weights.update(state["ema"])
-    load_weights(model, weights)
+    average = state["ema"] if ema else None
+    model.load_state_dict({**state["weights"], **(average or {})})
 
 
 def load_initial(model: GenerativeModule, source: str, bases: Sequence[Path]) -> str:
