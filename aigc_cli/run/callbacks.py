@@ -59,7 +59,7 @@ class Metrics(pl.Callback):
             from torch.utils.tensorboard import SummaryWriter
 
             self._board = SummaryWriter(
-                str(self.progress.folder.path / "tensorboard"), purge_step=module.step + 1
+                str(self.progress.folder.tensorboard), purge_step=module.step + 1
             )
 
     def on_train_batch_start(
@@ -156,9 +156,10 @@ class Validation(pl.Callback):
         if better and value == value:  # not NaN
             self.progress.best = {"metric": self.monitor, "value": value, "step": module.step}
         if trainer.is_global_zero:
-            row = {"event": "val", "step": module.step, **{f"val/{k}": v for k, v in means.items()}}
+            values = {f"val/{name}": mean for name, mean in means.items()}
+            row = {"event": "val", "step": module.step, **values, "best": self.progress.best}
             self.progress.folder.append(row)
-            self.progress.emit({**row, "best": self.progress.best})
+            self.progress.emit(row)
 
 
 class Checkpoints(pl.Callback):

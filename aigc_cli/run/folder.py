@@ -1,17 +1,4 @@
-"""The run folder: where everything a training run writes has its place.
-
-runs/<recipe>/<UTC time>-<4 hex of the recipe>/     (runs/<recipe>/latest points to the newest)
-  recipe.yaml           every value of the recipe, defaults and overrides filled in
-  command.json          arguments, folder and git commit it was started with, one entry each start
-  environment.json      versions and hardware
-  status.json           state, step, exit code, seconds
-  metrics.jsonl         one row for each log, validation and checkpoint; append-only
-  log.txt               all messages
-  tensorboard/          the same metrics for TensorBoard
-  previews/             pictures made while training
-  checkpoints/          last.ckpt, best.ckpt
-  run.lock              held by the process that trains
-"""
+"""Writes the run folder that paths.py lays out, finds one, and keeps a second process out of it."""
 
 from __future__ import annotations
 
@@ -36,22 +23,16 @@ import yaml
 from aigc_cli.errors import CheckpointError, InputError, OutputError
 from aigc_cli.recipe.load import Recipe
 from aigc_cli.run.checkpoint import remove_temporary
+from aigc_cli.run.paths import RUNS, RunPaths
 
-RUNS = Path("runs")
 FOLDER_VARIABLE = "AIGC_RUN_FOLDER"  # how a launcher hands its choice to the workers
 
 
-class RunFolder:
-    """Paths of one run, and the lock that keeps a second process out of it."""
+class RunFolder(RunPaths):
+    """One run's files, and the lock that keeps a second process out of them."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.checkpoints = path / "checkpoints"
-        self.last = self.checkpoints / "last.ckpt"
-        self.best = self.checkpoints / "best.ckpt"
-        self.previews = path / "previews"
-        self.metrics = path / "metrics.jsonl"
-        self.log = path / "log.txt"
+        super().__init__(path)
         self._lock: int | None = None
 
     def create(self) -> None:
@@ -77,8 +58,7 @@ class RunFolder:
         Raises:
             OutputError: another process trains here; names it.
         """
-        file = self.path / "run.lock"
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -102,12 +82,11 @@ class RunFolder:
     def describe(self, recipe: Recipe) -> None:
         """Write what is known at the start: recipe, command, environment."""
         text = yaml.safe_dump(recipe.as_dict(), sort_keys=False, allow_unicode=True)
-        write_text(self.path / "recipe.yaml", text)
-        commands = self.path / "command.json"
-        starts = json.loads(commands.read_text()) if commands.exists() else []
+        write_text(self.recipe, text)
+        starts = json.loads(self.command.read_text()) if self.command.exists() else []
         starts.append({"time": _now(), "argv": sys.argv, "cwd": str(Path.cwd()), "git": _commit()})
-        write_text(commands, json.dumps(starts, indent=2, ensure_ascii=False))
-        write_text(self.path / "environment.json", json.dumps(environment(), indent=2))
+        write_text(self.command, json.dumps(starts, indent=2, ensure_ascii=False))
+        write_text(self.environment, json.dumps(environment(), indent=2))
         latest = self.path.parent / "latest"
         if self.path.parent.parent.name == RUNS.name and not (
             latest.exists() and not latest.is_symlink()
@@ -120,7 +99,7 @@ class RunFolder:
     def status(self, state: str, **facts: Any) -> None:
         """Replace status.json; `state` is running, finished, stopped, interrupted or failed."""
         row = {"state": state, "time": _now(), **facts}
-        write_text(self.path / "status.json", json.dumps(row, indent=2))
+        write_text(self.status_file, json.dumps(row, indent=2))
 
     def append(self, row: dict[str, Any]) -> None:
         """Add a row to metrics.jsonl; whole lines only."""
@@ -158,7 +137,7 @@ def new_folder(recipe: Recipe, out: Path | None, *, overwrite: bool) -> RunFolde
                 hint="continue it with --resume auto, or use --overwrite or another --out",
                 code="output.exists",
             )
-        if not (out / "status.json").exists():
+        if not RunPaths(out).status_file.exists():
             raise OutputError(
                 f"{out}: is not a run folder, so --overwrite will not delete it",
                 hint="choose another --out",

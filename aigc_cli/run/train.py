@@ -46,12 +46,12 @@ from aigc_cli.run.checkpoint import FORMAT, find_usable, load_checkpoint
 from aigc_cli.run.events import describe
 from aigc_cli.run.folder import (
     FOLDER_VARIABLE,
-    RUNS,
     RunFolder,
     identity,
     new_folder,
     newest_run,
 )
+from aigc_cli.run.paths import RUNS
 from aigc_cli.run.stop import Stop
 from aigc_cli.run.weights import (
     full_tensors,
@@ -156,7 +156,7 @@ def train(
         folder.lock()
         folder.describe(recipe)
         folder.forget_after(model.step)
-        folder.status("running", step=model.step)
+        folder.status("running", step=model.step, steps=max_steps)
         emit = _and_log(emit, folder)
 
     progress = Progress(folder, settings, max_steps, emit, best=state["best"] if state else None)
@@ -223,6 +223,7 @@ def train(
                 folder.status(
                     status,
                     step=model.step,
+                    steps=max_steps,
                     exit=code,
                     seconds=round(seconds, 1),
                     best=progress.best,
