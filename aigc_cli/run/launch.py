@@ -11,6 +11,8 @@ import logging
 import os
 import signal
 import sys
+import threading
+import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,3 +71,20 @@ def launch(processes: int, arguments: Sequence[str], folder: Path) -> int:
             hint=f"continue with --resume {folder}",
         ) from ending
     return 0
+
+
+def end_with_parent(grace_s: float = SAVE_TIMEOUT_S) -> None:
+    """In a worker: end like after SIGTERM when the launcher is gone, as after `kill -9` of it.
+
+    Workers are sessions of their own, so nothing else would end them.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)  # saves, if the others are still there
+        time.sleep(grace_s)
+        os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True, name="end_with_parent").start()

@@ -4,6 +4,7 @@ train it.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +16,8 @@ from aigc_cli.recipe.load import Recipe, load_recipe, recipe_from_dict
 from aigc_cli.run import devices
 from aigc_cli.run.callbacks import Emit
 from aigc_cli.run.checkpoint import load_checkpoint
-from aigc_cli.run.folder import find_checkpoint
-from aigc_cli.run.launch import launch
+from aigc_cli.run.folder import FOLDER_VARIABLE, find_checkpoint
+from aigc_cli.run.launch import end_with_parent, launch
 from aigc_cli.run.train import build, check_monitor, choose_folder, train
 from aigc_cli.run.trained import load_trained
 
@@ -58,6 +59,8 @@ def start(
     world = devices.find_world()
     processes = 1 if world.is_worker else devices.choose_devices(recipe.trainer)
     if processes == 1:
+        if FOLDER_VARIABLE in os.environ:
+            end_with_parent()
         result = train(
             recipe, out=out, resume=resume, overwrite=overwrite, max_time_s=max_time_s, emit=emit
         )

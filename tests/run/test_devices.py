@@ -90,6 +90,28 @@ def test_a_killed_worker_ends_the_run_with_3(child: Start, here: Path) -> None:
 
 
 @pytest.mark.slow
+def test_no_worker_outlives_a_killed_launcher(child: Start, here: Path) -> None:
+    steps = ["trainer.max_steps=100000", "trainer.validate_every=100000", "trainer.log_every=5"]
+    run = child("train", "tiny_gan.yaml", "--devices", 2, "--out", "run", *steps)
+    run.wait_for_step(here / "run", 5)
+    run.signal(signal.SIGKILL)
+    assert run.end().code == -signal.SIGKILL
+    assert no_worker_left(here, timeout_s=20)
+    assert load(here / "run/checkpoints/last.ckpt")["step"] >= 5, "they saved before they ended"
+
+
+@pytest.mark.slow
+def test_ctrl_c_reaches_the_workers(child: Start, here: Path) -> None:
+    steps = ["trainer.max_steps=100000", "trainer.validate_every=100000", "trainer.log_every=5"]
+    run = child("train", "tiny_gan.yaml", "--devices", 2, "--out", "run", *steps)
+    run.wait_for_step(here / "run", 5)
+    run.signal(signal.SIGINT)
+    ending = run.end()
+    assert ending.code == 130, ending.err
+    assert "the state is saved" in ending.err
+
+
+@pytest.mark.slow
 def test_the_exit_code_of_a_worker_is_kept(child: Start, here: Path) -> None:
     run = child("train", "tiny_gan.yaml", "--devices", 2, "--out", "run", "model.lr=1e30")
     ending = run.end()
