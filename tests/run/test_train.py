@@ -255,3 +255,9 @@ def test_compiled_and_channels_last_networks_learn_the_same(aigc: Aigc, here: Pa
     assert plain.keys() == fast_.keys(), "a checkpoint does not know that it was compiled"
     for key, value in plain.items():
         torch.testing.assert_close(value, fast_[key], rtol=1e-3, atol=1e-4, msg=key)
+
+
+def test_the_budget_may_be_epochs(aigc: Aigc, here: Path) -> None:
+    epochs = ["trainer.max_steps=null", "trainer.max_epochs=2"]
+    assert aigc("train", "edsr.yaml", "--out", "run", *epochs).code == 0
+    assert load(here / "run/checkpoints/last.ckpt")["step"] == 5, "2 x 9 items in batches of 4"
