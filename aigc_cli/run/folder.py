@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import json
 import os
-import platform
 import shutil
 import socket
 import subprocess
@@ -14,7 +13,6 @@ import sys
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ import yaml
 from aigc_cli.errors import CheckpointError, InputError, OutputError
 from aigc_cli.recipe.load import Recipe
 from aigc_cli.run.checkpoint import remove_temporary
+from aigc_cli.run.environment import environment
 from aigc_cli.run.paths import RUNS, RunPaths
 
 FOLDER_VARIABLE = "AIGC_RUN_FOLDER"  # how a launcher hands its choice to the workers
@@ -204,27 +203,6 @@ def identity_hash(recipe: Recipe) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:4]
 
 
-def environment() -> dict[str, Any]:
-    """Versions and hardware, for environment.json and `aigc doctor`."""
-    import psutil
-    import torch
-
-    names = ("aigc-cli", "torch", "torchvision", "pytorch-lightning", "numpy", "pillow", "pydantic")
-    cuda = torch.cuda.is_available()
-    return {
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "packages": {name: _version(name) for name in names},
-        "cpu": _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        if cuda
-        else [],
-    }
-
-
 def write_text(path: Path, text: str) -> None:
     """Replace a small file at once, so that a reader never sees half of it."""
     temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
@@ -243,13 +221,6 @@ def _now() -> str:
     return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
 
 
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def _commit() -> str | None:
     """Git commit of the current folder, with + when files differ from it."""
     git = shutil.which("git")
@@ -262,11 +233,3 @@ def _commit() -> str | None:
 
     head = ask("rev-parse", "--short", "HEAD")
     return head + ("+" if ask("status", "--porcelain") else "") if head else None
-
-
-def _processor() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
