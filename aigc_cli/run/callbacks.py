@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import torch
@@ -93,6 +94,12 @@ class Metrics(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
         if self._board is not None:
             self._board.close()
+
+    def on_exception(
+        self, trainer: pl.Trainer, module: GenerativeModule, exception: BaseException
+    ) -> None:
+        with suppress(OSError):  # a full disk is said once
+            self.on_train_end(trainer, module)
 
     def _log(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
         module.raise_if_diverged()
@@ -247,16 +254,27 @@ class EarlyEnd(pl.Callback):
         self, trainer: pl.Trainer, module: GenerativeModule, outputs: Any, batch: Any, idx: int
     ) -> None:
         asked = self.stop.agreed()
-        if asked > 0:
-            self.checkpoints.save(trainer, module)
-            message = f"stopped by signal {asked} after step {module.step}; the state is saved"
-            if trainer.is_global_zero and (note := requeue()):
-                message += f"; {note}"
-            raise Interrupted(asked, message)
+        is_last = module.step >= self.progress.max_steps
+        validates_now = is_last or module.step % self.progress.settings.validate_every == 0
+        if asked > 0 and not validates_now:
+            self._interrupt(asked, trainer, module)
         if asked == TIME_IS_UP:
             self.progress.status = "stopped"
-        if asked == TIME_IS_UP or module.step >= self.progress.max_steps:
+        if asked == TIME_IS_UP or is_last:
             trainer.should_stop = True  # Lightning then validates once more and ends
+
+    def on_validation_end(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
+        """A step that validates ends with its validation, or a resumed run would lack it."""
+        asked = self.stop.agreed()
+        if asked > 0:
+            self._interrupt(asked, trainer, module)
+
+    def _interrupt(self, number: int, trainer: pl.Trainer, module: GenerativeModule) -> NoReturn:
+        self.checkpoints.save(trainer, module)
+        message = f"stopped by signal {number} after step {module.step}; the state is saved"
+        if trainer.is_global_zero and (note := requeue()):
+            message += f"; {note}"
+        raise Interrupted(number, message)
 
     def on_train_end(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
         self.checkpoints.save(trainer, module)

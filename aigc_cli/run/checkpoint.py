@@ -182,8 +182,8 @@ def file_digest(path: Path) -> str:
 
 
 def remove_temporary(folder: Path) -> None:
-    """Delete what a kill in the middle of a write left behind."""
-    for left in folder.glob(".tmp-*"):
+    """Delete what a kill in the middle of a write left anywhere below `folder`."""
+    for left in [*folder.rglob(".tmp-*"), *folder.rglob(".*.tmp")]:
         with suppress(OSError):
             left.unlink()
 

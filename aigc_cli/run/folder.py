@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from aigc_cli.errors import CheckpointError, InputError, OutputError
+from aigc_cli.media.files import write_bytes, write_error
 from aigc_cli.recipe.load import Recipe
 from aigc_cli.run.checkpoint import remove_temporary
 from aigc_cli.run.environment import environment
@@ -71,7 +72,7 @@ class RunFolder(RunPaths):
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"pid {os.getpid()} on {socket.gethostname()}, {_now()}\n".encode())
         self._lock = descriptor
-        remove_temporary(self.checkpoints)
+        remove_temporary(self.path)
 
     def unlock(self) -> None:
         if self._lock is not None:
@@ -102,8 +103,12 @@ class RunFolder(RunPaths):
 
     def append(self, row: dict[str, Any]) -> None:
         """Add a row to metrics.jsonl; whole lines only."""
-        with self.metrics.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        line = json.dumps(row) + "\n"
+        try:
+            with self.metrics.open("a") as file:
+                file.write(line)
+        except OSError as error:
+            raise write_error(error, self.metrics, len(line)) from error
 
     def forget_after(self, step: int) -> None:
         """Drop rows of metrics.jsonl later than `step`: steps that a resumed run does again."""
@@ -144,7 +149,10 @@ def new_folder(recipe: Recipe, out: Path | None, *, overwrite: bool) -> RunFolde
         existing = RunFolder(out)
         existing.lock()
         existing.unlock()
-        shutil.rmtree(out)
+        try:
+            shutil.rmtree(out.resolve() if out.is_symlink() else out)
+        except OSError as error:
+            raise OutputError(f"{out}: cannot be deleted: {error.strerror}") from error
     return RunFolder(out)
 
 
@@ -178,8 +186,9 @@ def newest_run(recipe: Recipe) -> RunFolder | None:
     """The newest run in ./runs/<recipe> with a checkpoint that this recipe may continue."""
     tail = f"-{identity_hash(recipe)}"
     for path in sorted((RUNS / recipe.name).glob(f"*{tail}"), reverse=True):
-        if RunFolder(path).last.exists():
-            return RunFolder(path)
+        run = RunFolder(path)
+        if run.last.exists() or run.best.exists():
+            return run
     return None
 
 
@@ -205,9 +214,7 @@ def identity_hash(recipe: Recipe) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a small file at once, so that a reader never sees half of it."""
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_bytes(path, text.encode())
 
 
 def _step_of(row: str) -> int | None:

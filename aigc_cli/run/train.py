@@ -22,6 +22,8 @@ from aigc_cli.data._stream import ShardSampler, StepSampler
 from aigc_cli.errors import (
     AigcError,
     CheckpointError,
+    DataError,
+    DiskFullError,
     Interrupted,
     Problem,
     RecipeError,
@@ -42,7 +44,13 @@ from aigc_cli.run.callbacks import (
     Progress,
     Validation,
 )
-from aigc_cli.run.checkpoint import FORMAT, find_usable, load_checkpoint
+from aigc_cli.run.checkpoint import (
+    FORMAT,
+    NO_SPACE,
+    find_usable,
+    link_checkpoint,
+    load_checkpoint,
+)
 from aigc_cli.run.events import describe
 from aigc_cli.run.folder import (
     FOLDER_VARIABLE,
@@ -138,6 +146,7 @@ def train(
         emit = _silent
     settings = recipe.trainer
     share = devices.share_of_batch(settings, world.size)
+    precision = devices.choose_precision(settings)
     data, model = build(recipe)
     monitor = check_monitor(recipe, model)
     max_steps = count_steps(recipe, len(data.train))
@@ -156,6 +165,9 @@ def train(
         folder.lock()
         folder.describe(recipe)
         folder.forget_after(model.step)
+        best = state["best"] if state else None
+        if checkpoint and best and best["step"] == model.step:
+            link_checkpoint(checkpoint, folder.best)  # a kill may have come between the two
         folder.status("running", step=model.step, steps=max_steps)
         emit = _and_log(emit, folder)
 
@@ -196,7 +208,7 @@ def train(
             "steps": max_steps,
             "world": world.size,
             "device": str(devices.choose_device(settings.device)),
-            "precision": devices.choose_precision(settings),
+            "precision": precision,
             "train_items": len(data.train),
             "val_items": len(data.val),
         }
@@ -219,7 +231,7 @@ def train(
         data.stop_background()
         seconds = time.monotonic() - started
         if first:
-            with suppress(OSError):  # the ending in progress says more than a full disk here
+            with suppress(AigcError):  # the ending in progress says more than a full disk here
                 folder.status(
                     status,
                     step=model.step,
@@ -486,6 +498,25 @@ def expected_failures(recipe: Recipe) -> Iterator[None]:
     except MemoryError as error:
         raise RunError(
             "out of memory", hint="lower trainer.global_batch or trainer.workers"
+        ) from error
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        raise DiskFullError(
+            "no space left to write the logs of the run",
+            hint="free some space and continue with --resume; the last checkpoint is intact",
+        ) from error
+    except DataError as error:  # of a worker it comes with the worker's traceback
+        if not error.message.startswith("Caught "):
+            raise
+        raise DataError(error.message.rpartition("DataError: ")[2].strip()) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise RunError(
+            "a process that prepares batches was killed from outside, perhaps for want of memory",
+            hint="lower trainer.workers and continue with --resume",
+            code="run.lost_worker",
         ) from error
 
 

@@ -1,0 +1,231 @@
+"""What goes wrong ends with one sentence, the right exit code, and nothing lost or half-written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.run.conftest import Child, Ending, paint
+
+Aigc = Callable[..., Ending]
+Start = Callable[..., Child]
+
+RECIPE_MISTAKES = {
+    "unknown key": (
+        ["trainer.max_stps=3"],
+        "error: command line: trainer.max_stps: unknown key, did you mean 'max_steps'?",
+    ),
+    "wrong type": (
+        ["model.lr=fast"],
+        'model.lr: expected a number, got "fast" (default 0.0001, 0 < lr <= 1)',
+    ),
+    "out of range": (["model.num_blocks=0"], "model.num_blocks: "),
+    "unknown family": (["family=edsrr"], "unknown family 'edsrr', did you mean 'edsr'?"),
+    "unknown data kind": (["data.kind=super_resolutin"], "did you mean 'super_resolution'?"),
+    "kind that does not fit": (
+        ["data.kind=images", "data.image_size=8", "data.patch_size=null"],
+        "data.patch_size: unknown key",
+    ),
+    "two budgets": (["trainer.max_epochs=3"], "give exactly one of max_steps and max_epochs"),
+    "unknown monitor": (
+        ["trainer.monitor=psnr_x"],
+        "family 'edsr' has no validation metric 'psnr_x', did you mean 'psnr_",
+    ),
+    "dashes": (["--model.lr=1e-4"], "overrides have no dashes: model.lr=1e-4"),
+    "no such file": (["data.train=nowhere"], "data.train: 'nowhere' does not exist; looked in"),
+    "patch too large": (["data.patch_size=24"], "photo 01.png  41 x 40, smaller than 48 x 48"),
+    "fp16 on a CPU": (["trainer.device=cpu", "trainer.precision=fp16"], "needs a GPU"),
+    "nothing to start from": (["init_from=nothing"], "there is no such run or checkpoint"),
+    "no such time": (["--max-time", "soon"], "--max-time: 'soon' is no duration"),
+    "no such checkpoint": (["--resume", "nowhere"], "nowhere: no checkpoint to continue from"),
+}
+
+
+@pytest.mark.parametrize("mistake", RECIPE_MISTAKES)
+def test_a_mistake_is_one_sentence_before_anything_is_written(
+    aigc: Aigc, here: Path, mistake: str
+) -> None:
+    words, sentence = RECIPE_MISTAKES[mistake]
+    ending = aigc("train", "edsr.yaml", *words)
+    assert ending.code == 2, ending.err
+    assert sentence in ending.err
+    assert "Traceback" not in ending.err
+    assert ending.out == ""
+    assert not (here / "runs").exists()
+
+
+def test_all_mistakes_come_at_once_with_their_lines(aigc: Aigc, here: Path) -> None:
+    text = (here / "edsr.yaml").read_text()
+    bad = text.replace("num_blocks: 1", "num_block: 1").replace("max_steps: 8", "max_steps: many")
+    (here / "bad.yaml").write_text(bad)
+    ending = aigc("train", "bad.yaml", "seed=-1")
+    assert ending.code == 2
+    assert "error: 3 problems in this recipe" in ending.err
+    assert "bad.yaml:5: model.num_block: unknown key, did you mean 'num_blocks'?" in ending.err
+    assert "bad.yaml:7: trainer.max_steps: expected a" in ending.err
+    assert 'got "many"' in ending.err
+    assert "command line: seed: " in ending.err
+
+
+def test_a_missing_recipe_names_near_ones(aigc: Aigc) -> None:
+    ending = aigc("train", "edsr_smal_x2")
+    assert ending.code == 2
+    assert "did you mean 'edsr_small_x2'?" in ending.err
+
+
+@pytest.mark.parametrize("what", ["empty", "folder of text"])
+def test_a_folder_without_pictures(aigc: Aigc, here: Path, what: str) -> None:
+    (here / "other").mkdir()
+    if what != "empty":
+        (here / "other/readme.txt").write_text("hello")
+    ending = aigc("train", "edsr.yaml", "data.train=other")
+    assert ending.code == 2
+    assert "no pictures" in ending.err
+    assert "other" in ending.err
+
+
+def test_corrupt_pictures_among_good_ones_stop_or_are_left_out(aigc: Aigc, here: Path) -> None:
+    good = (here / "photos/photo 00.png").read_bytes()
+    (here / "photos/cut.png").write_bytes(good[: len(good) // 2])
+    (here / "photos/zero.jpg").write_bytes(b"")
+    (here / "photos/text.png").write_text("not a picture")
+    ending = aigc("train", "edsr.yaml", "--out", "run")
+    assert ending.code == 2
+    for name in ("cut.png", "zero.jpg", "text.png"):
+        assert name in ending.err
+    assert "data.on_error=skip" in ending.err
+    assert not (here / "run").exists()
+    ending = aigc("train", "edsr.yaml", "--out", "run", "data.on_error=skip")
+    assert ending.code == 0, ending.err
+    assert "10 training and 1 validation items" in ending.err
+
+
+def test_a_decompression_bomb_is_not_decoded(aigc: Aigc, here: Path) -> None:
+    from PIL import Image
+
+    Image.new("1", (9000, 9000)).save(here / "photos/bomb.png")
+    assert (here / "photos/bomb.png").stat().st_size < 50_000
+    ending = aigc("train", "edsr.yaml")
+    assert ending.code == 2
+    assert "bomb.png" in ending.err
+    assert "9000 x 9000 pixels, the limit is 40,000,000" in ending.err
+
+
+def test_an_output_folder_in_use_is_refused_and_kept(aigc: Aigc, here: Path) -> None:
+    assert aigc("train", "edsr.yaml", "--out", "run").code == 0
+    before = (here / "run/checkpoints/last.ckpt").read_bytes()
+    ending = aigc("train", "edsr.yaml", "--out", "run")
+    assert ending.code == 2
+    assert "run: already exists and is not empty" in ending.err
+    assert (here / "run/checkpoints/last.ckpt").read_bytes() == before
+    assert aigc("train", "edsr.yaml", "--out", "run", "--overwrite", "seed=9").code == 0
+
+
+def test_overwrite_deletes_nothing_but_runs(aigc: Aigc, here: Path) -> None:
+    ending = aigc("train", "edsr.yaml", "--out", "photos", "--overwrite")
+    assert ending.code == 2
+    assert "photos: is not a run folder, so --overwrite will not delete it" in ending.err
+    assert len(list((here / "photos").iterdir())) == 11
+
+
+@pytest.mark.parametrize("place", ["edsr.yaml/run", "/proc/run"], ids=["under a file", "read-only"])
+def test_a_folder_that_cannot_be_written_ends_before_the_first_step(
+    aigc: Aigc, here: Path, place: str
+) -> None:
+    ending = aigc("train", "edsr.yaml", "--out", place)
+    assert ending.code == 2
+    assert "cannot be written" in ending.err
+    assert "step" not in ending.err
+
+
+def test_two_runs_do_not_share_a_folder(aigc: Aigc, child: Start, here: Path) -> None:
+    steps = ["trainer.max_steps=100000", "trainer.validate_every=100000"]
+    first = child("train", "tiny_gan.yaml", "--out", "run", *steps)
+    first.wait_for_step(here / "run", 3)
+    ending = aigc("train", "tiny_gan.yaml", "--out", "run", "--resume", "auto")
+    assert ending.code == 2, ending.err
+    assert f"run: another run is training here (pid {first.process.pid} on" in ending.err
+    first.signal(signal.SIGKILL)
+    first.end()
+    ending = aigc("train", "tiny_gan.yaml", "--out", "run", "--resume", "auto")
+    assert ending.code == 0, "the lock of a dead process holds nobody up"
+
+
+def test_a_device_that_is_not_there(aigc: Aigc) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    ending = aigc("train", "edsr.yaml", "--device", "cuda")
+    assert ending.code == 5
+    assert "trainer.device is cuda, but torch finds no CUDA device on this machine" in ending.err
+    assert "hint: use --device cpu" in ending.err
+
+
+def test_an_alias_bomb_is_refused_at_once(aigc: Aigc, here: Path) -> None:
+    lines = ["a: &a [x,x,x,x,x,x,x,x,x]"]
+    lines += [
+        f"{b}: &{b} [{','.join(9 * [f'*{a}'])}]"
+        for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+    ]
+    (here / "bomb.yaml").write_text("\n".join(lines))
+    ending = aigc("train", "bomb.yaml")
+    assert ending.code == 2
+    assert "bomb.yaml:1: " in ending.err
+    assert "anchors" in ending.err
+
+
+@pytest.mark.parametrize("name", ["ünï cödé", 'it\'s "quoted"', "介绍", "a=b", "a,b#c"])
+def test_unusual_names_work(aigc: Aigc, here: Path, name: str) -> None:
+    shutil.move(here / "photos", here / name)
+    recipe = (here / "edsr.yaml").read_text().replace("train: photos", "train: here/x")
+    (here / f"{name}.yaml").write_text(recipe)
+    ending = aigc("train", f"./{name}.yaml", f"data.train={name}", "--out", f"runs of {name}")
+    assert ending.code == 0, ending.err
+    photo = next((here / name).iterdir())
+    out = f"made by {name}"
+    ending = aigc("sample", f"runs of {name}", "--input", photo, "--out", out)
+    assert ending.code == 0, ending.err
+    assert (here / out / f"{photo.stem}_x2.png").is_file()
+
+
+def test_data_that_vanishes_during_the_run_is_named(aigc: Aigc, here: Path) -> None:
+    paint(here / "gone", 5)
+    words = ["data.train=gone", "data.val=photos", "data.cache=off", "--out", "run"]
+    assert aigc("train", "edsr.yaml", *words, "trainer.max_steps=1").code == 0
+    for photo in (here / "gone").iterdir():
+        photo.unlink()
+    ending = aigc("train", "edsr.yaml", *words[:-2], "--resume", "run")
+    assert ending.code == 2
+    assert "no pictures" in ending.err
+
+
+def test_a_reader_that_leaves_is_no_error(here: Path) -> None:
+    words = f"'{sys.executable}' -m aigc_cli recipe ls | head -1"
+    done = subprocess.run(
+        ["bash", "-c", words], capture_output=True, text=True, env=os.environ.copy(), timeout=60
+    )
+    assert done.stderr == ""
+
+
+def test_json_carries_every_mistake_with_its_code(aigc: Aigc) -> None:
+    ending = aigc("train", "edsr.yaml", "model.lr=fast", "trainer.max_stps=3", "--json")
+    assert ending.code == 2
+    assert ending.json["ok"] is False
+    assert ending.json["exit"] == 2
+    keys = [error["key"] for error in ending.json["errors"]]
+    assert sorted(keys) == ["model.lr", "trainer.max_stps"]
+    assert all(error["code"].startswith("recipe.") for error in ending.json["errors"])
+
+
+def test_a_failed_run_says_so_in_its_status(aigc: Aigc, here: Path) -> None:
+    ending = aigc("train", "tiny_gan.yaml", "--out", "run", "model.lr=1e30")
+    assert ending.code == 3
+    assert '"state": "failed"' in (here / "run/status.json").read_text()
+    assert "became NaN or Inf" in ending.err
