@@ -36,6 +36,7 @@ COMMANDS = (
     ("Prepare", "recipe", "recipe:app"),
     ("Prepare", "data", "data:app"),
     ("Prepare", "plan", "plan:plan"),
+    ("Prepare", "doctor", "doctor:doctor"),
     ("Results", "run", "run:app"),
 )
 
