@@ -1,0 +1,154 @@
+"""`aigc evaluate`: equal to an independent path, gated by conditions, honest about protocols."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from aigc_cli.media.image import Picture, read_picture, write_picture
+from aigc_cli.media.resize import modcrop, resize_bicubic
+from tests.run.conftest import Ending
+
+Aigc = Callable[..., Ending]
+
+
+@pytest.fixture
+def run(aigc: Aigc, here: Path) -> str:
+    assert aigc("train", "edsr.yaml", "--out", "run", "trainer.max_steps=2").code == 0
+    return "run"
+
+
+def test_a_model_scores_what_its_files_score(aigc: Aigc, run: str, here: Path) -> None:
+    report = aigc("evaluate", run, "--data", "photos", "-m", "psnr,ssim", "--json").json
+    for photo in (here / "photos").iterdir():
+        truth = modcrop(read_picture(photo).pixels, 2)
+        for folder, pixels in {"low": resize_bicubic(truth, scale=0.5), "truth": truth}.items():
+            (here / folder).mkdir(exist_ok=True)
+            write_picture(here / folder / photo.name, Picture(pixels))
+    assert aigc("sample", run, "--input", "low", "--out", "made").code == 0
+    (here / "made/samples.json").unlink()
+    for file in (here / "made").iterdir():
+        file.rename(file.with_name(file.name.replace("_x2", "")))
+    words = ["--generated", "made", "--reference", "truth", "--border", 2, "-m", "psnr,ssim"]
+    files = aigc("evaluate", *words, "--json").json
+    for name in ("psnr_y", "psnr_rgb", "ssim_y", "ssim_rgb"):
+        assert report["metrics"][name]["value"] == pytest.approx(files["metrics"][name]["value"])
+        assert report["metrics"][name]["n"] == 11
+        assert report["metrics"][name]["protocol"] == files["metrics"][name]["protocol"]
+
+
+def test_psnr_and_ssim_agree_with_scikit_image(aigc: Aigc, here: Path) -> None:
+    random = np.random.default_rng(0)
+    a = random.integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    b = np.clip(a + random.normal(0, 9, a.shape), 0, 255).astype(np.uint8)
+    for name, pixels in {"a": a, "b": b}.items():
+        Image.fromarray(pixels).save(here / f"{name}.png")
+    report = aigc("evaluate", "--generated", "b.png", "--reference", "a.png", "--json").json
+    psnr = peak_signal_noise_ratio(a, b)
+    ssim = structural_similarity(
+        a, b, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
+    assert report["metrics"]["psnr_rgb"]["value"] == pytest.approx(psnr, abs=1e-5)
+    assert report["metrics"]["ssim_rgb"]["value"] == pytest.approx(ssim, abs=1e-4)
+
+
+@pytest.mark.parametrize(("scale", "published"), [(2, 33.65), (3, 30.39), (4, 28.42)])
+def test_bicubic_of_set5_is_the_golden_value(
+    aigc: Aigc, here: Path, shared_data: Callable[[str], Path], scale: int, published: float
+) -> None:
+    set5 = shared_data("set5")
+    words = [f"data.scale={scale}", "trainer.max_steps=1", "--out", "run"]
+    assert aigc("train", "edsr.yaml", *words).code == 0
+    report = aigc("evaluate", "run", "--data", set5, "--metric", "psnr_y", "--json").json
+    assert report["metrics"]["psnr_y"]["bicubic"] == pytest.approx(published, abs=0.01)
+    assert report["metrics"]["psnr_y"]["n"] == 5
+    assert f"border {scale}" in report["metrics"]["psnr_y"]["protocol"]
+
+
+def test_conditions_gate_a_build(aigc: Aigc, run: str, here: Path) -> None:
+    assert aigc("eval", run, "--require", "psnr_y>=1", "--require", "ssim_y<=1").code == 0
+    ending = aigc("eval", run, "--require", "psnr_y>=99,ssim_y<=1", "--json")
+    assert ending.code == 4
+    report = json.loads(ending.out)
+    assert report["ok"] is False
+    assert "psnr_y" in json.dumps(report)
+    assert "not met: psnr_y>=99 (it is " in report["errors"][0]["message"]
+    rows = (here / "run/evaluations.jsonl").read_text().splitlines()
+    assert len(rows) == 2
+    assert json.loads(rows[0])["metrics"]["psnr_y"]["n"] == 2
+
+
+def test_equal_pictures_give_valid_json(aigc: Aigc, here: Path) -> None:
+    shutil.copytree(here / "photos", here / "same")
+    words = ["--generated", "same", "--reference", "photos", "--require", "psnr_y>=100"]
+    ending = aigc("evaluate", *words, "--json")
+    assert ending.code == 0, ending.err
+    assert ending.json["metrics"]["psnr_y"]["value"] == "inf"
+    assert ending.json["metrics"]["ssim_y"]["value"] == pytest.approx(1)
+
+
+def test_what_is_compared_can_be_saved(aigc: Aigc, run: str, here: Path) -> None:
+    assert aigc("evaluate", run, "--save", "seen").code == 0
+    names = {p.name for p in (here / "seen").iterdir()}
+    assert names == {f"photo {n}{c}.png" for n in ("00", "10") for c in ("", "-compare")}
+
+
+def test_an_adversarial_family_is_scored_by_its_validation(aigc: Aigc, here: Path) -> None:
+    assert aigc("train", "tiny_gan.yaml", "--out", "gan").code == 0
+    report = aigc("evaluate", "gan", "--json").json
+    rows = [json.loads(r) for r in (here / "gan/metrics.jsonl").read_text().splitlines()]
+    (trained,) = [r["val/distance"] for r in rows if r["event"] == "val" and r["step"] == 8]
+    best = min(r["val/distance"] for r in rows if r["event"] == "val")
+    assert report["metrics"]["distance"]["value"] in (
+        pytest.approx(trained, rel=1e-4),
+        pytest.approx(best, rel=1e-4),
+    )
+
+
+def test_lpips_without_weights_says_what_to_put_where(
+    aigc: Aigc, here: Path, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "weights").mkdir()
+    monkeypatch.setenv("AIGC_WEIGHTS", str(here / "weights"))
+    ending = aigc("evaluate", run, "--metric", "lpips")
+    assert ending.code == 5
+    assert "alexnet" in ending.err
+    assert "weights" in ending.err
+
+
+MISTAKES = {
+    "metric": (["run", "--metric", "psnrr"], "did you mean 'psnr'?"),
+    "condition": (["run", "--require", "psnr_y>>3"], "psnr_y>>3"),
+    "unmeasured": (["run", "--require", "psnrr>=3"], "did you mean 'psnr"),
+    "half": (["--generated", "photos"], "--generated and --reference go together"),
+    "nothing": ([], "what shall be evaluated?"),
+    "no pair": (["--generated", "photos", "--reference", "fewer"], "'photo 10' has no reference"),
+    "sizes": (["--generated", "photos/photo 00.png", "--reference", "photos/photo 01.png"], "40"),
+    "no data": (["run", "--data", "nowhere"], "nowhere: there is no such file or folder"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_sentence(aigc: Aigc, run: str, here: Path, mistake: str) -> None:
+    shutil.copytree(here / "photos", here / "fewer")
+    (here / "fewer/photo 10.png").unlink()
+    words, sentence = MISTAKES[mistake]
+    ending = aigc("evaluate", *words)
+    assert ending.code == 2, ending.err
+    assert sentence in ending.err
+    assert "Traceback" not in ending.err
+
+
+def test_the_list_explains_each_metric(aigc: Aigc) -> None:
+    rows = aigc("evaluate", "--metric", "list", "--json").json["metrics"]
+    assert {row["metric"] for row in rows} == {
+        "psnr_y", "psnr_rgb", "ssim_y", "ssim_rgb", "lpips", "dists",
+    }  # fmt: skip
+    assert all(row["protocol"] for row in rows)

@@ -1,0 +1,158 @@
+"""`aigc sample`: files keep what they were, and the same seed makes the same files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from aigc_cli.media.image import Picture, read_picture, write_picture
+from aigc_cli.run.checkpoint import file_digest
+from tests.run.conftest import Ending
+
+Aigc = Callable[..., Ending]
+EXIF_ROTATED = Image.Exif()
+EXIF_ROTATED[0x0112] = 6  # turn by 90 degrees to look at it
+EXIF_ROTATED[0x010F] = "a camera"
+
+
+@pytest.fixture
+def run(aigc: Aigc, here: Path) -> str:
+    assert aigc("train", "edsr.yaml", "--out", "run", "trainer.max_steps=2").code == 0
+    return "run"
+
+
+def ramp(*shape: int, dtype: type = np.uint8) -> np.ndarray:
+    top = np.iinfo(dtype).max
+    return (np.linspace(0, top, int(np.prod(shape)))).reshape(shape).astype(dtype)
+
+
+def test_every_kind_of_picture_keeps_what_it_is(aigc: Aigc, run: str, here: Path) -> None:
+    folder = here / "in"
+    (folder / "deep").mkdir(parents=True)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    rgb, gray = ramp(14, 20, 3), ramp(14, 20)
+    Image.fromarray(rgb).save(folder / "rgb.jpg", exif=EXIF_ROTATED, icc_profile=profile)
+    Image.fromarray(gray).save(folder / "gray.png")
+    Image.fromarray(np.dstack([rgb, gray])).save(folder / "alpha.png")
+    Image.fromarray(rgb).convert("P").save(folder / "deep/palette.png")
+    Image.fromarray(rgb).convert("CMYK").save(folder / "cmyk.tif")
+    write_picture(folder / "deep/bits.png", Picture(ramp(14, 20, 3, dtype=np.uint16)))
+    Image.fromarray(rgb[:1, :1]).save(folder / "pixel.bmp")
+    ending = aigc("sample", run, "--input", folder, "--out", "out")
+    assert ending.code == 0, ending.err
+    made = {p.relative_to(here / "out").as_posix() for p in (here / "out").rglob("*.png")}
+    assert made == {
+        "rgb_x2.png", "gray_x2.png", "alpha_x2.png", "cmyk_x2.png", "pixel_x2.png",
+        "deep/palette_x2.png", "deep/bits_x2.png",
+    }  # fmt: skip
+    assert sorted(ending.out.splitlines()) == sorted(f"out/{name}" for name in made)
+
+    def read(name: str) -> Picture:
+        return read_picture(here / "out" / name)
+
+    turned = read("rgb_x2.png")
+    assert turned.pixels.shape == (40, 28, 3), "upright, as a person sees it"
+    assert turned.icc == profile
+    with Image.open(here / "out/rgb_x2.png") as file:
+        exif = file.getexif()
+    assert exif[0x010F] == "a camera"
+    assert exif.get(0x0112, 1) == 1, "not turned twice"
+    assert read("gray_x2.png").channels == 1
+    alpha = read("alpha_x2.png").alpha
+    assert alpha is not None
+    assert alpha.shape == (28, 40)
+    assert read("deep/bits_x2.png").bits == 16
+    assert len(np.unique(read("deep/bits_x2.png").pixels)) > 300, "16 bits in use, not 8 stretched"
+    assert read("pixel_x2.png").pixels.shape == (2, 2, 3)
+
+
+def test_names_that_would_collide_stay_apart(aigc: Aigc, run: str, here: Path) -> None:
+    (here / "in").mkdir()
+    Image.fromarray(ramp(8, 8, 3)).save(here / "in/photo.jpg")
+    Image.fromarray(ramp(8, 8, 3)).save(here / "in/photo.png")
+    assert aigc("sample", run, "--input", "in", "--out", "out").code == 0
+    names = {p.name for p in (here / "out").glob("photo*")}
+    assert names == {"photo_x2_jpg.png", "photo_x2_png.png"}
+
+
+def test_the_record_says_how_it_was_made(aigc: Aigc, run: str, here: Path) -> None:
+    photo = here / "photos/photo 00.png"
+    ending = aigc("sample", run, "--input", photo, "--out", "out", "tile=64", "--json")
+    record = json.loads((here / "out/samples.json").read_text())
+    assert record["options"]["tile"] == 64
+    assert record["model"]["sha256"] == file_digest(here / "run/checkpoints/best.ckpt")
+    assert record["model"]["ema"] is True
+    (item,) = record["items"]
+    assert item["sha256"] == file_digest(here / "out" / item["path"])
+    assert ending.json["items"] == record["items"]
+
+
+@pytest.mark.parametrize("option", ["tile=24", "overlap=4"])
+def test_tiles_make_the_same_picture(aigc: Aigc, run: str, here: Path, option: str) -> None:
+    photo = here / "photos/photo 10.png"
+    small = ["tile=24", "overlap=8"] if option == "tile=24" else ["tile=32", option]
+    assert aigc("sample", run, "--input", photo, "--out", "whole", "tile=0").code == 0
+    assert aigc("sample", run, "--input", photo, "--out", "tiled", *small).code == 0
+    whole = read_picture(here / "whole/photo 10_x2.png").pixels.astype(int)
+    tiled = read_picture(here / "tiled/photo 10_x2.png").pixels.astype(int)
+    assert np.abs(whole - tiled).max() <= 1
+
+
+def test_ema_and_self_ensemble_change_the_result(aigc: Aigc, run: str, here: Path) -> None:
+    photo = here / "photos/photo 00.png"
+    made = []
+    for number, extra in enumerate(([], ["--no-ema"], ["self_ensemble=true"], [])):
+        words = ["sample", run, "--input", photo, "--out", f"out{number}", *extra]
+        assert aigc(*words).code == 0
+        made.append(read_picture(here / f"out{number}/photo 00_x2.png").pixels)
+    assert not np.array_equal(made[0], made[1])
+    assert not np.array_equal(made[0], made[2])
+    assert np.array_equal(made[0], made[3])
+
+
+def test_the_seed_decides_and_the_batch_size_does_not(aigc: Aigc, here: Path) -> None:
+    assert aigc("train", "tiny_gan.yaml", "--out", "gan", "trainer.max_steps=2").code == 0
+    for out, words in {
+        "a": ["--seed", 5], "b": ["--seed", 5, "--batch-size", 2], "c": ["--seed", 6],
+    }.items():  # fmt: skip
+        assert aigc("sample", "gan", "-n", 5, "--out", out, *words).code == 0
+    bytes_of = [[(here / o / f"sample-{i:05d}.png").read_bytes() for i in range(5)] for o in "abc"]
+    assert bytes_of[0] == bytes_of[1]
+    assert bytes_of[0] != bytes_of[2]
+    assert len(set(bytes_of[0])) == 5
+    assert (here / "a/grid.png").is_file()
+
+
+MISTAKES = {
+    "no input": ([], "enlarges pictures and needs some"),
+    "count": (["--input", "photos", "-n", 3], "-n does not apply"),
+    "missing": (["--input", "nowhere"], "nowhere: there is no such file or folder"),
+    "option": (["--input", "photos", "tyle=3"], "unknown key, did you mean 'tile'?"),
+    "format": (["--input", "photos", "--format", "bmp"], "choose from: png, jpg, webp, tiff"),
+    "device": (["--input", "photos", "--device", "gpu"], "choose from: auto, cpu, cuda"),
+    "text": (["--input", "edsr.yaml"], "edsr.yaml"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_sentence(aigc: Aigc, run: str, here: Path, mistake: str) -> None:
+    words, sentence = MISTAKES[mistake]
+    ending = aigc("sample", run, "--out", "out", *words)
+    assert ending.code == 2, ending.err
+    assert sentence in ending.err
+    assert "Traceback" not in ending.err
+    assert not list((here / "out").glob("*.png"))
+
+
+def test_files_in_the_way_are_not_overwritten_silently(aigc: Aigc, run: str, here: Path) -> None:
+    words = ("sample", run, "--input", "photos/photo 00.png", "--out", "out")
+    assert aigc(*words).code == 0
+    ending = aigc(*words)
+    assert ending.code == 2
+    assert "out: already holds files" in ending.err
+    assert aigc(*words, "--overwrite").code == 0
