@@ -29,6 +29,7 @@ from aigc_cli.media.resize import modcrop, resize_bicubic
 from aigc_cli.metrics.requirement import Requirement, parse_requirement
 from aigc_cli.metrics.table import METRICS, PairMetric, resolve
 from aigc_cli.registry import load_data_kind
+from aigc_cli.run.paths import RunPaths
 from aigc_cli.run.sample import input_files, prepare_output
 from aigc_cli.run.trained import Trained, load_trained
 from aigc_cli.specs import SuperResolutionSpec
@@ -352,8 +353,8 @@ def _plain(value: float) -> float | str:
 
 def _remember(trained: Trained, report: dict[str, Any]) -> None:
     """Add the result to evaluations.jsonl of the run, when the checkpoint lies in one."""
-    run = trained.checkpoint.parent.parent
-    if (run / "status.json").exists():
+    run = RunPaths(trained.checkpoint.parent.parent)
+    if run.status_file.exists():
         row = {k: v for k, v in report.items() if k != "items"}
-        with (run / "evaluations.jsonl").open("a") as file:
+        with run.evaluations.open("a") as file:
             file.write(json.dumps(row) + "\n")

@@ -16,11 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from aigc_cli.errors import CheckpointError, InputError, OutputError
 from aigc_cli.media.files import write_bytes, write_error
 from aigc_cli.recipe.load import Recipe
+from aigc_cli.recipe.write import to_yaml
 from aigc_cli.run.checkpoint import remove_temporary
 from aigc_cli.run.environment import environment
 from aigc_cli.run.paths import RUNS, RunPaths
@@ -81,7 +80,7 @@ class RunFolder(RunPaths):
 
     def describe(self, recipe: Recipe) -> None:
         """Write what is known at the start: recipe, command, environment."""
-        text = yaml.safe_dump(recipe.as_dict(), sort_keys=False, allow_unicode=True)
+        text = to_yaml(recipe.as_dict())
         write_text(self.recipe, text)
         starts = json.loads(self.command.read_text()) if self.command.exists() else []
         starts.append({"time": _now(), "argv": sys.argv, "cwd": str(Path.cwd()), "git": _commit()})
