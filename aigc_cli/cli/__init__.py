@@ -6,6 +6,7 @@ Each command is a file of this folder that imports its heavy parts inside its fu
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import logging
@@ -24,7 +25,7 @@ from typer.core import TyperGroup
 from aigc_cli import __version__
 from aigc_cli.cli import _output
 from aigc_cli.cli._output import KEY_VALUE
-from aigc_cli.errors import AigcError, InputError
+from aigc_cli.errors import AigcError, DiskFullError, InputError
 
 # Panel of the help, name, "file:object" in this folder. An object that is a Typer is a group.
 # A panel of "" hides the command, which is how an alias is made.
@@ -104,6 +105,8 @@ def _call(args: list[str]) -> int:
         return _end(error, args, error)
     except BrokenPipeError:
         raise
+    except OSError as error:
+        return _end(_refused_by_the_system(error), args, error)
     except Exception as error:
         return _end(_bug(error), args, error)
     except SystemExit as ending:
@@ -130,6 +133,16 @@ def _bug(error: Exception) -> AigcError:
         hint="run the command again with --debug for the whole traceback, and report it",
         code="bug",
     )
+
+
+def _refused_by_the_system(error: OSError) -> AigcError:
+    """What the system says of a file: its name is too long, it may not be opened, the disk is
+    full.
+    """
+    if error.filename is None or error.strerror is None:
+        return _bug(error)
+    kind = DiskFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else InputError
+    return kind(f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}")
 
 
 def _usage_error(error: typer.TyperException, args: Sequence[str]) -> InputError:

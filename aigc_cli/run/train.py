@@ -161,17 +161,10 @@ def train(
     elif recipe.init_from is not None:
         emit({"event": "note", "message": load_initial(model, recipe.init_from, recipe.bases)})
     if first:
-        folder.create()
-        folder.lock()
-        folder.describe(recipe)
-        folder.forget_after(model.step)
-        best = state["best"] if state else None
-        if checkpoint and best and best["step"] == model.step:
-            link_checkpoint(checkpoint, folder.best)  # a kill may have come between the two
-        folder.status("running", step=model.step, steps=max_steps)
         emit = _and_log(emit, folder)
 
-    progress = Progress(folder, settings, max_steps, emit, best=state["best"] if state else None)
+    best = state["best"] if state else None
+    progress = Progress(folder, settings, max_steps, emit, best=best)
     loaders = Loaders(recipe, data, model, share=share, world=world, max_steps=max_steps)
     checkpoints = Checkpoints(progress, lambda: collect(recipe, model, trainer, progress))
     stop = Stop(max_time_s)
@@ -199,22 +192,31 @@ def train(
         )
     # Validation keeps its place when the first part of the run was another process.
     trainer.fit_loop.epoch_loop.batch_progress.total.ready = model.step
-    emit(
-        {
-            "event": "start",
-            "run": str(folder.path),
-            "params": sum(p.numel() for p in model.parameters()),
-            "step": model.step,
-            "steps": max_steps,
-            "world": world.size,
-            "device": str(devices.choose_device(settings.device)),
-            "precision": precision,
-            "train_items": len(data.train),
-            "val_items": len(data.val),
-        }
-    )
     status, code = "failed", 1
+    if first:
+        folder.create()
+        folder.lock()
     try:
+        if first:
+            folder.describe(recipe)
+            folder.forget_after(model.step)
+            if checkpoint and best and best["step"] == model.step:
+                link_checkpoint(checkpoint, folder.best)  # a kill may have come between the two
+            folder.status("running", step=model.step, steps=max_steps)
+        emit(
+            {
+                "event": "start",
+                "run": str(folder.path),
+                "params": sum(p.numel() for p in model.parameters()),
+                "step": model.step,
+                "steps": max_steps,
+                "world": world.size,
+                "device": str(devices.choose_device(settings.device)),
+                "precision": precision,
+                "train_items": len(data.train),
+                "val_items": len(data.val),
+            }
+        )
         if model.step < max_steps:
             with quiet_lightning(), expected_failures(recipe):
                 trainer.fit(model, datamodule=loaders)
