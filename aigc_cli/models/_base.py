@@ -260,7 +260,9 @@ class GenerativeModule(pl.LightningModule):
         self._count = 0
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        values = self.evaluate_batch(batch)
+        # In full precision whatever trains, so that `aigc evaluate` gives the same numbers.
+        with torch.autocast(self.device.type, enabled=False):
+            values = self.evaluate_batch(batch)
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value.double().sum())
         self._count += len(next(iter(values.values())))
