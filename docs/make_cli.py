@@ -1,0 +1,128 @@
+"""Writes what the documentation repeats from the code: docs/cli.md, and the keys in docs/recipes.md.
+
+    python docs/make_cli.py            or: make docs
+
+`tests/test_docs.py` fails while the files differ from what this would write.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent
+BEGIN = "<!-- written by docs/make_cli.py -->"
+END = "<!-- end -->"
+HEAD = """\
+# Commands
+
+Written by `make docs` from the commands' own `--help`. `--json`, `--quiet` and `--debug` may stand anywhere on the
+command line. Results go to stdout, everything else to stderr. Exit codes are in [README.md](../README.md#exit-codes).
+"""
+PLAIN = {
+    "COLUMNS": "100",
+    "TERMINAL_WIDTH": "100",
+    "NO_COLOR": "1",
+    "TERM": "dumb",
+    "_TYPER_FORCE_DISABLE_TERMINAL": "1",
+}
+
+
+def main() -> None:
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")
+        print(path.relative_to(DOCS.parent))
+
+
+def pages() -> dict[Path, str]:
+    """The text of every page that is written here."""
+    recipes = DOCS / "recipes.md"
+    before, _, rest = recipes.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise SystemExit(f"{recipes.name} has lost its marks {BEGIN} and {END}")
+    return {
+        DOCS / "cli.md": cli_page(),
+        recipes: f"{before}{BEGIN}\n\n{key_tables()}\n{END}{after}",
+    }
+
+
+def cli_page() -> str:
+    """Every command's help, groups before their members."""
+    sections = [HEAD]
+    for words in commands():
+        title = " ".join(("aigc", *words))
+        sections.append(f"## {title}\n\n```text\n{help_of(words)}\n```\n")
+    return "\n".join(sections)
+
+
+def commands() -> Iterator[tuple[str, ...]]:
+    """The words of each command that the help lists: (), ("train",), ("recipe", "ls") ..."""
+    import typer
+
+    from aigc_cli.cli import app
+
+    def walk(words: tuple[str, ...], command: object) -> Iterator[tuple[str, ...]]:
+        yield words
+        for name, inner in getattr(command, "commands", {}).items():
+            if not inner.hidden:
+                yield from walk((*words, name), inner)
+
+    yield from walk((), typer.main.get_command(app))
+
+
+def help_of(words: tuple[str, ...]) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "aigc_cli", *words, "--help"],
+        env={**os.environ, **PLAIN},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return "\n".join(map(str.rstrip, done.stdout.strip().splitlines()))
+
+
+def key_tables() -> str:
+    """One table for the keys every recipe has, one for each data kind and each family shipped."""
+    from aigc_cli.recipe.load import Recipe
+    from aigc_cli.recipe.sections import Evaluate, Section, Trainer
+    from aigc_cli.registry import PACKAGE, data_kinds, families, load_data_kind, load_family
+
+    parts: list[tuple[str, str, type[Section]]] = [
+        ("Top level", "", Recipe),
+        ("`trainer`", "trainer.", Trainer),
+        ("`evaluate`", "evaluate.", Evaluate),
+    ]
+    for name, path in data_kinds().items():
+        if path.is_relative_to(PACKAGE):
+            parts.append((f"`data` with `kind: {name}`", "data.", load_data_kind(name).Config))
+    for name, family in families().items():
+        if family.path.is_relative_to(PACKAGE):
+            module = load_family(name)
+            parts.append((f"`model` with `family: {name}`", "model.", module.Config))
+            parts.append((f"`sample` with `family: {name}`", "sample.", module.Options))
+    return "\n".join(f"### {title}\n\n{table(model, prefix)}" for title, prefix, model in parts)
+
+
+def table(model: type, prefix: str) -> str:
+    from aigc_cli.recipe.keys import keys
+
+    lines = ["| key | default | value | meaning |", "|---|---|---|---|"]
+    top = not prefix
+    for key in keys(model, prefix):
+        if top and "." in key.key:
+            continue  # sections have tables of their own
+        needed = key.default is None or key.key == "data.kind"  # which chooses the table
+        default = "required" if needed else f"`{key.default}`"
+        limits = key.limits.replace("not empty", "")
+        value = f"{key.expected}; {limits}" if limits else key.expected
+        cells = (f"`{key.key}`", default, value, key.doc)
+        lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
