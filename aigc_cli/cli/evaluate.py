@@ -39,8 +39,11 @@ def evaluate(
         typer.Option(help='Exit with 4 unless it holds, as "psnr_y>=36.0".', show_default=False),
     ] = None,
     border: Annotated[
-        int, typer.Option(min=0, help="Pixels left out on every side, with --generated.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0, help="Pixels left out on every side, with --generated.", show_default=False
+        ),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Use only the first ones.", show_default=False)
     ] = None,
@@ -70,16 +73,18 @@ def evaluate(
     check_device(device)
     wanted = [text for item in require or () for text in item.split(",") if text]
     if generated or reference:
-        if source or not (generated and reference):
+        if source or data or save or not (generated and reference):
             raise InputError(
-                "--generated and --reference go together, and without a model",
+                "--generated and --reference go together, and without a model, --data or --save",
                 hint="aigc evaluate --generated DIR --reference DIR, or aigc evaluate RUN",
             )
         needed = measuring.with_required(names, wanted)
         report = measuring.evaluate_files(
-            generated, reference, metrics=needed, border=border, limit=limit
+            generated, reference, metrics=needed, border=border or 0, limit=limit
         )
     elif source:
+        if border is not None:
+            raise InputError("--border is for --generated; a model's border is its scale")
         report = measuring.evaluate_model(
             source,
             data=data,

@@ -5,36 +5,32 @@ files.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from aigc_cli.errors import DataError, InputError, RequirementError, did_you_mean
-from aigc_cli.media.image import (
-    Picture,
-    from_tensor,
-    read_picture,
-    tile_grid,
-    to_tensor,
-    write_picture,
-)
+from aigc_cli.data._sources import Source
+from aigc_cli.errors import DataError, InputError, RequirementError
+from aigc_cli.media.image import Picture, from_tensor, tile_grid, to_tensor, write_picture
 from aigc_cli.media.resize import modcrop, resize_bicubic
-from aigc_cli.metrics.requirement import Requirement, parse_requirement
-from aigc_cli.metrics.table import METRICS, PairMetric, resolve
+from aigc_cli.metrics.requirement import check, parse_requirement
+from aigc_cli.metrics.table import GROUPS, METRICS, PairMetric, resolve
 from aigc_cli.registry import load_data_kind
 from aigc_cli.run.paths import RunPaths
-from aigc_cli.run.sample import input_files, prepare_output
+from aigc_cli.run.sample import open_input, prepare_output
 from aigc_cli.run.trained import Trained, load_trained
 from aigc_cli.specs import SuperResolutionSpec
 
 Pixels = Any
+log = logging.getLogger(__name__)
 DETAIL = 96  # pixels of a side in the comparison sheets
 PAIRS = ("psnr", "ssim")  # what is measured of pairs of pictures when nothing is asked for
 
@@ -111,6 +107,8 @@ def evaluate_model(
     require = list(require) or list(defaults.require)
     wanted = resolve(with_required(list(metrics) or list(defaults.metrics), require))
     scores = [_score(metric, spec.scale) for metric in wanted]
+    for metric in wanted:
+        metric.prepare()
     if save is not None:
         prepare_output(save, overwrite=overwrite)
     rows = []
@@ -121,8 +119,8 @@ def evaluate_model(
         bicubic = resize_bicubic(low, scale=spec.scale)
         row: dict[str, Any] = {"name": name}
         for metric, score in zip(wanted, scores, strict=True):
-            score.values.append(metric.compute(preds, target, spec.scale))
-            score.baselines.append(metric.compute(bicubic, target, spec.scale))
+            score.values.append(metric.compute(preds, target, spec.scale, name=name))
+            score.baselines.append(metric.compute(bicubic, target, spec.scale, name=name))
             row[metric.name] = _plain(score.values[-1])
         rows.append(row)
         if save is not None:
@@ -160,19 +158,18 @@ def evaluate_files(
         DataError: names do not pair up or sizes differ; says which and how many.
     """
     begun = time.monotonic()
-    wanted = resolve(with_required(metrics, ()))
+    wanted = resolve(metrics)
     scores = [_score(metric, border) for metric in wanted]
+    made, truth = open_input(generated, "--generated"), open_input(reference, "--reference")
+    pairs = pair_names(made, truth)[:limit]
+    for metric in wanted:
+        metric.prepare()
     rows = []
-    for name, made, truth in list(pair_files(generated, reference))[:limit]:
-        preds, target = _eight_bit(read_picture(made)), _eight_bit(read_picture(truth))
-        if preds.shape[:2] != target.shape[:2]:
-            raise DataError(
-                f"{made} is {preds.shape[1]}x{preds.shape[0]} and {truth} is "
-                f"{target.shape[1]}x{target.shape[0]}; compared pictures need equal sizes"
-            )
+    for name, one, other in pairs:
+        preds, target = _eight_bit(made.read(one)), _eight_bit(truth.read(other))
         row: dict[str, Any] = {"name": name}
         for metric, score in zip(wanted, scores, strict=True):
-            score.values.append(metric.compute(preds, target, border))
+            score.values.append(metric.compute(preds, target, border, name=name))
             row[metric.name] = _plain(score.values[-1])
         rows.append(row)
     return {
@@ -185,15 +182,16 @@ def evaluate_files(
     }
 
 
-def pair_files(generated: Path, reference: Path) -> Iterator[tuple[str, Path, Path]]:
-    """(name, generated file, reference file) where names agree but for the ending; two files pair
-    as they are.
+def pair_names(generated: Source, reference: Source) -> list[tuple[str, int, int]]:
+    """(name, number in generated, number in reference) where names agree but for the ending; two
+    single pictures pair whatever their names.
+
+    Raises:
+        DataError: a picture has no partner, or two have the same name.
     """
-    if generated.is_file() and reference.is_file():
-        yield generated.name, generated, reference
-        return
-    made = _by_stem(generated)
-    truth = _by_stem(reference)
+    if len(generated) == len(reference) == 1:
+        return [(generated.name(0), 0, 0)]
+    made, truth = _by_stem(generated), _by_stem(reference)
     alone = sorted(made.keys() ^ truth.keys())
     if alone:
         side = "reference" if alone[0] in made else "generated"
@@ -202,8 +200,7 @@ def pair_files(generated: Path, reference: Path) -> Iterator[tuple[str, Path, Pa
             f"'{alone[0]}' has no {side} ({len(alone)} without a partner)",
             hint="give both folders the same file names; endings may differ",
         )
-    for stem in sorted(made):
-        yield stem, made[stem], truth[stem]
+    return [(stem, made[stem], truth[stem]) for stem in sorted(made)]
 
 
 def check_requirements(report: dict[str, Any], texts: Sequence[str]) -> None:
@@ -213,31 +210,30 @@ def check_requirements(report: dict[str, Any], texts: Sequence[str]) -> None:
         InputError: a condition names a metric that was not measured.
         RequirementError: a condition does not hold; exit code 4.
     """
-    failed = []
-    for text in texts:
-        requirement: Requirement = parse_requirement(text)
-        if requirement.name not in report["metrics"]:
-            raise InputError(
-                f"--require {text}: '{requirement.name}' was not measured",
-                hint=did_you_mean(requirement.name, report["metrics"]),
-            )
-        value = float(report["metrics"][requirement.name]["value"])
-        if not requirement.holds(value):
-            failed.append(f"{text} (it is {value:.4f})")
-    if failed:
+    requirements = [parse_requirement(text) for text in texts]
+    values = {name: float(score["value"]) for name, score in report["metrics"].items()}
+    try:
+        check(requirements, values)
+    except RequirementError:
         report["ok"] = False
-        report["failed"] = failed
-        raise RequirementError(f"not met: {'; '.join(failed)}")
+        report["failed"] = [str(r) for r in requirements if not r.holds(values[r.name])]
+        raise
 
 
 def with_required(metrics: Sequence[str], require: Sequence[str]) -> list[str]:
     """Names to measure: those asked for, else the usual ones, and those that conditions are
     about.
+
+    Raises:
+        InputError: an unknown metric, or a condition on a group of metrics.
     """
-    names = list(metrics) or list(PAIRS)
-    have = {metric.name for metric in resolve(names)}
-    needed = (parse_requirement(text).name for text in require)
-    return names + [name for name in dict.fromkeys(needed) if name not in have]
+    names = [*(metrics or PAIRS), *(parse_requirement(text).name for text in require)]
+    for text in require:
+        if members := GROUPS.get(parse_requirement(text).name):
+            raise InputError(
+                f"--require {text}: which one is meant?", hint=f"choose from: {', '.join(members)}"
+            )
+    return [metric.name for metric in resolve(names)]
 
 
 def explain_metrics() -> list[dict[str, Any]]:
@@ -290,8 +286,10 @@ def _originals(trained: Trained, data: Path | None) -> Iterator[tuple[str, Pixel
     assert isinstance(trained.spec, SuperResolutionSpec)
     channels = trained.spec.channels
     if data is not None:
-        for path, _ in input_files(data):
-            yield path.name, _eight_bit(read_picture(path).as_channels(channels))
+        source = open_input(data, "--data")
+        for number in range(len(source)):
+            picture = source.read(number).as_channels(channels)
+            yield source.name(number), _eight_bit(picture)
         return
     recipe = trained.recipe
     kind = load_data_kind(recipe.kind)
@@ -329,14 +327,15 @@ def _eight_bit(picture: Picture) -> Pixels:
     return picture.as_bits(8).pixels
 
 
-def _by_stem(path: Path) -> dict[str, Path]:
-    files: dict[str, Path] = {}
-    for file, root in input_files(path):
-        stem = file.relative_to(root).with_suffix("").as_posix()
-        if stem in files:
-            raise DataError(f"{path}: two pictures are called '{stem}'", hint="keep one of them")
-        files[stem] = file
-    return files
+def _by_stem(source: Source) -> dict[str, int]:
+    numbers: dict[str, int] = {}
+    for number in range(len(source)):
+        stem = str(PurePosixPath(source.name(number)).with_suffix(""))
+        if numbers.setdefault(stem, number) != number:
+            raise DataError(
+                f"{source.text}: two pictures are called '{stem}'", hint="keep one of them"
+            )
+    return numbers
 
 
 def _limited(items: Iterator[Any], limit: int | None) -> Iterator[Any]:
@@ -353,8 +352,12 @@ def _plain(value: float) -> float | str:
 
 def _remember(trained: Trained, report: dict[str, Any]) -> None:
     """Add the result to evaluations.jsonl of the run, when the checkpoint lies in one."""
-    run = RunPaths(trained.checkpoint.parent.parent)
-    if run.status_file.exists():
-        row = {k: v for k, v in report.items() if k != "items"}
+    run = RunPaths(trained.checkpoint.resolve().parent.parent)
+    if not run.status_file.exists():
+        return
+    row = {key: value for key, value in report.items() if key != "items"}
+    try:
         with run.evaluations.open("a") as file:
             file.write(json.dumps(row) + "\n")
+    except OSError as error:  # another person's run, or a full disk: the result stands all the same
+        log.warning("%s is not continued: %s", run.evaluations, error.strerror)

@@ -5,25 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from math import ceil
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from aigc_cli.errors import DataError, InputError, OutputError
-from aigc_cli.media.image import (
-    SUFFIXES,
-    Picture,
-    from_tensor,
-    read_picture,
-    tile_grid,
-    to_tensor,
-    write_picture,
-)
+from aigc_cli.data._check import BadPicturesError, Seen, check
+from aigc_cli.data._sources import Source, open_source
+from aigc_cli.errors import InputError, OutputError
+from aigc_cli.media.image import Picture, from_tensor, tile_grid, to_tensor, write_picture
 from aigc_cli.media.resize import resize_bicubic
 from aigc_cli.run.folder import write_text
 from aigc_cli.run.trained import Trained, load_trained
@@ -31,6 +26,7 @@ from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import ImageSpec, SuperResolutionSpec
 
 FORMATS = ("png", "jpg", "webp", "tiff")
+SHEET = 64
 
 
 @dataclass(frozen=True)
@@ -61,12 +57,12 @@ def sample(
     family.
 
     Raises:
-        InputError: no input where the model needs one, or the other way round. OutputError: `out`
-        is in use.
+        InputError: no input where the model needs one, or the other way round. DataError: pictures
+        that cannot be used, all of them named, before anything is written. OutputError: `out` is in
+        use.
     """
     options = [f"sample.{text}" for text in overrides]
     trained = load_trained(source, options, device=device, ema=ema)
-    prepare_output(request.out, overwrite=request.overwrite)
     match trained.spec:
         case SuperResolutionSpec():
             files = enlarge(trained, request)
@@ -91,10 +87,9 @@ def sample(
 
 def default_output(source: str) -> Path:
     """samples/<name of the run>-<time>: never an existing folder."""
-    path = Path(source)
-    name = path.parent.parent.name if path.suffix == ".ckpt" else path.name
-    if name == "latest" or name[:4].isdigit():
-        name = path.resolve().parent.name
+    path = Path(source).resolve()  # runs/NAME/latest -> runs/NAME/TIME
+    run = path.parent.parent if path.suffix == ".ckpt" else path
+    name = run.parent.name if run.name[:4].isdigit() else run.name
     return Path("samples") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
@@ -120,7 +115,11 @@ def prepare_output(out: Path, *, overwrite: bool) -> None:
 
 
 def enlarge(trained: Trained, request: Request) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Super-resolution of a picture or a folder of pictures."""
+    """Super-resolution of a picture or of all pictures of a source.
+
+    Every picture is decoded once before the first is enlarged, so that a damaged one is found
+    before a long job and not in the middle of it.
+    """
     if request.input is None:
         raise InputError(
             f"family '{trained.recipe.family}' enlarges pictures and needs some",
@@ -129,18 +128,19 @@ def enlarge(trained: Trained, request: Request) -> Iterator[tuple[Path, dict[str
     if request.count is not None:
         raise InputError("-n does not apply: there is one result for each input picture")
     assert isinstance(trained.spec, SuperResolutionSpec)
-    files = list(input_files(request.input))
-    targets = [output_name(path, root, trained.spec.scale, request) for path, root in files]
-    twice = {t for t in targets if targets.count(t) > 1}
-    for (path, _), target in zip(files, targets, strict=True):
-        picture = read_picture(path)
-        larger = enlarge_picture(trained, picture)
-        if target in twice:  # photo.jpg beside photo.png
-            target = target.with_name(f"{target.stem}_{path.suffix[1:]}{target.suffix}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_picture(target, larger)
+    source = open_input(request.input, "--input")
+    report = check(source, range(len(source)), unfit=_unfit(trained.spec.channels, request.format))
+    if report.bad:
+        raise BadPicturesError({"--input": report}, hint="repair or remove them")
+    prepare_output(request.out, overwrite=request.overwrite)
+    targets = output_names(source, trained.spec.scale, request.format)
+    for number, target in enumerate(targets):
+        larger = enlarge_picture(trained, source.read(number))
+        path = request.out / target
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_picture(path, larger)
         size = {"width": larger.width, "height": larger.height}
-        yield target, {"input": str(path), **size}
+        yield path, {"input": source.name(number), **size}
 
 
 def enlarge_picture(trained: Trained, picture: Picture) -> Picture:
@@ -150,11 +150,6 @@ def enlarge_picture(trained: Trained, picture: Picture) -> Picture:
     """
     assert isinstance(trained.spec, SuperResolutionSpec)
     model, scale = trained.model, trained.spec.scale
-    if trained.spec.channels == 1 and picture.channels == 3:
-        raise DataError(
-            "the model is for gray pictures and this one has colour",
-            hint="convert it first, or train with data.channels=3",
-        )
     low = to_tensor(picture.as_channels(trained.spec.channels).pixels)[None].to(model.device)
     high = model.sample(1, trained.recipe.sample, condition={"low": low})[0].cpu()
     if picture.channels == 1:
@@ -168,11 +163,12 @@ def enlarge_picture(trained: Trained, picture: Picture) -> Picture:
 
 
 def draw(trained: Trained, request: Request) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Pictures out of noise, one file each, and all of them on one sheet."""
+    """Pictures out of noise, one file each, and the first SHEET of them on one sheet."""
     if request.input is not None:
         raise InputError(
             f"family '{trained.recipe.family}' takes no --input", hint="give -n instead"
         )
+    prepare_output(request.out, overwrite=request.overwrite)
     count = 16 if request.count is None else request.count
     pictures: list[Picture] = []
     for first in range(0, count, request.batch_size):
@@ -181,35 +177,50 @@ def draw(trained: Trained, request: Request) -> Iterator[tuple[Path, dict[str, A
         with torch.no_grad():
             images: Tensor = trained.model.sample(size, trained.recipe.sample, noise)
         for number, image in enumerate(images.float().cpu(), first):
-            pictures.append(Picture(from_tensor(image)))
+            picture = Picture(from_tensor(image))
             path = request.out / f"sample-{number:05d}.{request.format}"
-            write_picture(path, pictures[-1])
+            write_picture(path, picture)
             yield path, {"seed": request.seed, "index": number}
+            pictures += [picture] if number < SHEET else []
     sheet = request.out / "grid.png"
-    write_picture(sheet, tile_grid(pictures, int(np.ceil(count**0.5))))
+    write_picture(sheet, tile_grid(pictures, ceil(len(pictures) ** 0.5)))
     yield sheet, {"seed": request.seed}
 
 
-def input_files(path: Path) -> Iterator[tuple[Path, Path]]:
-    """(file, folder its name is relative to) for a picture or all pictures in a folder.
+def open_input(path: Path, option: str) -> Source:
+    """The pictures a user names: a file, a folder with its sub-folders, or any source of a recipe.
 
     Raises:
-        DataError: there is no such file, or no picture in the folder.
+        DataError: there is no such thing, or no picture in it; `option` says what was asked.
     """
-    if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        if not found:
-            raise DataError(
-                f"{path}: no pictures in this folder", hint=f"looked for {' '.join(SUFFIXES)}"
-            )
-        yield from ((file, path) for file in found)
-    elif path.exists():
-        yield path, path.parent
-    else:
-        raise DataError(f"{path}: there is no such file or folder")
+    return open_source(str(path), key=option)
 
 
-def output_name(path: Path, root: Path, scale: int, request: Request) -> Path:
-    """photo.jpg -> <out>/photo_x2.png, in the same sub-folder."""
-    inside = path.relative_to(root).parent
-    return request.out / inside / f"{path.stem}_x{scale}.{request.format}"
+def output_names(source: Source, scale: int, format: str) -> list[str]:
+    """photo.jpg -> photo_x2.png, in the same sub-folder; with its old ending where two would
+    collide.
+    """
+    names = [PurePosixPath(source.name(number)) for number in range(len(source))]
+    count = Counter(name.with_suffix("") for name in names)
+
+    def new(name: PurePosixPath) -> str:
+        old = f"_{name.suffix[1:]}" if count[name.with_suffix("")] > 1 else ""
+        return str(name.with_name(f"{name.stem}_x{scale}{old}.{format}"))
+
+    return [new(name) for name in names]
+
+
+def _unfit(channels: int, format: str) -> Callable[[Seen], str | None]:
+    """Why a readable picture cannot be enlarged by a model of `channels` into a `format`."""
+
+    def unfit(seen: Seen) -> str | None:
+        color, _, bits = seen.mode.partition(" ")
+        if channels == 1 and color.startswith("RGB"):
+            return "has colour, and the model is for gray pictures"
+        if format == "jpg" and color.endswith("A"):
+            return "has transparency, which JPEG cannot hold"
+        if format in ("jpg", "webp") and bits:
+            return f"has 16 bits, which {format.upper()} cannot hold"
+        return None
+
+    return unfit

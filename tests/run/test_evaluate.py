@@ -79,7 +79,8 @@ def test_conditions_gate_a_build(aigc: Aigc, run: str, here: Path) -> None:
     report = json.loads(ending.out)
     assert report["ok"] is False
     assert "psnr_y" in json.dumps(report)
-    assert "not met: psnr_y>=99 (it is " in report["errors"][0]["message"]
+    assert report["failed"] == ["psnr_y>=99"]
+    assert "psnr_y>=99 is not met: psnr_y is " in report["errors"][0]["message"]
     rows = (here / "run/evaluations.jsonl").read_text().splitlines()
     assert len(rows) == 2
     assert json.loads(rows[0])["metrics"]["psnr_y"]["n"] == 2
@@ -131,7 +132,7 @@ MISTAKES = {
     "nothing": ([], "what shall be evaluated?"),
     "no pair": (["--generated", "photos", "--reference", "fewer"], "'photo 10' has no reference"),
     "sizes": (["--generated", "photos/photo 00.png", "--reference", "photos/photo 01.png"], "40"),
-    "no data": (["run", "--data", "nowhere"], "nowhere: there is no such file or folder"),
+    "no data": (["run", "--data", "nowhere"], "--data: 'nowhere' does not exist"),
 }
 
 
@@ -152,3 +153,86 @@ def test_the_list_explains_each_metric(aigc: Aigc) -> None:
         "psnr_y", "psnr_rgb", "ssim_y", "ssim_rgb", "lpips", "dists",
     }  # fmt: skip
     assert all(row["protocol"] for row in rows)
+
+
+MISUSES = {
+    "border of a model": (["run", "--border", 2], "--border is for --generated"),
+    "data without a model": (
+        ["--generated", "photos", "--reference", "photos", "--data", "photos"],
+        "without a model, --data or --save",
+    ),
+    "condition on a group": (
+        ["run", "--require", "psnr>=3"],
+        "--require psnr>=3: which one is meant?\nhint: choose from: psnr_y, psnr_rgb",
+    ),
+    "too small": (
+        ["run", "--data", "small"],
+        "small.png: 12 x 12 pixels, ssim_y needs 15 x 15 or more",
+    ),
+    "twice the same name": (
+        ["--generated", "twins", "--reference", "twins"],
+        "twins: two pictures are called 'photo'",
+    ),
+}
+
+
+@pytest.mark.parametrize("misuse", MISUSES)
+def test_a_misuse_is_not_passed_over(aigc: Aigc, run: str, here: Path, misuse: str) -> None:
+    for folder, names in {"small": ["small.png"], "twins": ["photo.png", "photo.bmp"]}.items():
+        (here / folder).mkdir()
+        for name in names:
+            Image.new("RGB", (12, 12)).save(here / folder / name)
+    words, sentence = MISUSES[misuse]
+    ending = aigc("evaluate", *words)
+    assert ending.code == 2, ending.err
+    assert sentence in ending.err
+    assert not (here / "run/evaluations.jsonl").exists()
+
+
+def test_weights_that_are_absent_are_told_before_any_picture(
+    aigc: Aigc, here: Path, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "weights").mkdir()
+    monkeypatch.setenv("AIGC_WEIGHTS", str(here / "weights"))
+    words = ("-m", "psnr,dists", "--save", "seen")
+    ending = aigc("evaluate", run, *words)
+    assert ending.code == 5
+    assert "photo" not in ending.err
+    assert not (here / "seen").exists()
+
+
+def test_pictures_pair_by_their_place_in_sub_folders(aigc: Aigc, here: Path) -> None:
+    for folder, ending in {"made": "png", "truth": "bmp"}.items():
+        for number, sub in enumerate(("a", "b")):
+            (here / folder / sub).mkdir(parents=True)
+            picture = Image.new("RGB", (20, 20), (100 * number, 0, 0))
+            picture.save(here / folder / sub / f"same.{ending}")
+    report = aigc("evaluate", "--generated", "made", "--reference", "truth", "--json").json
+    assert [item["name"] for item in report["items"]] == ["a/same", "b/same"]
+    assert report["metrics"]["psnr_rgb"]["value"] == "inf"
+
+
+def test_a_result_that_cannot_be_kept_is_still_a_result(
+    aigc: Aigc, run: str, here: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (here / "run/evaluations.jsonl").mkdir()
+    ending = aigc("evaluate", run, "--json")
+    assert ending.code == 0
+    assert ending.json["metrics"]["psnr_y"]["n"] == 2
+    assert "run/evaluations.jsonl is not continued: Is a directory" in caplog.text
+
+
+def test_a_checkpoint_by_its_bare_name_knows_its_run(
+    aigc: Aigc, run: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(here / "run/checkpoints")
+    assert aigc("evaluate", "last.ckpt", "--data", here / "photos").code == 0
+    assert (here / "run/evaluations.jsonl").exists()
+
+
+def test_more_than_one_result_is_appended(aigc: Aigc, run: str, here: Path) -> None:
+    for limit in (1, 2):
+        assert aigc("evaluate", run, "--data", "photos", "--limit", limit).code == 0
+    rows = [json.loads(r) for r in (here / "run/evaluations.jsonl").read_text().splitlines()]
+    assert [row["metrics"]["psnr_y"]["n"] for row in rows] == [1, 2]
+    assert {row["data"] for row in rows} == {"photos"}

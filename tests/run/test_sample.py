@@ -131,7 +131,7 @@ def test_the_seed_decides_and_the_batch_size_does_not(aigc: Aigc, here: Path) ->
 MISTAKES = {
     "no input": ([], "enlarges pictures and needs some"),
     "count": (["--input", "photos", "-n", 3], "-n does not apply"),
-    "missing": (["--input", "nowhere"], "nowhere: there is no such file or folder"),
+    "missing": (["--input", "nowhere"], "--input: 'nowhere' does not exist"),
     "option": (["--input", "photos", "tyle=3"], "unknown key, did you mean 'tile'?"),
     "format": (["--input", "photos", "--format", "bmp"], "choose from: png, jpg, webp, tiff"),
     "device": (["--input", "photos", "--device", "gpu"], "choose from: auto, cpu, cuda"),
@@ -146,7 +146,7 @@ def test_a_mistake_is_one_sentence(aigc: Aigc, run: str, here: Path, mistake: st
     assert ending.code == 2, ending.err
     assert sentence in ending.err
     assert "Traceback" not in ending.err
-    assert not list((here / "out").glob("*.png"))
+    assert not (here / "out").exists()
 
 
 def test_files_in_the_way_are_not_overwritten_silently(aigc: Aigc, run: str, here: Path) -> None:
@@ -156,3 +156,124 @@ def test_files_in_the_way_are_not_overwritten_silently(aigc: Aigc, run: str, her
     assert ending.code == 2
     assert "out: already holds files" in ending.err
     assert aigc(*words, "--overwrite").code == 0
+
+
+def test_one_damaged_picture_stops_before_anything_is_made(
+    aigc: Aigc, run: str, here: Path
+) -> None:
+    whole = (here / "photos/photo 03.png").read_bytes()
+    (here / "photos/sub").mkdir()
+    (here / "photos/sub/cut.png").write_bytes(whole[: len(whole) // 2])
+    (here / "photos/zz.jpg").write_bytes(b"")
+    ending = aigc("sample", run, "--input", "photos", "--out", "out")
+    assert ending.code == 2
+    assert ending.out == ""
+    first, *table, hint = ending.err.splitlines()
+    assert first == "error: 2 of 13 pictures cannot be used"
+    assert [line.split()[1] for line in table] == ["sub/cut.png", "zz.jpg"]
+    assert hint == "hint: repair or remove them"
+    assert not (here / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("mode", "format", "reason"),
+    [
+        ("RGBA", "jpg", "has transparency, which JPEG cannot hold"),
+        ("I;16", "jpg", "has 16 bits, which JPG cannot hold"),
+        ("I;16", "webp", "has 16 bits, which WEBP cannot hold"),
+    ],
+)
+def test_a_format_that_would_lose_something_is_refused_at_once(
+    aigc: Aigc, run: str, here: Path, mode: str, format: str, reason: str
+) -> None:
+    Image.new(mode, (9, 9)).save(here / "photos/special.png")
+    ending = aigc("sample", run, "--input", "photos", "--out", "out", "--format", format)
+    assert ending.code == 2
+    assert reason in ending.err
+    assert "special.png" in ending.err
+    assert not (here / "out").exists()
+
+
+@pytest.mark.parametrize("format", ["jpg", "webp", "tiff"])
+def test_every_format_holds_the_picture(aigc: Aigc, run: str, here: Path, format: str) -> None:
+    words = ("--input", "photos/photo 01.png", "--out", "out", "--format", format)
+    assert aigc("sample", run, *words).code == 0
+    assert read_picture(here / f"out/photo 01_x2.{format}").pixels.shape == (80, 82, 3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (13, 2), (33, 31)])
+def test_any_size_is_enlarged_exactly(
+    aigc: Aigc, run: str, here: Path, size: tuple[int, int]
+) -> None:
+    Image.fromarray(ramp(size[1], size[0], 3)).save(here / "odd.png")
+    assert (
+        aigc("sample", run, "--input", "odd.png", "--out", "out", "tile=24", "overlap=6").code == 0
+    )
+    with Image.open(here / "out/odd_x2.png") as made:
+        assert made.size == (2 * size[0], 2 * size[1])
+
+
+def test_self_ensemble_is_equivariant(aigc: Aigc, run: str, here: Path) -> None:
+    pixels = read_picture(here / "photos/photo 02.png").pixels
+    turned = [pixels, np.rot90(pixels), pixels[:, ::-1]]
+    made = []
+    for number, view in enumerate(turned):
+        Image.fromarray(np.ascontiguousarray(view)).save(here / "view.png")
+        words = ("--input", "view.png", "--out", f"out{number}", "self_ensemble=true")
+        assert aigc("sample", run, *words).code == 0
+        made.append(read_picture(here / f"out{number}/view_x2.png").pixels.astype(int))
+    assert np.abs(np.rot90(made[0]) - made[1]).max() <= 1
+    assert np.abs(made[0][:, ::-1] - made[2]).max() <= 1
+
+
+def test_an_overlap_that_leaves_nothing_of_a_tile_is_refused(aigc: Aigc, run: str) -> None:
+    ending = aigc("sample", run, "--input", "photos", "tile=8")
+    assert ending.code == 2
+    assert "an overlap of 16 needs a tile of 41 or more, or 0" in ending.err
+    assert "bug" not in ending.err
+
+
+def test_a_zip_is_an_input_like_its_folder(aigc: Aigc, run: str, here: Path) -> None:
+    import shutil
+
+    shutil.make_archive(str(here / "all"), "zip", here / "photos")
+    for source in ("photos", "all.zip"):
+        assert aigc("sample", run, "--input", source, "--out", f"of {source}").code == 0
+    for file in (here / "of photos").glob("*.png"):
+        assert file.read_bytes() == (here / "of all.zip" / file.name).read_bytes()
+
+
+def test_a_gray_model_takes_no_colour(aigc: Aigc, here: Path) -> None:
+    quick = ["data.channels=1", "trainer.max_steps=1", "--out", "gray"]
+    assert aigc("train", "edsr.yaml", *quick).code == 0
+    ending = aigc("sample", "gray", "--input", "photos/photo 00.png")
+    assert ending.code == 2
+    assert "has colour, and the model is for gray pictures" in ending.err
+    Image.fromarray(ramp(9, 9)).save(here / "gray.png")
+    assert aigc("sample", "gray", "--input", "gray.png", "--out", "out").code == 0
+    assert read_picture(here / "out/gray_x2.png").channels == 1
+
+
+def test_without_a_name_the_folder_is_called_after_the_recipe(aigc: Aigc, here: Path) -> None:
+    assert aigc("train", "edsr.yaml", "trainer.max_steps=1").code == 0
+    ckpt = next(here.glob("runs/edsr/2*/checkpoints/last.ckpt"))
+    for source in ("runs/edsr/latest", "runs/edsr", ckpt.relative_to(here)):
+        ending = aigc("sample", source, "--input", "photos/photo 00.png", "--json", "--overwrite")
+        assert ending.code == 0, ending.err
+        assert ending.json["out"].startswith("samples/edsr-2"), source
+
+
+def test_a_sheet_shows_the_first_samples_only(aigc: Aigc, here: Path) -> None:
+    assert aigc("train", "tiny_gan.yaml", "--out", "gan", "trainer.max_steps=1").code == 0
+    for out, count in {"few": 64, "many": 66}.items():
+        words = ("-n", count, "--out", out, "--json")
+        assert len(aigc("sample", "gan", *words).json["items"]) == count + 1
+    assert (here / "few/grid.png").read_bytes() == (here / "many/grid.png").read_bytes()
+
+
+def test_pictures_from_noise_take_no_input(aigc: Aigc, here: Path) -> None:
+    assert aigc("train", "tiny_gan.yaml", "--out", "gan", "trainer.max_steps=1").code == 0
+    ending = aigc("sample", "gan", "--input", "photos", "--out", "out")
+    assert ending.code == 2
+    assert "family 'tiny_gan' takes no --input" in ending.err
+    assert not (here / "out").exists()

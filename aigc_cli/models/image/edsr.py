@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from aigc_cli.media.image import Pixels, from_tensor, to_tensor
@@ -182,6 +182,13 @@ class Options(Section):
     """Average the results of the 8 flips and rotations (the paper's "+"): 8 times slower, about 0.1
     dB better.
     """
+
+    @model_validator(mode="after")
+    def _tile_beyond_overlap(self) -> Options:
+        least = 2 * self.overlap + (self.overlap + 1) // 2 + 1
+        if 0 < self.tile < least:
+            raise ValueError(f"an overlap of {self.overlap} needs a tile of {least} or more, or 0")
+        return self
 
 
 def _pixels(images: Tensor) -> list[Pixels]:
