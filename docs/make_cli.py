@@ -1,4 +1,4 @@
-"""Writes what the documentation repeats from the code: docs/cli.md, and the keys in docs/recipes.md.
+"""Writes what the documentation repeats from the code: docs/cli.md and keys in docs/recipes.md.
 
     python docs/make_cli.py            or: make docs
 
@@ -19,8 +19,9 @@ END = "<!-- end -->"
 HEAD = """\
 # Commands
 
-Written by `make docs` from the commands' own `--help`. `--json`, `--quiet` and `--debug` may stand anywhere on the
-command line. Results go to stdout, everything else to stderr. Exit codes are in [README.md](../README.md#exit-codes).
+Written by `make docs` from the commands' own `--help`. `--json`, `--quiet` and `--debug` may stand
+anywhere on the command line. Results go to stdout, everything else to stderr; the exit codes are in
+the [README](../README.md).
 """
 PLAIN = {
     "COLUMNS": "100",
