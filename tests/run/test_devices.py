@@ -49,7 +49,7 @@ def test_two_processes_learn_what_one_learns(
     assert ending.code == 0, ending.err
     one, two = rows_of(here / "one"), rows_of(here / "two")
     assert len(one) == len(two) == 10, "only the first process writes"
-    timing = {"samples_per_s", "data_wait", "eta_s", "event"}
+    timing = {"samples_per_s", "data_wait", "eta_s", "event", "best"}
     for a, b in zip(one, two, strict=True):
         for key in a.keys() - timing:
             assert a[key] == pytest.approx(b[key], rel=1e-4, abs=1e-6), key
