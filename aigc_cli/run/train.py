@@ -22,7 +22,6 @@ from aigc_cli.data._stream import ShardSampler, StepSampler
 from aigc_cli.errors import (
     AigcError,
     CheckpointError,
-    DataError,
     DiskFullError,
     Interrupted,
     Problem,
@@ -501,24 +500,20 @@ def expected_failures(recipe: Recipe) -> Iterator[None]:
         raise RunError(
             "out of memory", hint="lower trainer.global_batch or trainer.workers"
         ) from error
+    except (EOFError, ConnectionError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+            raise
+        raise RunError(
+            "a process that prepares batches was killed from outside, perhaps for want of memory",
+            hint="lower trainer.workers and continue with --resume",
+            code="run.lost_worker",
+        ) from error
     except OSError as error:
         if error.errno not in NO_SPACE:
             raise
         raise DiskFullError(
             "no space left to write the logs of the run",
             hint="free some space and continue with --resume; the last checkpoint is intact",
-        ) from error
-    except DataError as error:  # of a worker it comes with the worker's traceback
-        if not error.message.startswith("Caught "):
-            raise
-        raise DataError(error.message.rpartition("DataError: ")[2].strip()) from error
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise RunError(
-            "a process that prepares batches was killed from outside, perhaps for want of memory",
-            hint="lower trainer.workers and continue with --resume",
-            code="run.lost_worker",
         ) from error
 
 
