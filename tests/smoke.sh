@@ -31,7 +31,7 @@ json() { python3 -c "import json, sys; d = json.load(sys.stdin); print($1)"; }
 step "a stranger looks around"
 "$AIGC" --version
 "$AIGC" --help >/dev/null
-"$AIGC" recipe ls | head -1 >/dev/null
+{ "$AIGC" recipe ls || [ $? = 141 ]; } | head -1 >/dev/null # 141: the reader has gone
 "$AIGC" recipe ls --json | json 'len(d["recipes"])'
 "$AIGC" doctor >/dev/null
 
