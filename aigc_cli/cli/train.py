@@ -67,7 +67,11 @@ def train(
 
     if out is not None and resume not in (None, "auto") and Path(str(resume)).is_dir():
         raise InputError("--out and --resume RUN both name the run folder", hint="leave out --out")
-    seconds = parse_duration(max_time) if max_time else None
+    if overwrite and resume is not None:
+        raise InputError(
+            "--overwrite and --resume contradict each other", hint="leave out one of them"
+        )
+    seconds = parse_duration(max_time) if max_time is not None else None
     shortcuts = {"devices": devices, "device": device, "precision": precision}
     given = [f"trainer.{name}={value}" for name, value in shortcuts.items() if value is not None]
 

@@ -145,11 +145,12 @@ def new_folder(recipe: Recipe, out: Path | None, *, overwrite: bool) -> RunFolde
                 f"{out}: is not a run folder, so --overwrite will not delete it",
                 hint="choose another --out",
             )
+        out = out.resolve() if out.is_symlink() else out  # the folder goes, a link to it stays
         existing = RunFolder(out)
         existing.lock()
         existing.unlock()
         try:
-            shutil.rmtree(out.resolve() if out.is_symlink() else out)
+            shutil.rmtree(out)
         except OSError as error:
             raise OutputError(f"{out}: cannot be deleted: {error.strerror}") from error
     return RunFolder(out)
