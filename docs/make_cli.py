@@ -7,11 +7,12 @@
 
 from __future__ import annotations
 
+import io
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 DOCS = Path(__file__).resolve().parent
 BEGIN = "<!-- written by docs/make_cli.py -->"
@@ -76,14 +77,11 @@ def commands() -> Iterator[tuple[str, ...]]:
 
 
 def help_of(words: tuple[str, ...]) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "aigc_cli", *words, "--help"],
-        env={**os.environ, **PLAIN},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return "\n".join(map(str.rstrip, done.stdout.strip().splitlines()))
+    from aigc_cli.cli import invoke
+
+    with patch.dict(os.environ, PLAIN), redirect_stdout(io.StringIO()) as text:
+        assert invoke([*words, "--help"]) == 0
+    return "\n".join(map(str.rstrip, text.getvalue().strip().splitlines()))
 
 
 def key_tables() -> str:
