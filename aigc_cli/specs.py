@@ -12,6 +12,10 @@ Batches are dicts of tensors:
 |                    | label | (B,)              | class number; only with labelled data  |
 | `super_resolution` | low   | (B, C, h, w)      | [-1, 1], bicubic of `high`             |
 |                    | high  | (B, C, s h, s w)  | [-1, 1]                                |
+| `image_pairs`      | source| (B, C, S, S)      | [-1, 1], what the model is given       |
+|                    | target| (B, C', S, S)     | [-1, 1], what it should answer         |
+| `unpaired_images`  | a     | (B, C, S, S)      | [-1, 1], pictures of the first domain  |
+|                    | b     | (B, C, S, S)      | [-1, 1], unrelated ones of the second  |
 
 Validation batches of `super_resolution` hold one whole picture each (B = 1).
 """
@@ -55,7 +59,39 @@ class SuperResolutionSpec(Spec):
     scale: int
 
 
-SPECS: dict[str, type[Spec]] = {s.kind: s for s in (ImageSpec, SuperResolutionSpec)}
+@dataclass(frozen=True)
+class PairSpec(Spec):
+    """Pairs of a picture and the picture it should become, both of one size."""
+
+    kind: ClassVar[str] = "image_pairs"
+
+    source_channels: int
+    target_channels: int
+    image_size: int
+
+
+@dataclass(frozen=True)
+class UnpairedSpec(Spec):
+    """Pictures of two domains, A and B, that do not belong together one by one."""
+
+    kind: ClassVar[str] = "unpaired_images"
+
+    channels: int
+    image_size: int
+
+
+@dataclass(frozen=True)
+class PictureSpec(Spec):
+    """Pictures of any size, for families that are not trained; no kind of data makes it."""
+
+    kind: ClassVar[str] = "pictures"
+
+    channels: int
+
+
+SPECS: dict[str, type[Spec]] = {
+    s.kind: s for s in (ImageSpec, SuperResolutionSpec, PairSpec, UnpairedSpec, PictureSpec)
+}
 
 
 def spec_from_dict(data: dict[str, Any]) -> Spec:

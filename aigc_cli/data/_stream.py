@@ -52,7 +52,8 @@ class StepSampler:
 
     Step `t` covers positions [t G, (t + 1) G) of the stream and rank `r` of `world` the r-th part
     of them, so all ranks together see every item exactly once an epoch, and `start` alone resumes
-    the order. A set smaller than the batch is simply visited several times in a step.
+    the order. A set smaller than the batch is simply visited several times in a step. With several
+    `batches` a step has the shares of so many successive batches, one after the other.
 
     Raises:
         ValueError: there are no items, or the batch cannot be divided evenly over the ranks.
@@ -68,6 +69,7 @@ class StepSampler:
         seed: int,
         start: int = 0,
         stop: int,
+        batches: int = 1,
     ) -> None:
         if n < 1:
             raise ValueError("a stream needs at least one item")
@@ -76,15 +78,18 @@ class StepSampler:
         self.n, self.seed = n, seed
         self.global_batch, self.share = global_batch, global_batch // world
         self.rank = rank
-        self.start, self.stop = start, stop
+        self.start, self.stop, self.batches = start, stop, batches
 
     def __len__(self) -> int:
         return max(self.stop - self.start, 0)
 
     def __iter__(self) -> Iterator[list[Key]]:
         for step in range(self.start, self.stop):
-            first = step * self.global_batch + self.rank * self.share
-            yield [key_at(self.seed, p, self.n) for p in range(first, first + self.share)]
+            keys = []
+            for batch in range(step * self.batches, (step + 1) * self.batches):
+                first = batch * self.global_batch + self.rank * self.share
+                keys += [key_at(self.seed, p, self.n) for p in range(first, first + self.share)]
+            yield keys
 
 
 class ShardSampler:

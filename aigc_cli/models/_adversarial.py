@@ -14,10 +14,15 @@ from aigc_cli.models._base import Batch, GenerativeModule, Phase, Terms
 
 class AdversarialModule(GenerativeModule):
     """A family writes `discriminator_loss` and `generator_loss`; `configure_optimizers` returns
-    [discriminator's, generator's]. A step draws fresh noise for every phase."""
+    [discriminator's, generator's]. Every phase draws fresh noise, and every discriminator step has
+    a batch of its own; the generator sees the last of them."""
 
     find_unused = True
     d_steps: int = 1
+
+    @property
+    def batches_per_step(self) -> int:  # type: ignore[override]
+        return self.d_steps
 
     @abstractmethod
     def discriminator_loss(self, batch: Batch) -> Terms:

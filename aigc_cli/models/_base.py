@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -28,11 +28,15 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from aigc_cli.errors import DivergedError
+from aigc_cli.errors import DivergedError, InputError, did_you_mean
 from aigc_cli.nn.ema import EMA
 from aigc_cli.nn.schedule import lr_multiple
 from aigc_cli.recipe.sections import Section, Trainer
+from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import Spec
+
+if TYPE_CHECKING:
+    from aigc_cli.nn.features import FeatureNetwork
 
 Batch = dict[str, Tensor]
 Terms = dict[str, Tensor]
@@ -80,6 +84,20 @@ class GenerativeModule(pl.LightningModule):
     """
     find_unused: ClassVar[bool] = False
     """Whether a phase leaves parameters without a gradient, which DDP must then look for."""
+    makes: ClassVar[Literal["samples", "translations", "enlargements", "labels"]] = "samples"
+    """What `aigc sample` writes: pictures out of noise, pictures out of pictures (`translate`),
+    larger pictures, or a table of classes (`classify`).
+    """
+    reference_count: ClassVar[tuple[int, int]] = (0, 0)
+    """Least and most pictures of `aigc sample --reference`."""
+    training_free: ClassVar[bool] = False
+    """Whether the family samples without weights of its own; its recipe has no data and trainer."""
+    measures: ClassVar[dict[str, Literal["max", "min"]] | None] = None
+    """What `measure` returns, where that differs from `metrics`."""
+    batches_per_step: int = 1
+    """Batches of `trainer.global_batch` items that one step consumes."""
+    conditional: bool = False
+    """Whether samples have classes (`labels_of`)."""
 
     def __init__(self, config: Section, spec: Spec) -> None:
         super().__init__()
@@ -92,6 +110,8 @@ class GenerativeModule(pl.LightningModule):
         self.run: Run | None = None
         self._noise: _Noise | None = None
         self._guard: dict[str, Tensor] = {}
+        self._features: list[FeatureNetwork] = []  # in a list, so that it is no submodule
+        self._count = 0
 
     # What a family writes.
 
@@ -106,6 +126,77 @@ class GenerativeModule(pl.LightningModule):
     def preview(self, batch: Batch) -> dict[str, Tensor]:
         """Pictures (B, C, H, W) in [-1, 1] worth looking at while training, by caption."""
         return {}
+
+    def translate(
+        self,
+        image: Tensor,
+        options: Section,
+        noise: SampleNoise,
+        references: Sequence[Tensor] = (),
+    ) -> Tensor:
+        """What the model makes of one picture of any size: (C, H, W) in [-1, 1] -> (n, C', H', W')
+        for the n rows of `noise`; `references` are further pictures (C, h, w), such as a style.
+        """
+        raise NotImplementedError(f"{type(self).__module__} does not translate pictures")
+
+    def classify(self, images: Tensor) -> Tensor:
+        """Probabilities (B, K) of the classes in `spec.labels` for pictures (B, C, S, S)."""
+        raise NotImplementedError(f"{type(self).__module__} does not name classes")
+
+    def animation(self, image: Tensor, options: Section, noise: SampleNoise) -> list[Tensor]:
+        """Frames (C, H, W) of a film that starts from one picture; empty unless asked for."""
+        return []
+
+    def measure(self, batch: Batch, options: Section) -> dict[str, Tensor]:
+        """As `evaluate_batch`, for `aigc evaluate`: also what is too slow while training."""
+        return self.evaluate_batch(batch)
+
+    def baselines(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
+        """The same measures for answers that need no model, such as {"identity": {"l1": (B,)}}."""
+        return {}
+
+    def health(self, means: dict[str, float]) -> list[str]:
+        """Names of failures that the mean loss terms since the last row show, such as
+        "discriminator wins".
+        """
+        return []
+
+    def labels_of(self, options: Section, first: int, n: int) -> Tensor | None:
+        """Classes (n,) of the samples from number `first` on: the one that `options.label` names,
+        otherwise each in turn; None where samples have no classes.
+
+        Raises:
+            InputError: the model knows no such class.
+        """
+        names = getattr(self.spec, "labels", None)
+        if not self.conditional or names is None:
+            return None
+        chosen = getattr(options, "label", None)
+        if chosen is None:
+            return (torch.arange(first, first + n) % len(names)).to(self.device)
+        if chosen not in names and not (chosen.isdecimal() and int(chosen) < len(names)):
+            raise InputError(
+                f"label={chosen}: the model knows no such class", hint=did_you_mean(chosen, names)
+            )
+        number = names.index(chosen) if chosen in names else int(chosen)
+        return torch.full((n,), number, device=self.device)
+
+    @property
+    def features(self) -> FeatureNetwork:
+        """The frozen network that `config.features` names, on the device of the model. It is
+        neither trained nor averaged and no part of the weights.
+        """
+        if not self._features:
+            raise RuntimeError("no feature network was attached")
+        return self._features[0].to(self.device)
+
+    @features.setter
+    def features(self, network: FeatureNetwork) -> None:
+        self._features[:] = [network]
+
+    @property
+    def has_features(self) -> bool:
+        return bool(self._features)
 
     def networks(self) -> dict[str, nn.Module]:
         """The networks with weights, by attribute name."""
@@ -147,9 +238,10 @@ class GenerativeModule(pl.LightningModule):
         run = self._run()
         torch.manual_seed(_mix(run.seed, self.step, run.rank))
         self.terms = {}
+        batches = list(_cut(batch, self.batches_per_step))
         for number, phase in enumerate(self.phases()):
             self._noise = _Noise(_mix(run.seed, self.step, number), run, self.device)
-            self._optimise(phase, batch)
+            self._optimise(phase, batches[min(number, len(batches) - 1)])
         self._noise = None
         if self.device.type == "cpu":
             self.raise_if_diverged()  # free here; on a GPU it waits for the device, so less often
@@ -238,6 +330,27 @@ class GenerativeModule(pl.LightningModule):
     def rand(self, batch_size: int, *shape: int) -> Tensor:
         """Uniform noise in [0, 1), otherwise as `randn`."""
         return self._random().draw(torch.rand, batch_size, shape)
+
+    def everyone(self, x: Tensor) -> Tensor:
+        """The rows of `x` (b, ...) of all devices, (b * world, ...), in the order of the items; for
+        state that must be the same on every device. Without a gradient.
+        """
+        if self._run().world == 1:
+            return x.detach()
+        parts = [torch.empty_like(x) for _ in range(self._run().world)]
+        torch.distributed.all_gather(parts, x.detach().contiguous())
+        return torch.cat(parts)
+
+    def mine(self, x: Tensor) -> Tensor:
+        """This device's rows of what `everyone` returned."""
+        return x.chunk(self._run().world)[self._run().rank]
+
+    def val_noise(self, n: int) -> SampleNoise:
+        """Noise for the n items of a validation batch, another for each batch, the same in every
+        validation.
+        """
+        rank, seed = (self.run.rank, self.run.seed) if self.run else (0, 0)
+        return SampleNoise(seed, rank * 2**32 + self._count, n)
 
     def _random(self) -> _Noise:
         if self._noise is None:

@@ -127,6 +127,9 @@ class Metrics(pl.Callback):
                 self._write(name, value, module.step)
             left = (self.progress.max_steps - module.step) * seconds / self._steps
             event = {"event": "step", "step": module.step, **row, **speed, "eta_s": round(left)}
+            losses = {n: float(v) for n, v in zip(names, means.tolist(), strict=True)}
+            if failures := module.health(losses):
+                event["health"] = failures
             self.progress.folder.append(event)
             self.progress.emit(event)
         self._reset()

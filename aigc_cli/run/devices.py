@@ -153,6 +153,8 @@ def lightning_arguments(trainer: Trainer, world: World, *, find_unused: bool) ->
         "num_nodes": world.nodes,
         "strategy": strategy,
         "plugins": [environment],
+        # torch has no batch statistics over several CPUs
+        "sync_batchnorm": world.size > 1 and choose_device(trainer.device) == "cuda",
         "precision": {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[
             choose_precision(trainer)
         ],

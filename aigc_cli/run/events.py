@@ -24,10 +24,11 @@ def describe(event: dict[str, Any]) -> str | None:
                 k.removeprefix("train/"): v for k, v in event.items() if k.startswith("train/")
             }
             losses = "  ".join(f"{name} {value:.4g}" for name, value in terms.items())
+            health = f"  !! {', '.join(event['health'])}" if event.get("health") else ""
             return (
                 f"step {event['step']:,}  {losses}  lr {event['lr']:.2e}  "
                 f"{event['samples_per_s']:.1f} samples/s  data wait {event['data_wait']:.0%}  "
-                f"ETA {duration(event['eta_s'])}"
+                f"ETA {duration(event['eta_s'])}{health}"
             )
         case "val":
             values = {k.removeprefix("val/"): v for k, v in event.items() if k.startswith("val/")}

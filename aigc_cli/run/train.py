@@ -148,7 +148,7 @@ def train(
     precision = devices.choose_precision(settings)
     data, model = build(recipe)
     monitor = check_monitor(recipe, model)
-    max_steps = count_steps(recipe, len(data.train))
+    max_steps = count_steps(recipe, len(data.train), model.batches_per_step)
 
     folder, checkpoint = choose_folder(recipe, out, resume, overwrite=overwrite, emit=emit)
     state = None
@@ -169,7 +169,7 @@ def train(
     stop = Stop(max_time_s)
     callbacks: list[pl.Callback] = [
         Restore(recipe, state, max_steps, world),
-        Metrics(progress, settings.global_batch),
+        Metrics(progress, settings.global_batch * model.batches_per_step),
         Validation(progress, monitor),
         Previews(progress, loaders.preview_items),
         checkpoints,
@@ -256,13 +256,13 @@ def train(
     return Result(folder.path, status, model.step, seconds, progress.best)
 
 
-def count_steps(recipe: Recipe, items: int) -> int:
-    """Length of the run in steps."""
+def count_steps(recipe: Recipe, items: int, batches: int = 1) -> int:
+    """Length of the run in steps of `batches` batches."""
     trainer = recipe.trainer
     if trainer.max_steps is not None:
         return trainer.max_steps
     assert trainer.max_epochs is not None
-    return -(-trainer.max_epochs * items // trainer.global_batch)
+    return -(-trainer.max_epochs * items // (trainer.global_batch * batches))
 
 
 def check_monitor(recipe: Recipe, model: GenerativeModule) -> str:
@@ -370,7 +370,7 @@ def collect(
         "aigc": __version__,
         "torch": str(torch.__version__),
         "step": model.step,
-        "samples": model.step * recipe.trainer.global_batch,
+        "samples": model.step * recipe.trainer.global_batch * model.batches_per_step,
         "recipe": recipe.as_dict(),
         "recipe_path": str(recipe.path.resolve()) if recipe.path else None,
         "spec": model.spec.as_dict(),
@@ -444,6 +444,7 @@ class Loaders(pl.LightningDataModule):
             seed=self.recipe.seed,
             start=self.model.step,
             stop=self.max_steps,
+            batches=self.model.batches_per_step,
         )
         self.data.start_background()
         return DataLoader(

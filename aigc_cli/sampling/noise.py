@@ -17,6 +17,7 @@ class SampleNoise:
     """
 
     def __init__(self, seed: int, first: int, count: int) -> None:
+        self.first, self.count = first, count
         self._rows = [_generator(seed, first + i) for i in range(count)]
 
     def randn(self, *shape: int) -> Tensor:

@@ -115,6 +115,7 @@ class Model(GenerativeModule):
         "ssim_y": "max",
     }
     averaged = ("net",)
+    makes = "enlargements"
     config: Config
 
     def __init__(self, config: Config, spec: Spec) -> None:
