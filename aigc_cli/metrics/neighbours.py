@@ -1,0 +1,84 @@
+"""Nearest neighbours among features, exactly, a block of rows at a time; and what they say about
+copies of training pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+CELLS = 1 << 24  # of the matrix of distances held at once
+QUANTILE = 0.05
+
+
+class Nearest(NamedTuple):
+    """distance and index (N, k), nearest first."""
+
+    distance: Tensor
+    index: Tensor
+
+
+class Copies(NamedTuple):
+    """share of the pictures nearer to training than `threshold`, their `distance` (N,) to it."""
+
+    share: float
+    threshold: float
+    distance: Tensor
+    index: Tensor
+
+
+def distances(queries: Tensor, base: Tensor) -> Iterator[Tensor]:
+    """Euclidean distances of queries (N, D) to base (M, D) as blocks of rows (b, M), in order."""
+    for rows in queries.split(max(1, CELLS // max(1, len(base)))):
+        yield torch.cdist(rows, base)
+
+
+def nearest(queries: Tensor, base: Tensor, k: int = 1) -> Nearest:
+    """The k rows of base (M, D) nearest to each of queries (N, D).
+
+    Raises:
+        ValueError: k is more than M.
+    """
+    return _join(block.topk(k, largest=False) for block in _checked(queries, base, k))
+
+
+def nearest_others(features: Tensor, k: int = 1) -> Nearest:
+    """The k other rows nearest to each of features (N, D); a row is not its own neighbour.
+
+    Raises:
+        ValueError: k is more than N - 1.
+    """
+    found, first = [], 0
+    for block in _checked(features, features, k + 1):
+        own = torch.arange(len(block))
+        block[own, first + own] = torch.inf
+        found.append(block.topk(k, largest=False))
+        first += len(block)
+    return _join(iter(found))
+
+
+def copies(train: Tensor, fake: Tensor, *, k: int = 1, quantile: float = QUANTILE) -> Copies:
+    """How many of `fake` (N, D) are nearer to a row of `train` (M, D) than real pictures are.
+
+    The threshold is the distance below which only a `quantile` of the training pictures have
+    another training picture: about that share is what fresh real pictures have, more means copies.
+    distance and index (N, k) are of the nearest training pictures. M >= 2.
+    """
+    threshold = float(nearest_others(train).distance[:, 0].quantile(quantile))
+    distance, index = nearest(fake, train, min(k, len(train)))
+    share = float((distance[:, 0] < threshold).double().mean())
+    return Copies(share, threshold, distance, index)
+
+
+def _checked(queries: Tensor, base: Tensor, k: int) -> Iterator[Tensor]:
+    if len(base) < k:
+        raise ValueError(f"{len(base)} features have no {k} nearest")
+    return distances(queries.double(), base.double())
+
+
+def _join(parts: Iterator[tuple[Tensor, Tensor]]) -> Nearest:
+    values, indexes = zip(*parts, strict=True)
+    return Nearest(torch.cat(values), torch.cat(indexes))
