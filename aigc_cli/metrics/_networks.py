@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from aigc_cli.errors import CheckpointError, MissingError
+from aigc_cli.nn.classifier import vgg
 
 ALEXNET = "alexnet-owt-7be5be79.pth"
 VGG16 = "vgg16-397923af.pth"
@@ -40,14 +41,7 @@ def alexnet() -> nn.Sequential:
 
 def vgg16() -> nn.Sequential:
     """Layers and indices as `features` of torchvision's VGG16 (Simonyan and Zisserman, 2015)."""
-    layers: list[nn.Module] = []
-    channels = 3
-    for width, convolutions in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
-        for _ in range(convolutions):
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
-            channels = width
-        layers.append(nn.MaxPool2d(2))
-    return nn.Sequential(*layers[:-1])
+    return nn.Sequential(*vgg("vgg16"))
 
 
 def stages(features: nn.Sequential, ends: Sequence[int]) -> nn.ModuleList:
