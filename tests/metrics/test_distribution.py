@@ -23,8 +23,7 @@ from aigc_cli.metrics.kid import kid, kid_block
 from aigc_cli.metrics.neighbours import copies, nearest, nearest_others
 from aigc_cli.metrics.prdc import prdc
 
-
-SAVES = pytest.mark.filterwarnings("ignore:Metric .* will save all")
+SAVES = pytest.mark.filterwarnings("ignore:Metric .* will save all", "ignore:std")
 
 
 class Pass(nn.Module):
