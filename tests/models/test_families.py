@@ -20,10 +20,13 @@ from aigc_cli.specs import ImageSpec, Spec, SuperResolutionSpec, spec_from_dict 
 
 FAMILIES, RECIPES = sorted(families()), sorted(recipes())
 SPECS: dict[type[Spec], Spec] = {
-    ImageSpec: ImageSpec(channels=3, image_size=8),
+    ImageSpec: ImageSpec(channels=3, image_size=8, labels=("cat", "dog")),
     SuperResolutionSpec: SuperResolutionSpec(channels=3, scale=2),
 }
-SMALL = {"edsr": {"num_blocks": 2, "num_features": 4}}
+SMALL = {
+    "classifier": {"widths": (4, 8), "depths": (1, 1)},
+    "edsr": {"num_blocks": 2, "num_features": 4},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +51,8 @@ def batch_for(model: GenerativeModule) -> Batch:
     random = torch.Generator().manual_seed(1)
     match model.spec:
         case ImageSpec(channels=C, image_size=S):
-            return {"image": torch.rand(2, C, S, S, generator=random) * 2 - 1}
+            image = torch.rand(2, C, S, S, generator=random) * 2 - 1
+            return {"image": image, "label": torch.tensor([0, 1])}
         case SuperResolutionSpec(channels=C, scale=s):
             return {
                 "low": torch.rand(2, C, 24, 24, generator=random) * 2 - 1,
