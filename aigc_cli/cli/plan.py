@@ -20,8 +20,8 @@ def plan(
     debug: Debug = False,
 ) -> None:
     """Parameters, memory, time and disk of a run, before spending them."""
-    from aigc_cli.recipe.load import load_recipe
+    from aigc_cli.recipe.load import load_recipe, require_trainable
     from aigc_cli.run import plan as planning
 
-    facts = planning.plan(load_recipe(recipe, overrides or ()), measure)
+    facts = planning.plan(require_trainable(load_recipe(recipe, overrides or ())), measure)
     Output(json, quiet).result(facts, planning.plan_text(facts))

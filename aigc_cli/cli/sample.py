@@ -13,7 +13,9 @@ from aigc_cli.errors import InputError
 Source = Annotated[
     str,
     typer.Argument(
-        metavar="RUN|CKPT", help="A run folder, such as runs/NAME/latest, or a .ckpt file."
+        metavar="RUN|CKPT|RECIPE",
+        help="A run folder, such as runs/NAME/latest, a .ckpt file, or a recipe that needs no "
+        "training.",
     ),
 ]
 Options = Annotated[
@@ -40,9 +42,19 @@ def sample(
         Path | None,
         typer.Option("--input", "-i", help="Picture or folder to work on.", show_default=False),
     ] = None,
-    count: Annotated[
-        int | None, typer.Option("-n", min=1, help="How many samples.", show_default=False)
+    reference: Annotated[
+        list[Path] | None,
+        typer.Option(help="A further picture, such as the style to paint in.", show_default=False),
     ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            "-n", min=1, help="How many samples, or answers to each input.", show_default=False
+        ),
+    ] = None,
+    interpolate: Annotated[
+        int, typer.Option(min=0, help="Steps from each sample to the next, also as a film.")
+    ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same files.")] = 0,
     out: Annotated[
         Path | None,
@@ -71,7 +83,9 @@ def sample(
     request = Request(
         out=out or default_output(source),
         input=input,
+        references=tuple(reference or ()),
         count=count,
+        interpolate=interpolate,
         seed=seed,
         batch_size=batch_size,
         format=format,

@@ -7,6 +7,7 @@ the pixels are decoded, and whatever is wrong with a file becomes one sentence.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
@@ -163,6 +164,18 @@ def write_picture(path: Path, picture: Picture, *, text: dict[str, str] | None =
     except (ValueError, OSError) as error:  # WebP ends at 16383 pixels, JPEG at 65500
         raise OutputError(f"cannot write {path}: {error}") from error
     write_bytes(path, data)
+
+
+def write_animation(path: Path, pictures: Sequence[Picture], *, frame_ms: int = 80) -> None:
+    """Write an endless GIF of equally large pictures, with a palette of its own for each frame.
+
+    Raises: as `write_picture`.
+    """
+    frames = [Image.fromarray(p.as_channels(3).as_bits(8).pixels) for p in pictures]
+    frames = [frame.quantize(256, dither=Image.Dither.FLOYDSTEINBERG) for frame in frames]
+    data = io.BytesIO()
+    frames[0].save(data, "GIF", save_all=True, append_images=frames[1:], duration=frame_ms, loop=0)
+    write_bytes(path, data.getvalue())
 
 
 # -- tensors and sheets ----------------------------------------------------------------------------

@@ -49,6 +49,11 @@ class Recipe(Section):
         return self._path
 
     @property
+    def is_trained(self) -> bool:
+        """Whether there is something to train; if not, `data` and `trainer` are absent."""
+        return getattr(self, "trainer", None) is not None
+
+    @property
     def kind(self) -> str:
         """The data kind: every data section has one."""
         return str(self.data.model_dump()["kind"])
@@ -66,7 +71,8 @@ class Recipe(Section):
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data with every default filled in; `recipe_from_dict` is the inverse."""
-        return self.model_dump(mode="json")
+        absent = set() if self.is_trained else {"data", "trainer", "init_from"}
+        return self.model_dump(mode="json", exclude=absent)
 
     @property
     def digest(self) -> str:
@@ -96,6 +102,21 @@ def load_recipe(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Reci
             name = shlex.quote(str(name_or_path))
             error.hint = f"aigc recipe show {name} --doc lists every key"
         raise
+
+
+def require_trainable(recipe: Recipe) -> Recipe:
+    """The recipe, if there is something to train.
+
+    Raises:
+        InputError: its family works without training.
+    """
+    if not recipe.is_trained:
+        raise InputError(
+            f"'{recipe.name}' works without training data",
+            hint=f"aigc sample {recipe.name} --input photo.jpg",
+            code="untrained",
+        )
+    return recipe
 
 
 def read_recipe(name_or_path: str | Path) -> str:
@@ -224,25 +245,40 @@ def _model(
     section = data.get("data")
     kind_name = section.get("kind") if isinstance(section, dict) else None
     kind = load(("data", "kind"), kind_name, registry.load_data_kind)
+    untrained = family is not None and getattr(family.Model, "training_free", False)
+    for part in ("data", "trainer", "init_from") if untrained else ():
+        if data.get(part) is not None:
+            file, line = places.of((part,))
+            message = f"family '{data['family']}' is not trained, so its recipe has no '{part}'"
+            hint = "leave it out; `aigc sample` takes the recipe itself"
+            problems.append(Problem(message, "recipe.untrained", file, line, part, hint))
+            data.pop(part)
     return recipe_model(
         family.Config if family else None,
         family.Options if family else None,
         kind.Config if kind else None,
+        untrained=untrained,
     ), problems
 
 
 @cache
 def recipe_model(
-    config: type[Section] | None, options: type[Section] | None, data: type[Section] | None
+    config: type[Section] | None,
+    options: type[Section] | None,
+    data: type[Section] | None,
+    *,
+    untrained: bool = False,
 ) -> type[Recipe]:
-    """`Recipe` with the sections of one family and one data kind; None accepts anything."""
-    return create_model(
-        "Recipe",
-        __base__=Recipe,
-        data=_part("data", data, required=True),
-        model=_part("model", config),
-        sample=_part("sample", options),
-    )
+    """`Recipe` with the sections of one family and one data kind; None accepts anything.
+
+    A family that is not trained has neither data nor trainer.
+    """
+    parts: dict[str, Any] = {"model": _part("model", config), "sample": _part("sample", options)}
+    if untrained:
+        parts |= {"data": (None, None), "trainer": (None, None)}
+    else:
+        parts["data"] = _part("data", data, required=True)
+    return create_model("Recipe", __base__=Recipe, **parts)
 
 
 class _Anything(Section, extra="allow"):

@@ -26,7 +26,10 @@ def recipe_schema() -> dict[str, Any]:
     choices = []
     for name, family in families.items():
         parts = {"model": family.Config, "sample": family.Options}
-        choices.append(_choice({"family": {"const": name}}, ["family"], parts, name, definitions))
+        choice = _choice({"family": {"const": name}}, ["family"], parts, name, definitions)
+        if not getattr(family.Model, "training_free", False):
+            choice["then"]["required"] = ["data", "trainer", *choice["then"].get("required", [])]
+        choices.append(choice)
     for name, kind in kinds.items():
         condition = {"data": {"properties": {"kind": {"const": name}}, "required": ["kind"]}}
         choices.append(_choice(condition, ["data"], {"data": kind.Config}, name, definitions))
@@ -36,7 +39,7 @@ def recipe_schema() -> dict[str, Any]:
         "description": "A whole experiment: family, data, model, trainer.",
         "type": "object",
         "properties": properties,
-        "required": ["family", "data", "trainer"],
+        "required": ["family"],
         "additionalProperties": False,
         "allOf": choices,
         "$defs": dict(sorted(definitions.items())),

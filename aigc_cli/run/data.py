@@ -24,7 +24,7 @@ from aigc_cli.data._sources import open_source
 from aigc_cli.data._stream import key_at
 from aigc_cli.errors import InputError, OutputError, Problem
 from aigc_cli.media.image import Picture, from_tensor, tile_grid, write_picture
-from aigc_cli.recipe.load import Recipe, load_recipe
+from aigc_cli.recipe.load import Recipe, load_recipe, require_trainable
 from aigc_cli.registry import load_data_kind
 
 THUMBNAIL = 160  # pixels, of the longer side on a sheet
@@ -46,7 +46,7 @@ def find_recipe(text: str, overrides: Sequence[str]) -> Recipe | None:
     is_source = text.startswith(("builtin:", "hf:")) or os.path.exists(text)
     if not is_source or Path(text).suffix in (".yaml", ".yml"):
         try:
-            return load_recipe(text, overrides)
+            return require_trainable(load_recipe(text, overrides))
         except InputError as error:
             if error.code != "unknown_recipe":
                 raise

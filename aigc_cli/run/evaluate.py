@@ -93,7 +93,7 @@ def evaluate_model(
             absent. OutputError: `save` is in use.
     """
     begun = time.monotonic()
-    trained = load_trained(source, [f"sample.{text}" for text in overrides], device=device, ema=ema)
+    trained = load_trained(source, overrides, device=device, ema=ema)
     spec = trained.spec
     if not isinstance(spec, SuperResolutionSpec):
         asked = {"--data": data, "--metric": metrics, "--limit": limit, "--save": save}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import time
 from collections import Counter
@@ -16,17 +18,37 @@ import torch
 from torch import Tensor
 
 from aigc_cli.data._check import BadPicturesError, Seen, check
+from aigc_cli.data._pictures import in_8_bits
 from aigc_cli.data._sources import Source, open_source
+from aigc_cli.data.images import fitted
 from aigc_cli.errors import InputError, OutputError
-from aigc_cli.media.image import Picture, from_tensor, tile_grid, to_tensor, write_picture
+from aigc_cli.media.image import (
+    Picture,
+    from_tensor,
+    tile_grid,
+    to_tensor,
+    write_animation,
+    write_picture,
+)
 from aigc_cli.media.resize import resize_bicubic
+from aigc_cli.models._base import GenerativeModule
 from aigc_cli.run.folder import write_text
 from aigc_cli.run.trained import Trained, load_trained
+from aigc_cli.sampling.interpolation import InterpolatedNoise
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import ImageSpec, SuperResolutionSpec
+from aigc_cli.specs import (
+    ImageSpec,
+    PairSpec,
+    PictureSpec,
+    Spec,
+    SuperResolutionSpec,
+    UnpairedSpec,
+)
 
 FORMATS = ("png", "jpg", "webp", "tiff")
-SHEET = 64
+SHEET = 64  # pictures on a sheet
+THUMBNAIL = 256  # sides of pictures of any size on a sheet
+BEST = 5  # classes named for each picture
 
 
 @dataclass(frozen=True)
@@ -35,11 +57,17 @@ class Request:
 
     out: Path
     input: Path | None = None
+    references: tuple[Path, ...] = ()
     count: int | None = None
+    interpolate: int = 0
     seed: int = 0
     batch_size: int = 16
     format: str = "png"
     overwrite: bool = False
+
+
+Files = Iterator[tuple[Path, dict[str, Any]]]
+"""Each file written, with what samples.json says of it."""
 
 
 def sample(
@@ -51,7 +79,8 @@ def sample(
     ema: bool = True,
     made: Callable[[Path], None] = lambda path: None,
 ) -> dict[str, Any]:
-    """Make samples of a run or checkpoint in `request.out`; returns what samples.json records.
+    """Make samples of a run, checkpoint or training-free recipe in `request.out`; returns what
+    samples.json records.
 
     The same seed gives the same samples, whatever the batch size. Options are `key=value` of the
     family.
@@ -61,17 +90,9 @@ def sample(
         that cannot be used, all of them named, before anything is written. OutputError: `out` is in
         use.
     """
-    options = [f"sample.{text}" for text in overrides]
-    trained = load_trained(source, options, device=device, ema=ema)
-    match trained.spec:
-        case SuperResolutionSpec():
-            files = enlarge(trained, request)
-        case ImageSpec():
-            files = draw(trained, request)
-        case _:
-            raise InputError(f"family '{trained.recipe.family}' does not sample files yet")
+    trained = load_trained(source, overrides, device=device, ema=ema)
     items = []
-    for path, facts in files:
+    for path, facts in writer(trained, request)(trained, request):
         made(path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         items.append({"path": path.relative_to(request.out).as_posix(), **facts, "sha256": digest})
@@ -83,6 +104,42 @@ def sample(
     }
     write_text(request.out / "samples.json", json.dumps(record, indent=2, ensure_ascii=False))
     return {"ok": True, "out": str(request.out), **record}
+
+
+def writer(trained: Trained, request: Request) -> Callable[[Trained, Request], Files]:
+    """What suits the model and the request.
+
+    Raises:
+        InputError: an input, references, a count or an interpolation that the model cannot use.
+    """
+    model, family = trained.model, trained.recipe.family
+    makes = model.makes
+    if makes == "samples" and request.input is not None:
+        if type(model).translate is GenerativeModule.translate:
+            raise InputError(f"family '{family}' takes no --input", hint="give -n instead")
+        makes = "translations"
+    if makes != "samples" and request.input is None:
+        raise InputError(
+            f"family '{family}' works on pictures and needs some",
+            hint="add --input photo.jpg, or a folder",
+        )
+    if makes in ("enlargements", "labels") and request.count is not None:
+        raise InputError("-n does not apply: there is one result for each input picture")
+    if makes != "samples" and request.interpolate:
+        raise InputError(f"--interpolate does not apply: family '{family}' works on pictures")
+    least, most = model.reference_count
+    if not least <= len(request.references) <= most:
+        wanted = f"{least}" if least == most else f"{least} to {most}"
+        raise InputError(
+            f"family '{family}' takes {wanted} --reference, not {len(request.references)}",
+            hint="a reference is a picture, such as the style to paint in" if most else None,
+        )
+    return {
+        "enlargements": enlarge,
+        "translations": translate,
+        "labels": classify,
+        "samples": interpolate if request.interpolate else draw,
+    }[makes]
 
 
 def default_output(source: str) -> Path:
@@ -114,26 +171,12 @@ def prepare_output(out: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{out}: cannot be written: {error.strerror}") from error
 
 
-def enlarge(trained: Trained, request: Request) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Super-resolution of a picture or of all pictures of a source.
-
-    Every picture is decoded once before the first is enlarged, so that a damaged one is found
-    before a long job and not in the middle of it.
-    """
-    if request.input is None:
-        raise InputError(
-            f"family '{trained.recipe.family}' enlarges pictures and needs some",
-            hint="add --input photo.jpg, or a folder",
-        )
-    if request.count is not None:
-        raise InputError("-n does not apply: there is one result for each input picture")
+def enlarge(trained: Trained, request: Request) -> Files:
+    """Super-resolution of a picture or of all pictures of a source."""
     assert isinstance(trained.spec, SuperResolutionSpec)
-    source = open_input(request.input, "--input")
-    report = check(source, range(len(source)), unfit=_unfit(trained.spec.channels, request.format))
-    if report.bad:
-        raise BadPicturesError({"--input": report}, hint="repair or remove them")
+    source = checked_input(request, _unfit(trained.spec.channels, request.format))
     prepare_output(request.out, overwrite=request.overwrite)
-    targets = output_names(source, trained.spec.scale, request.format)
+    targets = output_names(source, f"_x{trained.spec.scale}", request.format)
     for number, target in enumerate(targets):
         larger = enlarge_picture(trained, source.read(number))
         path = request.out / target
@@ -162,29 +205,196 @@ def enlarge_picture(trained: Trained, picture: Picture) -> Picture:
     )
 
 
-def draw(trained: Trained, request: Request) -> Iterator[tuple[Path, dict[str, Any]]]:
+def draw(trained: Trained, request: Request) -> Files:
     """Pictures out of noise, one file each, and the first SHEET of them on one sheet."""
-    if request.input is not None:
-        raise InputError(
-            f"family '{trained.recipe.family}' takes no --input", hint="give -n instead"
-        )
     prepare_output(request.out, overwrite=request.overwrite)
     count = 16 if request.count is None else request.count
     pictures: list[Picture] = []
     for first in range(0, count, request.batch_size):
-        size = min(request.batch_size, count - first)
-        noise = SampleNoise(request.seed, first, size)
-        with torch.no_grad():
-            images: Tensor = trained.model.sample(size, trained.recipe.sample, noise)
-        for number, image in enumerate(images.float().cpu(), first):
-            picture = Picture(from_tensor(image))
+        noise = SampleNoise(request.seed, first, min(request.batch_size, count - first))
+        for number, picture in enumerate(_pictures(trained, noise), first):
             path = request.out / f"sample-{number:05d}.{request.format}"
             write_picture(path, picture)
-            yield path, {"seed": request.seed, "index": number}
+            yield path, {"seed": request.seed, "index": number, **_label(trained, number)}
             pictures += [picture] if number < SHEET else []
+    columns = ceil(len(pictures) ** 0.5)
+    names = getattr(trained.spec, "labels", None)
+    if trained.model.conditional and trained.recipe.sample.model_dump().get("label") is None:
+        columns = min(len(names or ()), 16) or columns  # a column for each class
     sheet = request.out / "grid.png"
-    write_picture(sheet, tile_grid(pictures, ceil(len(pictures) ** 0.5)))
+    write_picture(sheet, tile_grid(pictures, columns))
     yield sheet, {"seed": request.seed}
+
+
+def interpolate(trained: Trained, request: Request) -> Files:
+    """The way from each sample to the next in `request.interpolate` steps: one file each, a sheet
+    with a row for each way, and a film.
+    """
+    model, options, steps = trained.model, trained.recipe.sample, request.interpolate
+    if model.conditional and getattr(options, "label", None) is None:
+        raise InputError(
+            "between samples of different classes there is no way to go",
+            hint="choose one class, as label=NAME",
+        )
+    prepare_output(request.out, overwrite=request.overwrite)
+    count = 5 if request.count is None else request.count
+    rows = (count - 1) * steps + 1
+    pictures: list[Picture] = []
+    for first in range(0, rows, request.batch_size):
+        size = min(request.batch_size, rows - first)
+        noise = InterpolatedNoise(request.seed, first, size, steps=steps)
+        for number, picture in enumerate(_pictures(trained, noise), first):
+            path = request.out / f"frame-{number:05d}.{request.format}"
+            write_picture(path, picture)
+            yield path, {"seed": request.seed, "between": number / steps}
+            pictures.append(picture)
+    sheet, film = request.out / "grid.png", request.out / "film.gif"
+    ways = [p for way in range(max(1, count - 1)) for p in pictures[way * steps :][: steps + 1]]
+    write_picture(sheet, tile_grid(ways, steps + 1))
+    yield sheet, {"seed": request.seed}
+    write_animation(film, pictures)
+    yield film, {"seed": request.seed, "frames": rows}
+
+
+def translate(trained: Trained, request: Request) -> Files:
+    """What the model makes of each picture of a source, `request.count` answers each.
+
+    Transparency is kept, EXIF and profile too where the answer has the same colours; sheets show
+    inputs beside answers.
+    """
+    model, options = trained.model, trained.recipe.sample
+    channels = input_channels(trained.spec)
+    source = checked_input(request, _unfit(channels, request.format))
+    references = [_reference(path, channels).to(model.device) for path in request.references]
+    prepare_output(request.out, overwrite=request.overwrite)
+    count = 1 if request.count is None else request.count
+    shown: list[Picture] = []
+    for number, target in enumerate(output_names(source, "", request.format)):
+        picture = source.read(number)
+        image = over_white(picture, channels).to(model.device)
+        noise = SampleNoise(request.seed, number << 20, count)
+        with torch.no_grad():
+            answers = model.translate(image, options, noise, references)
+        made = [_answer(picture, answer) for answer in answers.float().cpu()]
+        path = request.out / target
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for index, answer in enumerate(made):
+            file = path if count == 1 else path.with_stem(f"{path.stem}-{index:02d}")
+            write_picture(file, answer)
+            size = {"width": answer.width, "height": answer.height}
+            yield file, {"input": source.name(number), "seed": request.seed, **size}
+        if len(shown) < SHEET:
+            shown += [small(p) for p in (picture, *made)]
+        with torch.no_grad():
+            frames = model.animation(image, options, SampleNoise(request.seed, number << 20, 1))
+        if frames:
+            film = path.with_suffix(".gif")
+            write_animation(film, [Picture(from_tensor(f)) for f in frames])
+            yield film, {"input": source.name(number), "frames": len(frames)}
+    sheet = request.out / "grid.png"
+    write_picture(sheet, tile_grid(shown, count + 1))
+    yield sheet, {"seed": request.seed}
+
+
+def classify(trained: Trained, request: Request) -> Files:
+    """The classes of each picture of a source with their probabilities, as labels.csv."""
+    spec, model = trained.spec, trained.model
+    assert isinstance(spec, ImageSpec)
+    assert spec.labels is not None
+    source = checked_input(request, _unfit(spec.channels, "png"))
+    prepare_output(request.out, overwrite=request.overwrite)
+    how = trained.recipe.data.model_dump().get("resize", "crop")
+    best = min(BEST, len(spec.labels))
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(["file", *(f"{k}_{n}" for n in range(1, best + 1) for k in ("label", "p"))])
+    for first in range(0, len(source), request.batch_size):
+        numbers = range(first, min(first + request.batch_size, len(source)))
+        pixels = [in_8_bits(source.read(number), spec.channels) for number in numbers]
+        square = "stretch" if how == "stretch" else "crop"
+        images = [to_tensor(fitted(p, spec.image_size, square)) for p in pixels]
+        with torch.no_grad():
+            values, classes = model.classify(torch.stack(images).to(model.device)).topk(best)
+        for number, value, label in zip(numbers, values.tolist(), classes.tolist(), strict=True):
+            pairs = [(spec.labels[c], f"{p:.4f}") for c, p in zip(label, value, strict=True)]
+            rows.writerow([source.name(number), *(field for pair in pairs for field in pair)])
+    path = request.out / "labels.csv"
+    write_text(path, table.getvalue())
+    yield path, {"pictures": len(source)}
+
+
+def input_channels(spec: Spec) -> int:
+    """Channels of the pictures that a model of this spec works on."""
+    match spec:
+        case PairSpec():
+            return spec.source_channels
+        case ImageSpec() | UnpairedSpec() | SuperResolutionSpec() | PictureSpec():
+            return spec.channels
+    raise InputError(f"models of '{spec.kind}' do not work on pictures")
+
+
+def over_white(picture: Picture, channels: int) -> Tensor:
+    """The picture as a model sees it: (channels, H, W) in [-1, 1], transparency over white."""
+    image = to_tensor(picture.as_channels(channels).pixels)
+    if picture.alpha is None:
+        return image
+    opacity = (to_tensor(picture.alpha[:, :, None]) + 1) / 2
+    return image * opacity + (1 - opacity)
+
+
+def small(picture: Picture) -> Picture:
+    """The picture, or a reduction with sides of at most THUMBNAIL pixels, for sheets."""
+    scale = max(picture.width, picture.height) / THUMBNAIL
+    if scale <= 1:
+        return picture
+    size = (max(1, round(picture.height / scale)), max(1, round(picture.width / scale)))
+    return Picture(resize_bicubic(picture.as_bits(8).pixels, size=size))
+
+
+def checked_input(request: Request, unfit: Callable[[Seen], str | None]) -> Source:
+    """The pictures of --input. Each is decoded once before the first is worked on, so that a
+    damaged one is found before a long job and not in the middle of it.
+
+    Raises:
+        DataError: names every picture that cannot be used.
+    """
+    assert request.input is not None
+    source = open_input(request.input, "--input")
+    report = check(source, range(len(source)), unfit=unfit)
+    if report.bad:
+        raise BadPicturesError({"--input": report}, hint="repair or remove them")
+    return source
+
+
+def _pictures(trained: Trained, noise: SampleNoise) -> list[Picture]:
+    with torch.no_grad():
+        images: Tensor = trained.model.sample(noise.count, trained.recipe.sample, noise)
+    return [Picture(from_tensor(image)) for image in images.float().cpu()]
+
+
+def _label(trained: Trained, number: int) -> dict[str, str]:
+    """The class of a sample by name, for samples.json."""
+    labels = trained.model.labels_of(trained.recipe.sample, number, 1)
+    names = getattr(trained.spec, "labels", None)
+    return {} if labels is None or names is None else {"label": names[int(labels)]}
+
+
+def _reference(path: Path, channels: int) -> Tensor:
+    source = open_input(path, "--reference")
+    if len(source) != 1:
+        raise InputError(f"--reference {path}: holds {len(source)} pictures", hint="name one")
+    return over_white(source.read(0), channels)
+
+
+def _answer(picture: Picture, image: Tensor) -> Picture:
+    """The model's answer (C, H, W) with the bits and what else belongs to the input."""
+    pixels = from_tensor(image, picture.pixels.dtype.type)
+    H, W = pixels.shape[:2]
+    alpha = picture.alpha
+    if alpha is not None and alpha.shape != (H, W):
+        alpha = resize_bicubic(alpha, size=(H, W))
+    same = pixels.shape[2] == picture.channels
+    return Picture(pixels, alpha, picture.exif, picture.icc if same else None)
 
 
 def open_input(path: Path, option: str) -> Source:
@@ -196,8 +406,8 @@ def open_input(path: Path, option: str) -> Source:
     return open_source(str(path), key=option)
 
 
-def output_names(source: Source, scale: int, format: str) -> list[str]:
-    """photo.jpg -> photo_x2.png, in the same sub-folder; with its old ending where two would
+def output_names(source: Source, suffix: str, format: str) -> list[str]:
+    """photo.jpg -> photo<suffix>.png, in the same sub-folder; with its old ending where two would
     collide.
     """
     names = [PurePosixPath(source.name(number)) for number in range(len(source))]
@@ -205,13 +415,13 @@ def output_names(source: Source, scale: int, format: str) -> list[str]:
 
     def new(name: PurePosixPath) -> str:
         old = f"_{name.suffix[1:]}" if count[name.with_suffix("")] > 1 else ""
-        return str(name.with_name(f"{name.stem}_x{scale}{old}.{format}"))
+        return str(name.with_name(f"{name.stem}{suffix}{old}.{format}"))
 
     return [new(name) for name in names]
 
 
 def _unfit(channels: int, format: str) -> Callable[[Seen], str | None]:
-    """Why a readable picture cannot be enlarged by a model of `channels` into a `format`."""
+    """Why a readable picture does not suit a model of `channels`, or its answer a `format`."""
 
     def unfit(seen: Seen) -> str | None:
         color, _, bits = seen.mode.partition(" ")

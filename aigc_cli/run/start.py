@@ -12,13 +12,13 @@ from pathlib import Path
 from torch.utils.data import default_collate
 
 from aigc_cli.errors import AigcError, InputError, RunError
-from aigc_cli.recipe.load import Recipe, load_recipe, recipe_from_dict
+from aigc_cli.recipe.load import Recipe, load_recipe, recipe_from_dict, require_trainable
 from aigc_cli.run import devices
 from aigc_cli.run.callbacks import Emit
 from aigc_cli.run.checkpoint import load_checkpoint
 from aigc_cli.run.folder import FOLDER_VARIABLE, find_checkpoint
 from aigc_cli.run.launch import end_with_parent, launch
-from aigc_cli.run.train import build, check_monitor, choose_folder, train
+from aigc_cli.run.train import attach_features, build, check_monitor, choose_folder, train
 from aigc_cli.run.trained import load_trained
 
 
@@ -31,7 +31,7 @@ def resolve(recipe: str | None, overrides: Sequence[str], resume: str | None) ->
     if recipe is not None and "=" in recipe and not Path(recipe).exists():
         overrides, recipe = [recipe, *overrides], None  # aigc train --resume RUN key=value
     if recipe is not None:
-        return load_recipe(recipe, overrides)
+        return require_trainable(load_recipe(recipe, overrides))
     if resume in (None, "auto"):
         raise InputError(
             "which recipe? aigc train RECIPE", hint="see what there is with: aigc recipe ls"
@@ -75,6 +75,8 @@ def start(
     )  # every mistake is found before the workers start
     data, model = build(recipe)
     check_monitor(recipe, model)
+    if resume is None:
+        attach_features(model, recipe)
     del data, model
     folder, _ = choose_folder(recipe, out, resume, overwrite=overwrite, emit=emit)
     folder.create()

@@ -30,6 +30,7 @@ from aigc_cli.errors import (
     did_you_mean,
 )
 from aigc_cli.models._base import GenerativeModule, Run
+from aigc_cli.nn.features import FeatureNetwork
 from aigc_cli.recipe.load import Recipe
 from aigc_cli.registry import load_data_kind, load_family
 from aigc_cli.run import devices
@@ -51,6 +52,7 @@ from aigc_cli.run.checkpoint import (
     load_checkpoint,
 )
 from aigc_cli.run.events import describe
+from aigc_cli.run.features import open_features
 from aigc_cli.run.folder import (
     FOLDER_VARIABLE,
     RunFolder,
@@ -120,6 +122,19 @@ def build_model(recipe: Recipe, spec: Spec) -> GenerativeModule:
     return model
 
 
+def attach_features(
+    model: GenerativeModule, recipe: Recipe, state: dict[str, Any] | None = None
+) -> None:
+    """Give the model the feature network that its recipe names, or the one in its checkpoint.
+
+    Raises: as `open_features`.
+    """
+    if state is not None and state.get("features") is not None:
+        model.features = FeatureNetwork.from_state(state["features"])
+    elif (name := getattr(recipe.model, "features", "none")) != "none":
+        model.features = open_features(name, bases=recipe.bases)
+
+
 def train(
     recipe: Recipe,
     *,
@@ -157,7 +172,8 @@ def train(
         check_resumable(recipe, state, checkpoint)
         require_fit(model, state, checkpoint)
         model.step = state["step"]
-    elif recipe.init_from is not None:
+    attach_features(model, recipe, state)
+    if state is None and recipe.init_from is not None:
         emit({"event": "note", "message": load_initial(model, recipe.init_from, recipe.bases)})
     if first:
         emit = _and_log(emit, folder)
@@ -379,6 +395,7 @@ def collect(
         "optimizers": optimizers,
         "scaler": scaler.state_dict() if scaler is not None else None,
         "best": progress.best,
+        "features": model.features.state() if model.has_features else None,
     }
 
 

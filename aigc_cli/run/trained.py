@@ -7,64 +7,94 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aigc_cli.errors import InputError
 from aigc_cli.models._base import GenerativeModule
-from aigc_cli.recipe.load import Recipe, recipe_from_dict
+from aigc_cli.recipe.load import Recipe, load_recipe, recipe_from_dict
 from aigc_cli.run.checkpoint import file_digest, load_checkpoint
 from aigc_cli.run.devices import choose_device
 from aigc_cli.run.folder import find_checkpoint
-from aigc_cli.run.train import build_model
+from aigc_cli.run.paths import RUNS
+from aigc_cli.run.train import attach_features, build_model
 from aigc_cli.run.weights import load_averaged, require_fit
-from aigc_cli.specs import Spec, spec_from_dict
+from aigc_cli.specs import PictureSpec, Spec, spec_from_dict
 
 
 @dataclass(frozen=True)
 class Trained:
-    """Model in evaluation mode on its device, and where it came from."""
+    """Model in evaluation mode on its device, and where it came from: a checkpoint, or a recipe
+    whose family needs no training.
+    """
 
     model: GenerativeModule
     recipe: Recipe
     spec: Spec
-    checkpoint: Path
-    step: int
-    digest: str
-    ema: bool
+    checkpoint: Path | None = None
+    step: int = 0
+    digest: str | None = None
+    ema: bool = False
 
     def describe(self) -> dict[str, Any]:
         """For samples.json and results: which weights made this."""
         return {
-            "checkpoint": str(self.checkpoint),
+            "checkpoint": str(self.checkpoint) if self.checkpoint else None,
             "sha256": self.digest,
             "step": self.step,
             "ema": self.ema,
             "family": self.recipe.family,
             "recipe": self.recipe.name,
+            "features": self.model.features.stamp if self.model.has_features else None,
         }
 
 
 def load_trained(
     source: str, overrides: Sequence[str] = (), *, device: str = "auto", ema: bool = True
 ) -> Trained:
-    """Load a run, a checkpoint file or a recipe's newest run.
+    """Load a run, a checkpoint file or a recipe's newest run, or build what needs no training.
+
+    `overrides` are options of the family; those of a recipe may also begin with `model.`.
 
     Raises:
         InputError: no such run. CheckpointError: damaged, foreign or unsafe. RecipeError: wrong
         overrides.
     """
+    options = [text if text.startswith("model.") else f"sample.{text}" for text in overrides]
+    if (recipe := _untrained(source, options)) is not None:
+        spec: Spec = PictureSpec(channels=3)
+        model = build_model(recipe, spec)
+        attach_features(model, recipe)
+        return Trained(model.to(choose_device(device)).eval(), recipe, spec)
     path = find_checkpoint(source)
     state = load_checkpoint(path)
     recipe_path = Path(state["recipe_path"]) if state["recipe_path"] else None
-    recipe = recipe_from_dict(state["recipe"], recipe_path, overrides)
+    for text in options:
+        if text.startswith("model."):
+            raise InputError(f"{text}: the model of a checkpoint cannot be changed")
+    recipe = recipe_from_dict(state["recipe"], recipe_path, options)
     spec = spec_from_dict(state["spec"])
     model = build_model(recipe, spec)
     require_fit(model, state, path)
     load_averaged(model, state, ema=ema)
+    if state.get("features") is not None:
+        attach_features(model, recipe, state)
     model.to(choose_device(device)).eval()
-    return Trained(
-        model,
-        recipe,
-        spec,
-        path,
-        state["step"],
-        file_digest(path),
-        ema and state["ema"] is not None,
-    )
+    averaged = ema and state["ema"] is not None
+    return Trained(model, recipe, spec, path, state["step"], file_digest(path), averaged)
+
+
+def _untrained(source: str, overrides: Sequence[str]) -> Recipe | None:
+    """The recipe that `source` names, if its family needs no training; a run of the name wins."""
+    path = Path(source)
+    if (path.exists() and path.suffix not in (".yaml", ".yml")) or (RUNS / path).is_dir():
+        return None
+    try:
+        is_trained = load_recipe(source).is_trained
+    except InputError:
+        if path.suffix in (".yaml", ".yml"):
+            raise
+        return None  # what it is not is said by whoever looks for a run
+    if is_trained:
+        raise InputError(
+            f"there is no run of '{source}' in {RUNS}/, and it needs training",
+            hint=f"aigc train {source}",
+        )
+    return load_recipe(source, overrides)

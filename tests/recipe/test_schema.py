@@ -58,7 +58,8 @@ def test_the_family_and_the_data_kind_choose_the_sections() -> None:
         "properties": {
             "model": {"$ref": "#/$defs/blob.model"},
             "sample": {"$ref": "#/$defs/blob.sample"},
-        }
+        },
+        "required": ["data", "trainer"],
     }
     assert blob in schema["allOf"]
     assert schema["properties"]["family"]["enum"] == sorted(registry.families())

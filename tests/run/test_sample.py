@@ -129,7 +129,7 @@ def test_the_seed_decides_and_the_batch_size_does_not(aigc: Aigc, here: Path) ->
 
 
 MISTAKES = {
-    "no input": ([], "enlarges pictures and needs some"),
+    "no input": ([], "works on pictures and needs some"),
     "count": (["--input", "photos", "-n", 3], "-n does not apply"),
     "missing": (["--input", "nowhere"], "--input: 'nowhere' does not exist"),
     "option": (["--input", "photos", "tyle=3"], "unknown key, did you mean 'tile'?"),
