@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -16,14 +16,29 @@ from aigc_cli.models._base import Batch, GenerativeModule, Run  # noqa: E402
 from aigc_cli.recipe.load import load_recipe  # noqa: E402
 from aigc_cli.recipe.sections import Section, Trainer  # noqa: E402
 from aigc_cli.registry import families, load_family, recipes  # noqa: E402
-from aigc_cli.specs import ImageSpec, Spec, SuperResolutionSpec, spec_from_dict  # noqa: E402
+from aigc_cli.run.train import attach_features  # noqa: E402
+from aigc_cli.sampling.noise import SampleNoise  # noqa: E402
+from aigc_cli.specs import (  # noqa: E402
+    ImageSpec,
+    PairSpec,
+    PictureSpec,
+    Spec,
+    SuperResolutionSpec,
+    UnpairedSpec,
+    spec_from_dict,
+)
 
 FAMILIES, RECIPES = sorted(families()), sorted(recipes())
+TRAINED = [name for name in FAMILIES if not load_family(name).Model.training_free]
 SPECS: dict[type[Spec], Spec] = {
-    ImageSpec: ImageSpec(channels=3, image_size=8, labels=("cat", "dog")),
+    ImageSpec: ImageSpec(channels=3, image_size=32, labels=("cat", "dog", "owl")),
     SuperResolutionSpec: SuperResolutionSpec(channels=3, scale=2),
+    PairSpec: PairSpec(source_channels=1, target_channels=3, image_size=32),
+    UnpairedSpec: UnpairedSpec(channels=3, image_size=32),
+    PictureSpec: PictureSpec(channels=3),
 }
 SMALL = {
+    "colorize": {"num_features": 4, "depth": 1},
     "classifier": {"widths": (4, 8), "depths": (1, 1)},
     "edsr": {"num_blocks": 2, "num_features": 4},
 }
@@ -34,7 +49,7 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIGC_PATH", str(PLUGIN))
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=TRAINED)
 def family(request: pytest.FixtureRequest) -> ModuleType:
     return load_family(request.param)
 
@@ -43,6 +58,8 @@ def build(family: ModuleType) -> GenerativeModule:
     torch.manual_seed(0)
     config = family.Config(**SMALL.get(family.__name__.rsplit(".", 1)[-1], {}))
     model: GenerativeModule = family.Model(config, SPECS[family.Model.accepts[0]])
+    if getattr(config, "features", "none") != "none":
+        attach_features(model, SimpleNamespace(model=config, bases=()))
     model.run = Run(Trainer(max_steps=1, global_batch=2), seed=0, max_steps=1)
     return model
 
@@ -113,12 +130,56 @@ def test_previews_are_pictures(family: ModuleType) -> None:
             assert pictures.shape[1] in (1, 3)
 
 
+@pytest.mark.parametrize("size", [(32, 32), (37, 45)])
+def test_translations_are_pictures_whatever_the_size(
+    family: ModuleType, size: tuple[int, int]
+) -> None:
+    model = build(family).eval()
+    if model.makes != "translations":
+        pytest.skip("makes something else")
+    C = getattr(model.spec, "source_channels", None) or model.spec.channels  # type: ignore[attr-defined]
+    image = torch.rand(C, *size, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    references = [torch.flip(image, (1,))] * model.reference_count[0]
+
+    def made(count: int) -> torch.Tensor:
+        with torch.no_grad():
+            return model.translate(image, family.Options(), SampleNoise(0, 0, count), references)
+
+    one, two = made(1), made(2)
+    assert one.shape[0] == 1
+    assert two.shape[0] == 2
+    assert one.shape[1] in (1, 3)
+    assert one.isfinite().all()
+    torch.testing.assert_close(one[0], two[0], rtol=1e-4, atol=1e-4)  # whatever the batch
+
+
+def test_the_batch_does_not_change_samples(family: ModuleType) -> None:
+    model = build(family).eval()
+    if model.makes != "samples":
+        pytest.skip("makes something else")
+    with torch.no_grad():
+        together = model.sample(3, family.Options(), SampleNoise(5, 0, 3))
+        alone = [model.sample(1, family.Options(), SampleNoise(5, i, 1)) for i in range(3)]
+    torch.testing.assert_close(torch.cat(alone), together, rtol=1e-4, atol=1e-4)
+
+
+def test_baselines_have_the_names_of_the_measures(family: ModuleType) -> None:
+    model = build(family).eval()
+    with torch.no_grad():
+        measured = model.measure(batch_for(model), family.Options())
+        for values in model.baselines(batch_for(model)).values():
+            assert set(values) <= set(measured)
+    assert set(measured) == set(model.measures or model.metrics)
+
+
 def test_averaged_networks_exist(family: ModuleType) -> None:
     model = build(family)
     assert set(model.averaged) <= set(model.networks())
 
 
-def test_every_field_is_documented_and_has_a_default(family: ModuleType) -> None:
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_field_is_documented_and_has_a_default(name: str) -> None:
+    family = load_family(name)
     for section in (family.Config, family.Options):
         assert issubclass(section, Section)
         section()
