@@ -194,6 +194,12 @@ class GenerativeModule(pl.LightningModule):
     def features(self, network: FeatureNetwork) -> None:
         self._features[:] = [network]
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "features":  # torch would take a module past the setter and register it
+            type(self).features.__set__(self, value)
+        else:
+            super().__setattr__(name, value)
+
     @property
     def has_features(self) -> bool:
         return bool(self._features)
