@@ -64,19 +64,27 @@ def gradient_penalty(
     """
     mix = mix.view(-1, *[1] * (real.ndim - 1))
     between = torch.lerp(fake.detach(), real.detach(), mix)
-    return (_gradient(critic, between).flatten(1).norm(dim=1) - 1).square().mean()
+    _, gradient = _with_gradient(critic, between)
+    return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
 
 
 def zero_centred_penalty(critic: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """Mean of |gradient|^2 at `images` (B, ...): R1 on real pictures, R2 on fake ones; the usual
     weight is gamma / 2 (Mescheder et al. 2018; Roth et al. 2017).
     """
-    return _gradient(critic, images.detach()).square().flatten(1).sum(1).mean()
+    return penalised(critic, images)[1]
 
 
-def _gradient(critic: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """d critic / d images with a graph, in full precision whatever trains."""
+def penalised(critic: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
+    """What the critic says of `images` and their `zero_centred_penalty`, in one pass."""
+    logits, gradient = _with_gradient(critic, images.detach())
+    return logits, gradient.square().flatten(1).sum(1).mean()
+
+
+def _with_gradient(critic: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
+    """critic(images) and its derivative with a graph, in full precision whatever trains."""
     with torch.autocast(images.device.type, enabled=False):
         images = images.float().requires_grad_(True)
-        (gradient,) = torch.autograd.grad(critic(images).sum(), images, create_graph=True)
-    return gradient
+        logits = critic(images)
+        (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return logits, gradient
