@@ -293,4 +293,5 @@ def contact_sheet(pictures: dict[str, Tensor]) -> Picture:
         (only,) = columns.values()
         return tile_grid([Picture(p) for p in only], round(len(only) ** 0.5))
     rows = [Picture(p) for row in zip(*columns.values(), strict=True) for p in row]
-    return tile_grid(rows, len(columns), labels=list(columns))
+    labels = list(columns) * (len(rows) // len(columns))
+    return tile_grid(rows, len(columns), labels=labels)
