@@ -196,7 +196,7 @@ class GenerativeModule(pl.LightningModule):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "features":  # torch would take a module past the setter and register it
-            type(self).features.__set__(self, value)
+            self._features[:] = [value]
         else:
             super().__setattr__(name, value)
 

@@ -83,6 +83,15 @@ class FeatureNetwork(nn.Module):
             raise InputError("no layer of the feature network was named")
         return max(self.layers.index(name) for name in layers)
 
+    def least_side(self, layers: Sequence[str]) -> int:
+        """Pixels that a picture needs on each side for all of the layers.
+
+        Raises:
+            InputError: there is no such layer.
+        """
+        before = self.chain[: self.depth(layers) + 1]
+        return 2 ** sum(isinstance(layer, (nn.MaxPool2d, nn.AvgPool2d)) for layer in before)
+
     def upto(self, layers: Sequence[str]) -> FeatureNetwork:
         """The same network, sharing its weights, without what lies behind the deepest layer."""
         return FeatureNetwork(self.chain[: self.depth(layers) + 1], self.arch, self.stamp)
@@ -147,10 +156,9 @@ class FeatureNetwork(nn.Module):
 
     def _too_small(self, images: Tensor, layer: str) -> None:
         H, W = images.shape[-2:]
-        pools = sum(name.startswith("pool") for name in self.layers[: self.layers.index(layer)])
         raise InputError(
             f"a picture of {W} x {H} pixels is too small for layer '{layer}' of {self.stamp}, "
-            f"which needs {2**pools} pixels on each side",
+            f"which needs {self.least_side([layer])} pixels on each side",
             hint="take a larger picture or an earlier layer",
         )
 

@@ -1,0 +1,260 @@
+"""DeepDream: a picture changed so that a network sees more of what it already sees in it.
+
+Mordvintsev, Olah and Tyka, "Inceptionism", 2015,
+https://research.google/blog/inceptionism-going-deeper-into-neural-networks/. Gradient ascent on the
+activations of a layer, from coarse to fine: each octave adds to the original picture of that size
+the details dreamed at the octave before. Step size, jitter and smoothed gradients have the defaults
+of gordicaleksa/pytorch-deepdream.
+
+Differs from those:
+* octaves return to the original picture, as in the blog's notebook; pytorch-deepdream enlarges the
+  dreamed picture itself, which blurs it;
+* large pictures are dreamed tile by tile; the gradient is normalised over the whole picture, so
+  tiles do not differ in strength.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from aigc_cli.errors import InputError
+from aigc_cli.models._base import Batch, GenerativeModule, Terms
+from aigc_cli.nn.features import IMAGENET_STD, FeatureNetwork
+from aigc_cli.recipe.sections import Section
+from aigc_cli.sampling.noise import SampleNoise
+from aigc_cli.sampling.tiling import tiled
+from aigc_cli.specs import PictureSpec
+
+UNIT = 2 * sum(IMAGENET_STD) / 3
+"""Standard deviation of ImageNet's colours in [-1, 1], the unit of `lr`."""
+KERNEL = 9  # pixels of the smoothing kernel's side, as in pytorch-deepdream
+
+
+class Config(Section):
+    """The network that dreams."""
+
+    features: str = "vgg16"
+    """vgg16, vgg19, random:vgg19, random:cnn, a .pth file of torchvision's VGG, or a classifier's
+    run.
+    """
+
+
+class Model(GenerativeModule):
+    """Nothing is trained: `translate` dreams in one picture, `animation` falls into it."""
+
+    accepts = (PictureSpec,)
+    metrics: ClassVar[dict[str, Literal["max", "min"]]] = {}
+    averaged = ()
+    makes = "translations"
+    training_free = True
+    config: Config
+
+    def translate(
+        self,
+        image: Tensor,
+        options: Options,
+        noise: SampleNoise,
+        references: Sequence[Tensor] = (),
+    ) -> Tensor:
+        """image (C, H, W) in [-1, 1] -> (n, C, H, W), one dream for each row of noise.
+
+        Raises:
+            InputError: there is no such layer or channel, or the smallest octave is too small.
+        """
+        shifts = self._shifts(options, noise)
+        return torch.stack([self._dream(image, options, shift) for shift in shifts])
+
+    def animation(self, image: Tensor, options: Options, noise: SampleNoise) -> list[Tensor]:
+        """`zoom_frames` frames (C, H, W), each dreamed in the enlarged middle of the one before."""
+        frames: list[Tensor] = []
+        for _ in range(options.zoom_frames):
+            (shifts,) = self._shifts(options, noise)
+            image = self._dream(image, options, shifts)
+            frames.append(image)
+            image = zoomed(image, options.zoom)
+        return frames
+
+    def _shifts(self, options: Options, noise: SampleNoise) -> list[list[tuple[int, int]]]:
+        """Uniform shifts within `jitter` for every step of every octave, by row of noise."""
+        uniform = torch.special.ndtr(noise.randn(options.octaves * options.steps, 2))
+        pixels = torch.floor((2 * options.jitter + 1) * uniform) - options.jitter
+        return [[(int(y), int(x)) for y, x in row] for row in pixels]
+
+    def _dream(self, image: Tensor, options: Options, shifts: list[tuple[int, int]]) -> Tensor:
+        network = self.features
+        sizes = octave_sizes(image, options, network)
+        original = image[None]
+        details = torch.zeros_like(original)
+        for octave, size in enumerate(sizes):
+            base = original if size == image.shape[-2:] else _resized(original, size)
+            x = (base + _resized(details, size)).clamp(-1, 1)
+            for step in range(options.steps):
+                shift = shifts[octave * options.steps + step]
+                x = self._ascend(x, options, step, shift)
+            details = x - base
+        return x[0]
+
+    def _ascend(self, x: Tensor, options: Options, step: int, shift: tuple[int, int]) -> Tensor:
+        """One step along the smoothed and normalised gradient, in a picture moved in a circle."""
+        x = x.roll(shift, (2, 3))
+        gradient = self._gradient(x, options)
+        if options.smoothing > 0:
+            sigma = 2 * (step + 1) / options.steps + options.smoothing
+            gradient = smoothed(gradient, sigma)
+        gradient = (gradient - gradient.mean()) / gradient.std().clamp_min(1e-12)
+        x = (x + options.lr * UNIT * gradient).clamp(-1, 1)
+        return x.roll((-shift[0], -shift[1]), (2, 3))
+
+    def _gradient(self, x: Tensor, options: Options) -> Tensor:
+        """Of `activation` by every pixel, (1, C, H, W); tile by tile where the picture is large."""
+        network = self.features
+
+        def gradient(part: Tensor) -> Tensor:
+            with torch.enable_grad():
+                part = part.detach().requires_grad_()
+                (found,) = torch.autograd.grad(activation(network, part, options), part)
+            return found
+
+        if options.tile == 0 or max(x.shape[-2:]) <= options.tile:
+            return gradient(x)
+        return tiled(gradient, x, tile=options.tile, overlap=options.overlap, scale=1)
+
+    def loss(self, batch: Batch) -> Terms:
+        """Nothing is trained."""
+        raise NotImplementedError
+
+    def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
+        """Nothing is validated."""
+        raise NotImplementedError
+
+    def sample(
+        self, n: int, options: Options, noise: SampleNoise, condition: Batch | None = None
+    ) -> Tensor:
+        """A dream begins with a picture: see `translate`."""
+        raise NotImplementedError
+
+
+class Options(Section):
+    """What `aigc sample` may set."""
+
+    layers: tuple[str, ...] = ("relu4_3",)
+    """Whose activations grow: early layers make strokes and textures, late ones parts of things."""
+    channels: tuple[int, ...] = ()
+    """Channels of the layers that count, from 0; all when empty."""
+    objective: Literal["square", "mean"] = "square"
+    """square: everything the layer sees grows; mean: what it sees grows, what it misses is ignored.
+    """
+    octaves: int = Field(4, ge=1, le=20)
+    """Sizes at which the picture is dreamed, from the smallest to its own."""
+    octave_scale: float = Field(1.8, gt=1, le=8)
+    """Ratio of one octave's side to that of the octave before."""
+    steps: int = Field(10, ge=1, le=10_000)
+    """Steps of gradient ascent in each octave."""
+    lr: float = Field(0.09, gt=0, le=10)
+    """Size of a step; 1 is the standard deviation of the colours of photographs, 57 levels of 255.
+    """
+    jitter: int = Field(32, ge=0, le=1024)
+    """Pixels by which the picture is moved at random before each step, which hides the grid of the
+    network.
+    """
+    smoothing: float = Field(0.5, ge=0, le=100)
+    """Least blur of the gradient in pixels; it grows by 2 over the steps of an octave. 0: none."""
+    tile: int = Field(512, ge=0)
+    """Largest side whose gradient is computed at once; 0 takes the whole picture, whatever its
+    size.
+    """
+    overlap: int = Field(64, ge=0)
+    """Pixels that neighbouring tiles share."""
+    zoom_frames: int = Field(0, ge=0, le=2000)
+    """Frames of a GIF that dives into the dream; 0 makes none."""
+    zoom: float = Field(0.05, gt=0, lt=1)
+    """Part of the side that is cut off from one frame to the next."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Options:
+        least = 2 * self.overlap + (self.overlap + 1) // 2 + 1
+        if 0 < self.tile < least:
+            raise ValueError(f"an overlap of {self.overlap} needs a tile of {least} or more, or 0")
+        if not self.layers:
+            raise ValueError("layers must name one or more layers of the feature network")
+        if min(self.channels, default=0) < 0:
+            raise ValueError("channels count from 0")
+        return self
+
+
+def activation(network: FeatureNetwork, x: Tensor, options: Options) -> Tensor:
+    """What is climbed, a scalar: the sum over positions of the mean over channels, so that tiles
+    add up to the whole; the mean over layers.
+    """
+    total = x.new_zeros(())
+    for name, found in network(x, options.layers).items():
+        if options.channels:
+            _require_channels(network, name, options.channels)
+            found = found[:, list(options.channels)]
+        value = found.square() if options.objective == "square" else found
+        total = total + value.mean(1).sum() / len(options.layers)
+    return total
+
+
+def _require_channels(network: FeatureNetwork, layer: str, channels: tuple[int, ...]) -> None:
+    """
+    Raises:
+        InputError: the layer has fewer channels.
+    """
+    count = network.channels[layer]
+    if max(channels) >= count:
+        raise InputError(
+            f"channels: layer '{layer}' of {network.stamp} has {count} channels, "
+            f"0 to {count - 1}, not {max(channels)}"
+        )
+
+
+def octave_sizes(image: Tensor, options: Options, network: FeatureNetwork) -> list[tuple[int, int]]:
+    """(H, W) of each octave, the picture's own size last.
+
+    Raises:
+        InputError: there is no such layer, or the smallest octave is too small for it.
+    """
+    H, W = image.shape[-2:]
+    scales = [options.octave_scale**o for o in reversed(range(options.octaves))]
+    sizes = [(round(H / scale), round(W / scale)) for scale in scales]
+    least = max(network.least_side(options.layers), KERNEL // 2 + 1)
+    if min(sizes[0]) < least:
+        fitting = sum(min(size) >= least for size in sizes)
+        raise InputError(
+            f"octaves={options.octaves}: the smallest octave of a picture of {W} x {H} pixels is "
+            f"{sizes[0][1]} x {sizes[0][0]}, the layers need {least} pixels on each side",
+            hint=f"octaves={fitting}" if fitting else "take a larger picture or an earlier layer",
+        )
+    return sizes
+
+
+def smoothed(gradient: Tensor, sigma: float) -> Tensor:
+    """The mean of three Gaussian blurs, of sigma / 2, sigma and 2 sigma, (1, C, H, W) -> same."""
+    offset = torch.arange(KERNEL, device=gradient.device) - KERNEL // 2
+    kernel = gradient.new_zeros(KERNEL, KERNEL)
+    for s in (sigma / 2, sigma, 2 * sigma):
+        line = torch.exp(-0.5 * (offset / s) ** 2)
+        line = line / line.sum()
+        kernel += line[:, None] * line / 3
+    C = gradient.shape[1]
+    padded = F.pad(gradient, [KERNEL // 2] * 4, mode="reflect")
+    return F.conv2d(padded, kernel.expand(C, 1, -1, -1), groups=C)
+
+
+def zoomed(image: Tensor, part: float) -> Tensor:
+    """The middle of image (C, H, W), 1 - part of each side, at the size of the whole."""
+    theta = image.new_tensor([[[1 - part, 0, 0], [0, 1 - part, 0]]])
+    grid = F.affine_grid(theta, [1, *image.shape], align_corners=False)
+    moved = F.grid_sample(image[None], grid, mode="bicubic", align_corners=False)
+    return moved[0].clamp(-1, 1)
+
+
+def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(x, size, mode="bicubic", antialias=True, align_corners=False)
