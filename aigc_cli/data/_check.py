@@ -40,7 +40,7 @@ class Seen:
 class Report:
     """What is in a source: usable pictures by number, and the others as (name, reason)."""
 
-    text: str
+    source: Source = field(compare=False)
     seen: dict[int, Seen]
     bad: list[tuple[str, str]] = field(default_factory=list)
 
@@ -61,7 +61,7 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         bad = [{"name": name, "reason": reason} for name, reason in self.bad]
         return {
-            "source": self.text,
+            "source": self.source.text,
             "pictures": len(self.seen),
             "sizes": self.sizes,
             "modes": self.modes,
@@ -114,7 +114,14 @@ def check(
         elif isinstance(result, Seen):
             seen[number] = result
     memory.save()
-    return Report(source.text, seen, bad)
+    return Report(source, seen, bad)
+
+
+def without(report: Report, reasons: Mapping[int, str]) -> Report:
+    """The report in which pictures that were usable one by one are bad, each for its reason."""
+    seen = {number: seen for number, seen in report.seen.items() if number not in reasons}
+    bad = [(report.source.name(number), reason) for number, reason in reasons.items()]
+    return Report(report.source, seen, report.bad + bad)
 
 
 def at_least(size: int) -> Callable[[Seen], str | None]:

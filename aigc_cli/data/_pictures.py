@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from aigc_cli.errors import DataError, RunError
 from aigc_cli.media.image import MAX_PIXELS, Picture
 from aigc_cli.recipe.sections import Name, Section
 
+T = TypeVar("T")
+
 HELD_OUT = 10  # one picture in so many validates when `val` is not given
 
 
@@ -26,7 +28,7 @@ Sources = Name | Annotated[tuple[Name, ...], Field(min_length=1)]
 """One source, or a list of several."""
 
 
-class PictureConfig(Section):
+class SourceConfig(Section):
     """Settings of every kind of data that is made of pictures."""
 
     kind: str
@@ -35,14 +37,19 @@ class PictureConfig(Section):
     """Pictures to train on: folder, zip, list.txt, one picture, hf:NAME[:SPLIT], builtin:photos."""
     val: Sources | None = None
     """Pictures to validate with; without it every tenth of `train`, by name, is held out."""
-    channels: Literal[1, 3] = 3
-    """3 for RGB, 1 for gray."""
     on_error: Literal["stop", "skip"] = "stop"
     """Pictures that cannot be used: stop and name them, or leave them out."""
     max_pixels: int = Field(MAX_PIXELS, gt=0)
     """Larger pictures are refused before they are decoded."""
     cache: Name = "auto"
     """Folder for prepared pictures; auto is ~/.cache/aigc, off keeps them for this run only."""
+
+
+class PictureConfig(SourceConfig):
+    """Settings where all pictures have the same number of channels."""
+
+    channels: Literal[1, 3] = 3
+    """3 for RGB, 1 for gray."""
 
 
 @dataclass(frozen=True)
@@ -53,25 +60,42 @@ class Part:
     numbers: list[int]
 
 
-def open_parts(config: PictureConfig, bases: Sequence[Path]) -> tuple[Part, Part]:
+def open_parts(config: SourceConfig, bases: Sequence[Path]) -> tuple[Part, Part]:
     """What trains and what validates.
 
     Raises:
         DataError: a source is absent or empty, or a single picture would have to do both.
     """
-    limit = config.max_pixels
-    train = open_source(config.train, bases=bases, max_pixels=limit, key="data.train")
-    numbers = list(range(len(train)))
-    if config.val is not None:
-        val = open_source(config.val, bases=bases, max_pixels=limit, key="data.val")
-        return Part(train, numbers), Part(val, list(range(len(val))))
-    if len(train) == 1:
+    return split(config.train, config.val, bases=bases, max_pixels=config.max_pixels)
+
+
+def split(
+    train: Sources,
+    val: Sources | None,
+    *,
+    bases: Sequence[Path],
+    max_pixels: int,
+    suffix: Literal["", "_b"] = "",
+) -> tuple[Part, Part]:
+    """As `open_parts`, for what the keys `data.train` and `data.val`, with `suffix`, name."""
+    trains = open_source(train, bases=bases, max_pixels=max_pixels, key=f"data.train{suffix}")
+    numbers = list(range(len(trains)))
+    if val is not None:
+        other = open_source(val, bases=bases, max_pixels=max_pixels, key=f"data.val{suffix}")
+        return Part(trains, numbers), Part(other, list(range(len(other))))
+    if len(trains) == 1:
+        name = f"data.train{suffix}: the one picture of {trains.text!r}"
         raise DataError(
-            f"data.train: the one picture of {train.text!r} cannot both train and validate",
-            hint="name other pictures with data.val",
+            f"{name} cannot both train and validate",
+            hint=f"name other pictures with data.val{suffix}",
         )
-    rest = [number for number in numbers if number % HELD_OUT]
-    return Part(train, rest), Part(train, numbers[::HELD_OUT])
+    rest, held_out = held_apart(numbers)
+    return Part(trains, rest), Part(trains, held_out)
+
+
+def held_apart(items: Sequence[T]) -> tuple[list[T], list[T]]:
+    """What trains, and every tenth item, which validates."""
+    return [item for i, item in enumerate(items) if i % HELD_OUT], list(items[::HELD_OUT])
 
 
 class PictureChangedError(RunError):
@@ -89,12 +113,12 @@ class PictureChangedError(RunError):
 
 
 class Checked:
-    """The usable pictures of a part, numbered without gaps; they must not change during a run."""
+    """The usable pictures of a check, numbered without gaps; they must not change during a run."""
 
-    def __init__(self, part: Part, report: Report) -> None:
-        self._source, self._numbers = part.source, list(report.seen)
+    def __init__(self, report: Report) -> None:
+        self._source, self._numbers = report.source, list(report.seen)
         self.seen = list(report.seen.values())
-        self.fingerprints = [part.source.fingerprint(number) for number in self._numbers]
+        self.fingerprints = [self._source.fingerprint(number) for number in self._numbers]
 
     def __len__(self) -> int:
         return len(self._numbers)

@@ -5,6 +5,7 @@
 | `photos/`                    | folder, searched recursively for pictures                        |
 | `photo.png`                  | one picture                                                      |
 | `photos.zip`                 | the pictures in a zip, read without unpacking                    |
+| `photos.zip/cat`             | those in one of its folders                                      |
 | `photos.txt`                 | one path a line, relative to the file; `#` begins a comment line |
 | `train-images-idx3-ubyte.gz` | MNIST's format, with the labels file beside it                   |
 | `hf:user/name[:split]`       | data set of the Hugging Face hub, downloaded by `datasets`       |
@@ -76,6 +77,10 @@ class Source(ABC):
             DataError: the picture cannot be used; the message names it.
         """
 
+    def twin_name(self, index: int) -> str:
+        """What the picture that belongs to it in another source is called too: no ending."""
+        return str(PurePosixPath(self.name(index)).with_suffix(""))
+
     def labels(self) -> list[str] | None:
         """Class of each picture; None when there are no classes."""
         return folder_labels([self.name(index) for index in range(len(self))])
@@ -111,6 +116,8 @@ def _open(text: str, bases: Sequence[Path]) -> Source:
         return builtin(rest)
     if kind == "hf":
         return HuggingFace.open(rest, bases)
+    if place := zip_folder(text, bases):
+        return Zip(*place)
     path = find_path(text, bases)
     if path.is_dir():
         return folder(path)
@@ -126,6 +133,31 @@ def _open(text: str, bases: Sequence[Path]) -> Source:
         f"{text!r} is no folder, picture, zip, .txt list or idx3-ubyte file",
         hint=f"write hf:{text} for a parquet or arrow file" if _is_table(path) else None,
     )
+
+
+def zip_folder(text: str, bases: Sequence[Path]) -> tuple[Path, str] | None:
+    """The zip and the folder in it that a text such as `photos.zip/cat` means, if it means that."""
+    match = re.fullmatch(r"(.*?\.zip)/+(.*[^/])/*", text, re.IGNORECASE)
+    if match is None:
+        return None
+    archive, inner = Path(match[1]).expanduser(), match[2]
+    paths = [base / archive for base in bases or (Path(),)]
+    return next(((path.resolve(), inner) for path in paths if path.is_file()), None)
+
+
+def subfolders(text: str, bases: Sequence[Path]) -> list[str]:
+    """Names of the folders that lie directly in a folder or zip; none when it is something else."""
+    if text.startswith(("hf:", "builtin:")) or not text.isprintable():
+        return []
+    try:
+        path, inner = zip_folder(text, bases) or (find_path(text, bases), "")
+        if path.is_dir():
+            return sorted(child.name for child in path.iterdir() if child.is_dir())
+        if path.suffix.lower() != ".zip":
+            return []
+        return sorted({name.split("/")[0] for name in Zip(path, inner).names if "/" in name})
+    except (DataError, OSError):  # whoever opens the source says it better
+        return []
 
 
 def find_path(text: str, bases: Sequence[Path]) -> Path:
@@ -331,6 +363,10 @@ class Joined(Source):
         part, number = self._find(index)
         return f"{PurePosixPath(clean_name(part.text)).name}/{part.name(number)}"
 
+    def twin_name(self, index: int) -> str:
+        part, number = self._find(index)
+        return f"{self.parts.index(part)}/{part.twin_name(number)}"
+
     def fingerprint(self, index: int) -> str:
         part, number = self._find(index)
         return part.fingerprint(number)
@@ -369,11 +405,13 @@ class _PerProcess:
 class Zip(Source):
     """The pictures inside a zip file. Nothing is unpacked, and sizes are checked before reading.
 
+    With `inner` only those in that folder, whose names begin there.
+
     Raises:
-        DataError: it is no zip, or has no pictures.
+        DataError: it is no zip, has no such folder, or no pictures.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, inner: str = "") -> None:
         self.path = path
         self._archive = _PerProcess(partial(zipfile.ZipFile, path))
         try:
@@ -388,6 +426,8 @@ class Zip(Source):
         )
         if not named:
             raise DataError(f"no pictures in {str(path)!r}")
+        if inner:
+            named = _within(named, inner, path)
         self.names = [name for name, _ in named]
         self.members = [members[number] for _, number in named]
         self._stamp = f"{path}|{status.st_size}|{status.st_mtime_ns}"
@@ -416,6 +456,18 @@ class Zip(Source):
         except Exception as error:  # zlib, lzma and bz2 each have their own for bad streams
             raise DataError(f"{name}: damaged in the zip ({error})") from error
         return read_picture(content, name=name, max_pixels=self.max_pixels)
+
+
+def _within(named: list[tuple[str, int]], inner: str, path: Path) -> list[tuple[str, int]]:
+    """The pictures in one folder of a zip, named from there."""
+    start = f"{clean_name(inner)}/"
+    inside = [(name.removeprefix(start), n) for name, n in named if name.startswith(start)]
+    if not inside:
+        folders = {str(p) for name, _ in named for p in PurePosixPath(name).parents} - {"."}
+        raise DataError(
+            f"{path.name} has no pictures in a folder {inner!r}", hint=did_you_mean(inner, folders)
+        )
+    return inside
 
 
 def _is_picture(name: str) -> bool:

@@ -133,7 +133,7 @@ class Data:
             "data.val": check(val.source, val.numbers, unfit=unfit, cache=cache),
         }
         require_good(self.report, config.on_error)
-        parts = Checked(train, self.report["data.train"]), Checked(val, self.report["data.val"])
+        parts = Checked(self.report["data.train"]), Checked(self.report["data.val"])
         names = class_names(*parts) if config.labels == "auto" else None
         self.spec = ImageSpec(config.channels, config.image_size, names)
         images, self.val = (Images(part, _numbers(part, names), config, cache) for part in parts)

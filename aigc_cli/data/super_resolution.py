@@ -157,9 +157,9 @@ class Data:
         }
         require_good(self.report, config.on_error)
         self.spec = SuperResolutionSpec(channels=config.channels, scale=config.scale)
-        pairs = Pairs(Checked(train, self.report["data.train"]), config, cache)
+        pairs = Pairs(Checked(self.report["data.train"]), config, cache)
         self.train = Patches(pairs, patch_size=config.patch_size, augment=config.augment)
-        self.val = Pairs(Checked(val, self.report["data.val"]), config, cache)
+        self.val = Pairs(Checked(self.report["data.val"]), config, cache)
         order = permutation(seed, 0, len(pairs)).tolist()  # just ahead of a fresh run
         self._background = Background(pairs.low, order)
 

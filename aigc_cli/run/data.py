@@ -19,8 +19,8 @@ from torch.utils.data import default_collate
 
 from aigc_cli.data._cache import cache_folder
 from aigc_cli.data._check import BadPicturesError, Report, check
-from aigc_cli.data._pictures import Checked, Part, PictureConfig, in_8_bits, open_parts
-from aigc_cli.data._sources import open_source
+from aigc_cli.data._pictures import Checked, SourceConfig, in_8_bits
+from aigc_cli.data._sources import open_source, zip_folder
 from aigc_cli.data._stream import key_at
 from aigc_cli.errors import InputError, OutputError, Problem
 from aigc_cli.media.image import Picture, from_tensor, tile_grid, write_picture
@@ -44,6 +44,7 @@ def find_recipe(text: str, overrides: Sequence[str]) -> Recipe | None:
         InputError: it is neither, or there are overrides for what is no recipe.
     """
     is_source = text.startswith(("builtin:", "hf:")) or os.path.exists(text)
+    is_source = is_source or zip_folder(text, ()) is not None
     if not is_source or Path(text).suffix in (".yaml", ".yml"):
         try:
             return require_trainable(load_recipe(text, overrides))
@@ -88,9 +89,8 @@ Cells = Callable[[], Iterator[tuple[str, Picture]]]
 
 def _show_source(text: str, n: int) -> tuple[dict[str, Any], Cells]:
     source = open_source(text)
-    part = Part(source, list(range(len(source))))
-    report = check(source, part.numbers, cache=cache_folder("auto"))
-    pictures = Checked(part, report)
+    report = check(source, range(len(source)), cache=cache_folder("auto"))
+    pictures = Checked(report)
     if not pictures:
         raise BadPicturesError({"data": report}, hint="no picture is left")
 
@@ -110,11 +110,8 @@ def _show_recipe(recipe: Recipe, n: int) -> tuple[dict[str, Any], Cells]:
     keys = [key_at(recipe.seed, position, len(data.train)) for position in range(count)]
     batch = default_collate([data.train[key] for key in keys])
     parts = {}
-    if isinstance(recipe.data, PictureConfig):
-        for (key, report), part in zip(
-            data.report.items(), open_parts(recipe.data, recipe.bases), strict=True
-        ):
-            parts[key] = _part_facts(Checked(part, report), report)
+    if isinstance(recipe.data, SourceConfig):
+        parts = {key: _part_facts(Checked(r), r) for key, r in data.report.items()}
     facts = {
         "recipe": recipe.name,
         "spec": data.spec.as_dict(),
@@ -149,7 +146,11 @@ def _tensor_facts(values: Tensor) -> dict[str, Any]:
 
 def _side_by_side(item: Mapping[str, Tensor]) -> Pixels:
     """The pictures of an item, each enlarged pixel by pixel towards the height of the largest."""
-    images = [from_tensor(v) for v in item.values() if v.ndim == 3 and v.shape[0] in (1, 3)]
+    images = [
+        Picture(from_tensor(v)).as_channels(3).pixels
+        for v in item.values()
+        if v.ndim == 3 and v.shape[0] in (1, 3)
+    ]
     height = max(image.shape[0] for image in images)
     enlarged = []
     for image in images:
@@ -236,13 +237,12 @@ def inspect(text: str, overrides: Sequence[str] = ()) -> Findings:
     findings = Findings()
     if recipe is None:
         source = open_source(text)
-        parts = {"data": Part(source, list(range(len(source))))}
-        reports = {"data": check(source, parts["data"].numbers, cache=cache_folder("auto"))}
+        reports = {"data": check(source, range(len(source)), cache=cache_folder("auto"))}
         if reports["data"].bad:
             findings.bad = BadPicturesError(reports, hint="repair or remove them")
     else:
-        parts, reports, findings.bad = _recipe_parts(recipe)
-    pictures = {key: Checked(part, reports[key]) for key, part in parts.items()}
+        reports, findings.bad = _recipe_parts(recipe)
+    pictures = {key: Checked(report) for key, report in reports.items()}
     for key, checked in pictures.items():
         findings.parts[key] = _part_facts(checked, reports[key])
         findings.warnings += _tiny_classes(key, findings.parts[key]["classes"] or {})
@@ -252,19 +252,16 @@ def inspect(text: str, overrides: Sequence[str] = ()) -> Findings:
     return findings
 
 
-def _recipe_parts(
-    recipe: Recipe,
-) -> tuple[dict[str, Part], dict[str, Report], BadPicturesError | None]:
-    """Both parts as training sees them, and the error that it would end with."""
+def _recipe_parts(recipe: Recipe) -> tuple[dict[str, Report], BadPicturesError | None]:
+    """Every part as training sees it, and the error that it would end with."""
     config = recipe.data
-    if not isinstance(config, PictureConfig):
+    if not isinstance(config, SourceConfig):
         raise InputError("aigc data check knows only data made of pictures")
-    parts = dict(zip(("data.train", "data.val"), open_parts(config, recipe.bases), strict=True))
     try:
         data = load_data_kind(config.kind).Data(config, seed=recipe.seed, bases=recipe.bases)
     except BadPicturesError as error:
-        return parts, dict(error.reports), error
-    return parts, data.report, None
+        return dict(error.reports), error
+    return data.report, None
 
 
 def _tiny_classes(key: str, classes: Mapping[str, int]) -> Iterator[Problem]:
@@ -298,7 +295,7 @@ class Prints:
 
 
 def _duplicates(pictures: Mapping[str, Checked]) -> Iterator[Problem]:
-    """Equal and nearly equal pictures, in one part or across both."""
+    """Equal and nearly equal pictures, in one part or across several."""
     prints = _prints(pictures)
     equal: dict[bytes, list[int]] = {}
     for i, digest in enumerate(prints.digests):
@@ -328,15 +325,15 @@ def _linked(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
 
 
 def _problem(prints: Prints, group: Sequence[int], code: str, word: str) -> Problem:
-    parts = {prints.parts[i] for i in group}
+    parts = sorted({prints.parts[i] for i in group})
     across = len(parts) > 1
     names = [f"{prints.parts[i]}: {prints.names[i]}" if across else prints.names[i] for i in group]
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     listed = ", ".join(names[:LISTED]) + more
-    if across:
+    if len({part.startswith("data.val") for part in parts}) > 1:
         message = f"{word} in training and validation: {listed}"
         return Problem(message, code=f"data.overlap_{code}")
-    return Problem(f"{word}: {listed}", code=f"data.{code}", key=parts.pop())
+    return Problem(f"{word}: {listed}", code=f"data.{code}", key=parts[0])
 
 
 def _prints(pictures: Mapping[str, Checked]) -> Prints:

@@ -1,0 +1,212 @@
+"""What `image_pairs` and `unpaired_images` share: two domains, and windows cut from pictures."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple, Protocol
+
+import numpy as np
+from PIL import Image
+from pydantic import Field, model_validator
+
+from aigc_cli.data._cache import Bytes, Pack
+from aigc_cli.data._check import Seen
+from aigc_cli.data._fit import Fit
+from aigc_cli.data._pictures import SourceConfig, Sources, planes
+from aigc_cli.data._sources import subfolders
+
+TRAIN_FOLDERS = (("trainA", "trainB"), ("A", "B"), ("source", "target"))
+VAL_FOLDERS = (("testA", "testB"), ("valA", "valB"))
+
+Side = Annotated[int, Field(ge=4, le=4096)]
+
+
+class DomainConfig(SourceConfig):
+    """Two domains, A and B, and how their pictures come to one size."""
+
+    train_b: Sources | None = None
+    """Pictures of domain B; not needed where `train` holds folders trainA and trainB."""
+    val_b: Sources | None = None
+    """Pictures of domain B to validate with; see `val`."""
+    image_size: int = Field(256, ge=4, le=2048)
+    """Side of the square pictures in pixels."""
+    load_size: Side | tuple[Side, Side] | None = None
+    """Shorter side before training cuts `image_size` at random; [least, most]: itself at random."""
+    resize: Literal["crop", "stretch", "none"] = "crop"
+    """crop: keep the shape and cut; stretch: make square; none: cut from pictures as they are."""
+    flip: bool = False
+    """Mirror training pictures from left to right, half of the times, at random."""
+
+    @property
+    def load_sizes(self) -> tuple[int, int]:
+        """Least and most; both `image_size` when nothing is said."""
+        size = self.load_size or self.image_size
+        return (size, size) if isinstance(size, int) else size
+
+    @model_validator(mode="after")
+    def _window_fits(self) -> DomainConfig:
+        least, most = self.load_sizes
+        if self.load_size is not None and self.resize == "none":
+            raise ValueError("load_size has no meaning with resize=none, which enlarges nothing")
+        if least > most:
+            raise ValueError(f"load_size is [least, most], not [{least}, {most}]")
+        if least < self.image_size:
+            raise ValueError(f"load_size ({least}) must be at least image_size ({self.image_size})")
+        return self
+
+
+class Named(NamedTuple):
+    """The sources of both domains; `b` is None where nothing names the second."""
+
+    a: Sources
+    b: Sources | None
+
+
+def name_domains(config: DomainConfig, bases: Sequence[Path]) -> tuple[Named, Named | None]:
+    """What trains and what validates; None when that is to be held out.
+
+    Where `train` is one folder or zip that holds a couple of TRAIN_FOLDERS and no `train_b` is
+    given, those are the domains, and a couple of VAL_FOLDERS beside them validates.
+    """
+    train, val = Named(config.train, config.train_b), Named(config.val or (), config.val_b)
+    if train.b is None and (found := _couple(config.train, TRAIN_FOLDERS, bases)):
+        train = found
+        if config.val is None and config.val_b is None:
+            return train, _couple(config.train, VAL_FOLDERS, bases)
+    if config.val and config.val_b is None:
+        val = _couple(config.val, VAL_FOLDERS + TRAIN_FOLDERS, bases) or val
+    return train, val if val.a or val.b else None
+
+
+def _couple(
+    text: Sources, couples: Sequence[tuple[str, str]], bases: Sequence[Path]
+) -> Named | None:
+    folders = subfolders(text, bases) if isinstance(text, str) else []
+    for a, b in couples:
+        if a in folders and b in folders:
+            return Named(f"{text}/{a}", f"{text}/{b}")
+    return None
+
+
+class Pictures(Protocol):
+    """Decoded pictures of known sizes, all with the same number of channels."""
+
+    channels: int
+    sizes: list[tuple[int, int]]
+    """(H, W) of each."""
+
+    def __len__(self) -> int: ...
+
+    def key(self) -> list[object]:
+        """All that the pixels depend on."""
+
+    def read(self, index: int) -> Bytes:
+        """uint8 (H, W, channels)."""
+
+
+class Window(NamedTuple):
+    """A square to be cut out and brought to one size."""
+
+    y: int
+    x: int
+    side: int
+    mirrored: bool = False
+
+
+class Scaled:
+    """Pictures resized once, when first needed; windows are then cut from them.
+
+    `load_size` is what `resize` makes of the shorter side (crop) or of both (stretch).
+    """
+
+    def __init__(
+        self, pictures: Pictures, config: DomainConfig, load_size: int, cache: Path | None
+    ) -> None:
+        self.pictures, self.image_size = pictures, config.image_size
+        self.sizes = [_scaled(size, load_size, config.resize) for size in pictures.sizes]
+        shapes = [(pictures.channels, H, W) for H, W in self.sizes]
+        self._pack = Pack(cache, ["scaled", *pictures.key()], shapes)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def pixels(self, index: int) -> Bytes:
+        """uint8 (C, H, W)."""
+        return self._pack.get(index, lambda: self._prepare(index))
+
+    def _prepare(self, index: int) -> Bytes:
+        return planes(resized(self.pictures.read(index), *self.sizes[index]))
+
+    def cut(self, index: int, window: Window) -> Bytes:
+        """uint8 (C, S, S)."""
+        y, x, side, mirrored = window
+        S, pixels = self.image_size, self.pixels(index)[:, y : y + side, x : x + side]
+        if side != S:
+            pixels = planes(resized(pixels.transpose(1, 2, 0), S, S))
+        return pixels[:, :, ::-1] if mirrored else pixels
+
+    def middle(self, index: int) -> Window:
+        """The window that validation looks through."""
+        H, W = self.sizes[index]
+        return Window((H - self.image_size) // 2, (W - self.image_size) // 2, self.image_size)
+
+
+class Windows:
+    """Draws the windows of training: where, how large, mirrored or not."""
+
+    def __init__(self, config: DomainConfig) -> None:
+        self.image_size, self.flip = config.image_size, config.flip
+        self.least, self.most = config.load_sizes
+
+    def draw(self, rng: random.Random, size: tuple[int, int]) -> Window:
+        """A window of a picture of `size` (H, W) that was loaded at the largest `load_size`.
+
+        A picture loaded at `most` and cut at side S most / L shows what it would show loaded at L
+        and cut at side S.
+        """
+        H, W = size
+        load_size = rng.randint(self.least, self.most)
+        side = min(round(self.image_size * self.most / load_size), H, W)
+        y, x = rng.randrange(H - side + 1), rng.randrange(W - side + 1)
+        return Window(y, x, side, self.flip and rng.random() < 0.5)
+
+
+def _scaled(size: tuple[int, int], load_size: int, how: str) -> tuple[int, int]:
+    """(H, W) after resizing, as `DomainConfig.resize` says."""
+    if how == "none":
+        return size
+    if how == "stretch":
+        return load_size, load_size
+    H, W = size
+    short = min(H, W)
+    return max(load_size, round(H * load_size / short)), max(
+        load_size, round(W * load_size / short)
+    )
+
+
+def resized(pixels: Bytes, height: int, width: int) -> Bytes:
+    """(H, W, C) -> (height, width, C) by Pillow's bicubic filter, which is antialiased; any C."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    size, how = (width, height), Image.Resampling.BICUBIC
+    channels = [Image.fromarray(np.ascontiguousarray(c)) for c in np.moveaxis(pixels, 2, 0)]
+    return np.stack([np.asarray(channel.resize(size, how)) for channel in channels], axis=2)
+
+
+def fit_sizes(config: DomainConfig, sides: Sequence[int], what: str) -> Fit:
+    """`train`, `image_size` and `load_size` for pictures with these shorter sides, for `fit`."""
+    low, typical, high = min(sides), sorted(sides)[len(sides) // 2], max(sides)
+    size = max(4, min(256, typical - typical % 4))
+    load = size * 286 // 256
+    return {
+        "train": (config.train, f"{what} train: {low} to {high} pixels on the shorter side."),
+        "image_size": (size, f"Half of the pictures have at least {typical} pixels on that side."),
+        "load_size": (load, "A ninth larger, then cut at random, as Isola et al. do."),
+    }
+
+
+def all_gray(seen: Sequence[Seen]) -> bool:
+    """Whether one channel holds them all."""
+    return all(one.mode.startswith("gray") for one in seen)

@@ -1,0 +1,211 @@
+"""Pictures of two domains, A and B, that do not belong together one by one: horses and zebras.
+
+An epoch has as many items as the larger domain has pictures. Item i shows picture i of A, counted
+round when A is the smaller, and a picture of B that is drawn at random, as in the reference code of
+Zhu et al., 2017, https://arxiv.org/abs/1703.10593. For style transfer A are photographs and B
+paintings, of which one may do.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from aigc_cli.data._cache import Background, Bytes, cache_folder
+from aigc_cli.data._check import Report, at_least, check, require_good
+from aigc_cli.data._domains import (
+    DomainConfig,
+    Scaled,
+    Windows,
+    all_gray,
+    fit_sizes,
+    name_domains,
+)
+from aigc_cli.data._fit import Fit
+from aigc_cli.data._pictures import (
+    Checked,
+    PictureConfig,
+    Sources,
+    in_8_bits,
+    split,
+    to_range,
+)
+from aigc_cli.data._stream import Key, permutation
+from aigc_cli.errors import DataError
+from aigc_cli.specs import UnpairedSpec
+
+
+class Config(DomainConfig, PictureConfig):
+    """Pictures of two domains, and how they come to one size."""
+
+    kind: Literal["unpaired_images"] = "unpaired_images"
+    """Pictures of two domains that do not belong together."""
+    train: Sources
+    """Pictures of domain A, with `train_b`; or a folder or zip with folders trainA and trainB."""
+    val: Sources | None = None
+    """Pictures of A to validate with; without it testA beside trainA, or every tenth picture."""
+    train_b: Sources | None = None
+    """Pictures of domain B; not needed where `train` holds trainA and trainB."""
+    val_b: Sources | None = None
+    """Pictures of B to validate with; without it testB beside trainB, or every tenth picture."""
+
+
+def check_domains(config: Config, bases: Sequence[Path], cache: Path | None) -> dict[str, Report]:
+    """Reports by recipe key: data.train, data.val, data.train_b, data.val_b.
+
+    Raises:
+        DataError: a source is absent or empty, nothing names B, a single picture would have to
+            train and validate, or pictures cannot be used and `on_error` is stop.
+    """
+    train, val = name_domains(config, bases)
+    if train.b is None:
+        raise DataError(
+            "data.train_b: missing, and data.train holds no folders trainA and trainB",
+            hint="name the pictures of domain B with data.train_b",
+        )
+    val_a, val_b = val if val else (None, None)
+    limit = config.max_pixels
+    parts_a = split(train.a, val_a or None, bases=bases, max_pixels=limit)
+    parts_b = split(train.b, val_b, bases=bases, max_pixels=limit, suffix="_b")
+    keys = ("data.train", "data.val", "data.train_b", "data.val_b")
+    unfit = at_least(config.image_size if config.resize == "none" else 1)
+    reports = {
+        key: check(part.source, part.numbers, unfit=unfit, cache=cache)
+        for key, part in zip(keys, parts_a + parts_b, strict=True)
+    }
+    require_good(reports, config.on_error)
+    return reports
+
+
+class Domain:
+    """The usable pictures of one domain in one part."""
+
+    def __init__(self, report: Report, channels: int) -> None:
+        self.pictures, self.channels = Checked(report), channels
+        self.sizes = [(seen.height, seen.width) for seen in self.pictures.seen]
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def key(self) -> list[object]:
+        """All that the pixels depend on."""
+        return ["domain", *self.pictures.fingerprints]
+
+    def read(self, index: int) -> Bytes:
+        """uint8 (H, W, C)."""
+        return in_8_bits(self.pictures.read(index), self.channels)
+
+
+class Shuffled:
+    """Training pictures: the one of B and both windows follow from the seed in the key."""
+
+    def __init__(self, a: Domain, b: Domain, config: Config, cache: Path | None) -> None:
+        most = config.load_sizes[1]
+        self.a, self.b = Scaled(a, config, most, cache), Scaled(b, config, most, cache)
+        self.windows = Windows(config)
+
+    def __len__(self) -> int:
+        """Pictures of the larger domain."""
+        return max(len(self.a), len(self.b))
+
+    def __getitem__(self, key: Key) -> dict[str, Tensor]:
+        """a (C, S, S) and b (C, S, S) in [-1, 1]."""
+        return {name: batch[0] for name, batch in self.__getitems__([key]).items()}
+
+    def __getitems__(self, keys: Sequence[Key]) -> dict[str, Tensor]:
+        """The whole batch, which a DataLoader asks for at once."""
+        a, b = [], []
+        for index, seed in keys:
+            rng = random.Random(seed)
+            a.append(self._cut(self.a, index % len(self.a), rng))
+            b.append(self._cut(self.b, rng.randrange(len(self.b)), rng))
+        return {"a": to_range(np.stack(a)), "b": to_range(np.stack(b))}
+
+    def _cut(self, domain: Scaled, index: int, rng: random.Random) -> Bytes:
+        return domain.cut(index, self.windows.draw(rng, domain.sizes[index]))
+
+    @staticmethod
+    def collate(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """For the DataLoader's `collate_fn`: a batch already is one."""
+        return batch
+
+
+class InOrder:
+    """Validation: the middle of each picture of A, beside those of B in turn."""
+
+    def __init__(self, a: Domain, b: Domain, config: Config, cache: Path | None) -> None:
+        self.domain = a
+        size = config.image_size
+        self.a, self.b = Scaled(a, config, size, cache), Scaled(b, config, size, cache)
+
+    def __len__(self) -> int:
+        """Pictures of A."""
+        return len(self.a)
+
+    def name(self, index: int) -> str:
+        """Relative name of the file of A, which is also safe for a file to be written."""
+        return self.domain.pictures.name(index)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """a (C, S, S) and b (C, S, S) in [-1, 1]."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        j = index % len(self.b)
+        a = self.a.cut(index, self.a.middle(index))
+        b = self.b.cut(j, self.b.middle(j))
+        return {"a": to_range(a.copy()), "b": to_range(b.copy())}
+
+
+class Data:
+    """Training and validation pictures of both domains, all checked when this is built.
+
+    Relative paths are tried against `bases` in turn.
+
+    Raises:
+        DataError: as `check_domains`.
+        MissingError: a source needs a package that is not installed.
+    """
+
+    val_batch_size: int | None = None  # pictures of one size are validated in batches
+
+    def __init__(self, config: Config, *, seed: int, bases: Sequence[Path] = ()) -> None:
+        cache = cache_folder(config.cache)
+        self.report = check_domains(config, bases, cache)
+        self.spec = UnpairedSpec(config.channels, config.image_size)
+        domains = {key: Domain(report, config.channels) for key, report in self.report.items()}
+        self.train = Shuffled(domains["data.train"], domains["data.train_b"], config, cache)
+        self.val = InOrder(domains["data.val"], domains["data.val_b"], config, cache)
+        order = permutation(seed, 0, len(self.train)).tolist()  # just ahead of a fresh run
+        self._background = Background(self._prepare, order)
+
+    def _prepare(self, index: int) -> None:
+        """B is taken in the same order: what its items will draw is not worth knowing ahead."""
+        self.train.a.pixels(index % len(self.train.a))
+        self.train.b.pixels(index % len(self.train.b))
+
+    def start_background(self) -> None:
+        """Prepare the training pictures in a thread while training runs; optional."""
+        self._background.start()
+
+    def stop_background(self) -> None:
+        self._background.stop()
+
+
+def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
+    """Size and channels that suit both domains, for `aigc recipe new`.
+
+    Raises:
+        DataError: as `check_domains`.
+    """
+    reports = check_domains(config, bases, cache_folder(config.cache))
+    a, b = (list(reports[key].seen.values()) for key in ("data.train", "data.train_b"))
+    sides = [min(seen.height, seen.width) for seen in a + b]
+    found = fit_sizes(config, sides, f"{len(a)} pictures of A and {len(b)} of B")
+    if all_gray(a + b):
+        found["channels"] = (1, "All pictures are gray.")
+    return found
