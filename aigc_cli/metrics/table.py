@@ -75,6 +75,22 @@ def _dists(preds: Pixels, target: Pixels) -> float:
     return _distance(_dists_network(), preds, target, lowest=0.0)
 
 
+def _auc(preds: Pixels, target: Pixels) -> float:
+    from aigc_cli.media.image import to_tensor
+    from aigc_cli.media.lab import rgb_to_lab
+    from aigc_cli.metrics.colorization import auc
+
+    ab = [rgb_to_lab(to_tensor(pixels))[None, 1:] for pixels in (preds, target)]
+    return float(auc(*ab))
+
+
+def _colourfulness(preds: Pixels, target: Pixels) -> float:
+    from aigc_cli.media.image import to_tensor
+    from aigc_cli.metrics.colorization import colourfulness
+
+    return float(colourfulness(to_tensor(preds)[None]))
+
+
 @lru_cache(maxsize=1)
 def _lpips_network() -> nn.Module:
     from aigc_cli.metrics.lpips import LPIPS
@@ -157,6 +173,22 @@ METRICS: dict[str, PairMetric] = {
             smallest=16,
             cuts_border=False,
             prepare=_dists_network,
+        ),
+        PairMetric(
+            name="auc",
+            higher_is_better=True,
+            unit="%",
+            protocol="area under the curve of pixels within d in ab of Lab (D65), d from 0 to 150",
+            formula=_auc,
+            cuts_border=False,
+        ),
+        PairMetric(
+            name="colourfulness",
+            higher_is_better=True,
+            unit="",
+            protocol="Hasler and Suesstrunk 2003, of the made picture alone, RGB, 8 bit",
+            formula=_colourfulness,
+            cuts_border=False,
         ),
     )
 }
