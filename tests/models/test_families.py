@@ -40,7 +40,10 @@ SPECS: dict[type[Spec], Spec] = {
 SMALL = {
     "colorize": {"num_features": 4, "depth": 1},
     "classifier": {"widths": (4, 8), "depths": (1, 1)},
+    "dcgan": {"num_features": 4, "latent_dim": 8},
+    "cyclegan": {"num_features": 4, "num_blocks": 1, "discriminator_features": 4},
     "edsr": {"num_blocks": 2, "num_features": 4},
+    "munit": {"num_features": 4, "num_blocks": 1, "mlp_dim": 8, "discriminator_features": 4},
 }
 
 
@@ -69,7 +72,17 @@ def batch_for(model: GenerativeModule) -> Batch:
     match model.spec:
         case ImageSpec(channels=C, image_size=S):
             image = torch.rand(2, C, S, S, generator=random) * 2 - 1
-            return {"image": image, "label": torch.tensor([0, 1])}
+            return {"image": image, "label": torch.tensor([2, 0])}
+        case PairSpec(source_channels=C, target_channels=D, image_size=S):
+            return {
+                "source": torch.rand(2, C, S, S, generator=random) * 2 - 1,
+                "target": torch.rand(2, D, S, S, generator=random) * 2 - 1,
+            }
+        case UnpairedSpec(channels=C, image_size=S):
+            return {
+                "a": torch.rand(2, C, S, S, generator=random) * 2 - 1,
+                "b": torch.rand(2, C, S, S, generator=random) * 2 - 1,
+            }
         case SuperResolutionSpec(channels=C, scale=s):
             return {
                 "low": torch.rand(2, C, 24, 24, generator=random) * 2 - 1,

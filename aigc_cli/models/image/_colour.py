@@ -1,0 +1,277 @@
+"""What the families that colour gray pictures share: the statistics of the training colours, the
+measures, and chroma of model size on luminance of full size.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from aigc_cli.errors import DataError, Problem, RecipeError
+from aigc_cli.media.lab import lab_to_rgb, rgb_to_lab
+from aigc_cli.metrics.colorization import auc, colourfulness
+from aigc_cli.models._base import Batch, GenerativeModule
+from aigc_cli.recipe.sections import Section
+from aigc_cli.sampling.noise import SampleNoise
+from aigc_cli.specs import ImageSpec, Spec
+
+STEP = 10
+"""Side of a bin of the ab plane."""
+GRAY = 5.0
+"""Where neither a nor b ever exceeds this, a picture has no colour (Zhang et al., their code)."""
+SIGMA = 5.0
+"""Standard deviation of the Gaussian that smooths the prior."""
+RAREST = 0.01
+"""A bin is never taken to be rarer than this fraction of 1 / Q: few pictures leave many empty."""
+STRIP = 512
+"""Rows of a large picture that are converted at once."""
+LEAST_PICTURES = 32
+"""So many training pictures without any colour are no accident."""
+
+
+class ColourOptions(Section):
+    """What `aigc sample` may set in every family that colours pictures."""
+
+    size: int | None = Field(None, ge=8, le=2048)
+    """Shorter side, in pixels, at which chroma is predicted; that of training when not given.
+    Luminance always keeps the full size.
+    """
+
+
+@lru_cache(maxsize=1)
+def gamut() -> Tensor:
+    """Centres (Q, 2) of the bins of the ab plane that some sRGB colour of any lightness falls into.
+
+    Enumerates the faces of the RGB cube: the lightest and the darkest colour of a given chroma lie
+    there. Q is 261. The file that Zhang et al. published has 313 centres, those around the gamut
+    among them; they say not how it came about, and a class that no picture has is only ever a
+    distractor.
+    """
+    level = torch.linspace(-1, 1, 256, device="cpu")  # also where models are built on meta
+    u, v = torch.meshgrid(level, level, indexing="ij")
+    faces = [
+        torch.stack(torch.broadcast_tensors(*planes))
+        for w in (level[:1], level[-1:])
+        for planes in ((w, u, v), (u, w, v), (u, v, w))
+    ]
+    ab = torch.cat([rgb_to_lab(face)[1:].flatten(1) for face in faces], dim=1)
+    return STEP * (ab / STEP).round().unique(dim=1).T.contiguous()
+
+
+class Colouring(GenerativeModule):
+    """Base of these families; each writes `chroma`.
+
+    Three buffers count the colours of the first `prior_steps` steps, over all devices, and are part
+    of the checkpoint: `histogram` (Q,) the pixels of each bin, `chroma_sum` (2,) a and b in 256ths,
+    `pictures` (2,) all and those with colour. They are integers, so that neither the number of
+    devices nor the order matters.
+    """
+
+    accepts = (ImageSpec,)
+    metrics: ClassVar[dict[str, Literal["max", "min"]]] = {
+        "auc": "max",
+        "auc_rebalanced": "max",
+        "psnr_rgb": "max",
+        "colourfulness": "max",
+    }
+    makes = "translations"
+    prior_steps: int
+    bins: Tensor
+    table: Tensor
+    histogram: Tensor
+    chroma_sum: Tensor
+    pictures: Tensor
+
+    def __init__(self, config: Section, spec: Spec) -> None:
+        super().__init__(config, spec)
+        assert isinstance(spec, ImageSpec)
+        if spec.channels != 3:
+            problem = "gray pictures for a colour recipe"
+            raise RecipeError([Problem(problem, key="data.channels", hint="set data.channels=3")])
+        self.size = spec.image_size
+        bins = gamut()
+        self.register_buffer("bins", bins, persistent=False)
+        self.register_buffer("table", _table(bins), persistent=False)
+        self.register_buffer("histogram", torch.zeros(len(bins), dtype=torch.int64))
+        self.register_buffer("chroma_sum", torch.zeros(2, dtype=torch.int64))
+        self.register_buffer("pictures", torch.zeros(2, dtype=torch.int64))
+
+    @abstractmethod
+    def chroma(self, L: Tensor, options: Section) -> Tensor:
+        """Lightness (B, 1, h, w) in [0, 100] -> a and b (B, 2, h', w') for the same picture."""
+
+    # Statistics of the training colours.
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        if self.step < self.prior_steps:
+            self.count(batch["image"])
+        super().training_step(batch, batch_idx)
+
+    @torch.no_grad()
+    def count(self, images: Tensor) -> None:
+        """Add the colours of this device's share of a batch, and that of all others.
+
+        Raises:
+            DataError: no training picture so far has any colour.
+        """
+        ab = rgb_to_lab(images)[:, 1:]
+        coloured = has_colour(ab).sum()
+        row = torch.cat(
+            [
+                torch.bincount(self.nearest(ab).flatten(), minlength=len(self.bins)),
+                (256 * ab).round().long().sum((0, 2, 3)),
+                torch.stack([torch.full_like(coloured, len(ab)), coloured]),
+            ]
+        )
+        total = self.everyone(row[None]).sum(0)
+        for buffer, part in zip(
+            (self.histogram, self.chroma_sum, self.pictures),
+            total.split([len(self.bins), 2, 2]),
+            strict=True,
+        ):
+            buffer += part
+        before, now = (int(self.pictures[0] - total[-2]), int(self.pictures[0]))
+        if before < LEAST_PICTURES <= now and self.pictures[1] == 0:
+            raise DataError(
+                f"data.train: gray pictures for a colour recipe, no colour in the first {now}",
+                hint="name photographs in colour",
+            )
+
+    def nearest(self, ab: Tensor) -> Tensor:
+        """Number (B, H, W) of the bin of each colour in ab (B, 2, H, W)."""
+        a, b = (ab / STEP).round().long().clamp(-_REACH, _REACH).unbind(1)
+        return self.table[a + _REACH, b + _REACH]
+
+    def prior(self) -> Tensor:
+        """Probability (Q,) of each bin in the training pictures, smoothed with a Gaussian; uniform
+        before any was counted.
+        """
+        count = self.histogram.double()
+        if count.sum() == 0:
+            return torch.full_like(count, 1 / len(count)).float()
+        kernel = torch.exp(-torch.cdist(self.bins, self.bins).square() / (2 * SIGMA**2)).double()
+        smooth = (kernel / kernel.sum(0)) @ (count / count.sum())
+        smooth = smooth.clamp_min(RAREST / len(smooth))
+        return (smooth / smooth.sum()).float()
+
+    def class_weights(self, uniform: float) -> Tensor:
+        """Weights (Q,) inverse to the prior mixed with a uniform one, of mean 1 under the prior
+        (equation 4); `uniform` is the paper's lambda.
+        """
+        p = self.prior()
+        w = 1 / ((1 - uniform) * p + uniform / len(p))
+        return w / (p * w).sum()
+
+    def mean_chroma(self) -> Tensor:
+        """Mean a and b (2,) of the training pictures."""
+        return (self.chroma_sum.double() / 256 / self.histogram.sum().clamp_min(1)).float()
+
+    # Measures.
+
+    def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
+        return self.measure(batch, self.options())
+
+    def measure(self, batch: Batch, options: Section) -> dict[str, Tensor]:
+        """AuC and PSNR of the coloured pictures as they would be written, before rounding."""
+        L = rgb_to_lab(batch["image"])[:, :1]
+        return self._compare(L, self._full(self.chroma(L, options), L), batch["image"])
+
+    def baselines(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
+        L = rgb_to_lab(batch["image"])[:, :1]
+        mean = self.mean_chroma().view(1, 2, 1, 1)
+        answers = {"gray": torch.zeros_like(mean), "mean colour": mean}
+        return {
+            name: self._compare(L, ab.expand(len(L), 2, *L.shape[-2:]), batch["image"])
+            for name, ab in answers.items()
+        }
+
+    def preview(self, batch: Batch) -> dict[str, Tensor]:
+        L = rgb_to_lab(batch["image"])[:, :1]
+        ab = self._full(self.chroma(L, self.options()), L)
+        return {
+            "gray": lab_to_rgb(torch.cat([L, torch.zeros_like(ab)], dim=1)),
+            "coloured": lab_to_rgb(torch.cat([L, ab], dim=1)),
+            "original": batch["image"],
+        }
+
+    @abstractmethod
+    def options(self) -> Section:
+        """The family's `Options` with their defaults."""
+
+    def _compare(self, L: Tensor, ab: Tensor, target: Tensor) -> dict[str, Tensor]:
+        made = lab_to_rgb(torch.cat([L, ab], dim=1))
+        made_ab, true_ab = rgb_to_lab(made)[:, 1:], rgb_to_lab(target)[:, 1:]
+        weight = self.class_weights(uniform=0.0)[self.nearest(true_ab)]
+        error = ((made - target) / 2).square().mean((1, 2, 3))
+        return {
+            "auc": auc(made_ab, true_ab),
+            "auc_rebalanced": auc(made_ab, true_ab, weight),
+            "psnr_rgb": -10 * error.clamp_min(1e-10).log10(),  # 100 dB at most
+            "colourfulness": colourfulness(made),
+        }
+
+    # Pictures of any size.
+
+    def translate(
+        self,
+        image: Tensor,
+        options: Section,
+        noise: SampleNoise,
+        references: Sequence[Tensor] = (),
+    ) -> Tensor:
+        """Colour a gray or colour picture (1 or 3, H, W) in [-1, 1] -> (n, 3, H, W).
+
+        Only its lightness is used, and kept but for colours that sRGB does not have. Chroma is
+        predicted from the picture reduced as training pictures are, so that memory is that of the
+        result. Deterministic: all n are equal.
+        """
+        assert isinstance(options, ColourOptions)
+        rgb = image.float().expand(3, -1, -1).to(self.device)
+        small = _reduced(rgb[None], options.size or self.size)
+        ab = self.chroma(rgb_to_lab(small)[:, :1], options)
+        out = torch.empty_like(rgb)
+        H = rgb.shape[1]
+        ab = self._full(ab, rgb)[0]
+        for top in range(0, H, STRIP):
+            rows = slice(top, top + STRIP)
+            L = rgb_to_lab(rgb[:, rows])[:1]
+            out[:, rows] = lab_to_rgb(torch.cat([L, ab[:, rows]]))
+        return out.expand(noise.count, -1, -1, -1)
+
+    @staticmethod
+    def _full(ab: Tensor, like: Tensor) -> Tensor:
+        size = like.shape[-2:]
+        return F.interpolate(ab.float(), size=size, mode="bilinear", align_corners=False)
+
+
+def has_colour(ab: Tensor) -> Tensor:
+    """Whether a or b exceeds 5 anywhere in each picture: (B, 2, H, W) -> (B,)."""
+    return (ab.abs() > GRAY).flatten(1).any(1)
+
+
+def _reduced(images: Tensor, shorter: int) -> Tensor:
+    """(1, 3, H, W) with the shorter side given and the longer at most four times it."""
+    H, W = images.shape[-2:]
+    scale = min(shorter / min(H, W), 4 * shorter / max(H, W))
+    size = [max(8, round(scale * side)) for side in (H, W)]
+    if size == [H, W]:
+        return images
+    small = F.interpolate(images, size=size, mode="bicubic", align_corners=False, antialias=True)
+    return small.clamp_(-1, 1)
+
+
+_REACH = 12
+
+
+def _table(bins: Tensor) -> Tensor:
+    """Number of the nearest bin for every cell of the plane, (25, 25)."""
+    line = torch.arange(-_REACH, _REACH + 1.0, device="cpu") * STEP
+    cells = torch.cartesian_prod(line, line)
+    return torch.cdist(cells, bins).argmin(1).view(len(line), len(line))

@@ -1,0 +1,156 @@
+"""Colours for gray photographs, by classification: no average of brown.
+
+Zhang, Isola, Efros, "Colorful Image Colorization", ECCV 2016, https://arxiv.org/abs/1603.08511. The
+network sees lightness and gives, at a quarter of the resolution, a distribution over bins of the ab
+plane; rare colours weigh more in training; the annealed mean of the distribution is the colour.
+
+Differs from the paper:
+* the bins are the 261 of side 10 that sRGB colours fall into, not the 313 of the published file;
+* the prior is counted over the first `prior_steps` steps of training, not beforehand over
+  ImageNet, and the weights follow it; afterwards it stays;
+* a normal initialisation after He et al. 2015, not one by k-means;
+* lightness is shifted and scaled by 50, where the released code divides by 100;
+* for any picture size; luminance keeps its full size and only chroma is predicted from a reduced
+  picture.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from aigc_cli.media.lab import rgb_to_lab
+from aigc_cli.models._base import Batch, Terms
+from aigc_cli.models.image._colour import Colouring, ColourOptions, has_colour
+from aigc_cli.recipe.sections import Section
+from aigc_cli.specs import Spec
+
+NEIGHBOURS, SIGMA = 5, 5.0  # soft labels: nearest bins, and the Gaussian of their weights
+
+
+class Config(Section):
+    """The network, the weights of the colours and the optimizer; the defaults are the paper's."""
+
+    num_features: int = Field(64, gt=0, le=512)
+    """Channels of the first group; the others have 2, 4, 8, 8, 8, 8 and 4 times as many."""
+    depth: int = Field(3, gt=0, le=8)
+    """Convolutions in each of groups 3 to 7."""
+    uniform: float = Field(0.5, ge=0, le=1)
+    """Lambda of equation 4, the part of a uniform prior in the weights: 0 weights colours by their
+    inverse frequency, 1 all alike.
+    """
+    prior_steps: int = Field(1000, ge=1)
+    """Steps at the start of training whose pictures give the frequencies of the colours."""
+    lr: float = Field(3e-5, gt=0, le=1)
+    """Adam's learning rate before the schedule."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    """Adam's decay of the first and second moment."""
+    weight_decay: float = Field(1e-3, ge=0, lt=1)
+    """L2 penalty, added to the gradient as in Caffe."""
+
+
+class Group(nn.Sequential):
+    """Convolutions 3x3 with ReLU, then batch normalisation; the last one has the stride."""
+
+    def __init__(self, before: int, width: int, depth: int, stride: int = 1, dilation: int = 1):
+        layers: list[nn.Module] = []
+        for number in range(depth):
+            step = stride if number == depth - 1 else 1
+            conv = nn.Conv2d(before, width, 3, step, padding=dilation, dilation=dilation)
+            layers += [conv, nn.ReLU(inplace=True)]
+            before = width
+        super().__init__(*layers, nn.BatchNorm2d(width))
+
+
+class Network(nn.Module):
+    """Lightness (B, 1, H, W) in [0, 100] -> logits (B, Q, H / 4, W / 4); He normal weights."""
+
+    def __init__(self, config: Config, classes: int) -> None:
+        super().__init__()
+        D, depth = config.num_features, config.depth
+        self.groups = nn.Sequential(
+            Group(1, D, 2, stride=2),  # H / 2
+            Group(D, 2 * D, 2, stride=2),  # H / 4
+            Group(2 * D, 4 * D, depth, stride=2),  # H / 8
+            Group(4 * D, 8 * D, depth),
+            Group(8 * D, 8 * D, depth, dilation=2),
+            Group(8 * D, 8 * D, depth, dilation=2),
+            Group(8 * D, 8 * D, depth),
+        )
+        self.head = nn.Sequential(
+            nn.ConvTranspose2d(8 * D, 4 * D, 4, stride=2, padding=1),  # H / 4
+            nn.ReLU(inplace=True),
+            nn.Conv2d(4 * D, 4 * D, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(4 * D, 4 * D, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(4 * D, classes, 1),
+        )
+        for layer in self.modules():
+            if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                assert layer.bias is not None
+                nn.init.zeros_(layer.bias)
+        nn.init.normal_(self.head[-1].weight, std=0.01)  # all colours alike at first
+
+    def forward(self, L: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.groups((L - 50) / 50))
+        return logits
+
+
+class Model(Colouring):
+    """Cross-entropy with soft labels, weighted by the rarity of the true colour."""
+
+    averaged = ("net",)
+    config: Config
+
+    def __init__(self, config: Config, spec: Spec) -> None:
+        super().__init__(config, spec)
+        self.prior_steps = config.prior_steps
+        self.net = Network(config, len(self.bins))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        c = self.config
+        return torch.optim.Adam(
+            self.net.parameters(), c.lr, c.betas, weight_decay=c.weight_decay, foreach=True
+        )
+
+    def loss(self, batch: Batch) -> Terms:
+        L, ab = rgb_to_lab(batch["image"]).split([1, 2], dim=1)
+        logits = self.net(L).float()  # (B, Q, h, w)
+        ab = F.interpolate(ab, size=logits.shape[-2:], mode="nearest")
+        index, label = self.soft_labels(ab)  # (B, 5, h, w)
+        cross_entropy = -(label * logits.log_softmax(1).gather(1, index)).sum(1)
+        weight = self.class_weights(self.config.uniform)[index[:, 0]]  # of the nearest bin
+        weight = weight * has_colour(ab).view(-1, 1, 1)  # a picture without colour teaches nothing
+        return {
+            "loss": (weight * cross_entropy).mean(),
+            "cross_entropy": cross_entropy.detach().mean(),
+        }
+
+    def soft_labels(self, ab: Tensor) -> tuple[Tensor, Tensor]:
+        """Bins and weights, both (B, 5, h, w), the nearest first; the weights add up to 1."""
+        distance = torch.cdist(ab.permute(0, 2, 3, 1), self.bins)  # (B, h, w, Q)
+        near, index = distance.topk(NEIGHBOURS, largest=False)
+        label = torch.softmax(-near.square() / (2 * SIGMA**2), dim=-1)
+        return index.movedim(-1, 1), label.movedim(-1, 1)
+
+    def chroma(self, L: Tensor, options: Section) -> Tensor:
+        """Annealed mean (equation 5): the mean of the distribution raised to 1 / T."""
+        assert isinstance(options, Options)
+        p = (self.net(L).float() / options.temperature).softmax(1)  # (B, Q, h, w)
+        return torch.einsum("bqhw,qc->bchw", p, self.bins)
+
+    def options(self) -> Options:
+        return Options()
+
+
+class Options(ColourOptions):
+    """What `aigc sample` may set."""
+
+    temperature: float = Field(0.38, gt=0, le=1)
+    """Of the annealed mean: 1 gives the mean, pale but safe; towards 0 the most likely colour,
+    vivid but patchy.
+    """
