@@ -248,7 +248,9 @@ def inspect(text: str, overrides: Sequence[str] = ()) -> Findings:
         findings.warnings += _tiny_classes(key, findings.parts[key]["classes"] or {})
         if recipe is None:
             findings.warnings += _mixed(key, reports[key])
-    findings.warnings += _duplicates(pictures)
+    for domain_b in (False, True):  # apart, as the two sides of a pair may look alike
+        parts = {key: p for key, p in pictures.items() if key.endswith("_b") == domain_b}
+        findings.warnings += _duplicates(parts) if any(parts.values()) else []
     return findings
 
 
@@ -295,7 +297,7 @@ class Prints:
 
 
 def _duplicates(pictures: Mapping[str, Checked]) -> Iterator[Problem]:
-    """Equal and nearly equal pictures, in one part or across several."""
+    """Equal and nearly equal pictures, in one part or across both."""
     prints = _prints(pictures)
     equal: dict[bytes, list[int]] = {}
     for i, digest in enumerate(prints.digests):
@@ -325,15 +327,15 @@ def _linked(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
 
 
 def _problem(prints: Prints, group: Sequence[int], code: str, word: str) -> Problem:
-    parts = sorted({prints.parts[i] for i in group})
+    parts = {prints.parts[i] for i in group}
     across = len(parts) > 1
     names = [f"{prints.parts[i]}: {prints.names[i]}" if across else prints.names[i] for i in group]
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     listed = ", ".join(names[:LISTED]) + more
-    if len({part.startswith("data.val") for part in parts}) > 1:
+    if across:
         message = f"{word} in training and validation: {listed}"
         return Problem(message, code=f"data.overlap_{code}")
-    return Problem(f"{word}: {listed}", code=f"data.{code}", key=parts[0])
+    return Problem(f"{word}: {listed}", code=f"data.{code}", key=parts.pop())
 
 
 def _prints(pictures: Mapping[str, Checked]) -> Prints:
