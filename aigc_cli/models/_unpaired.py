@@ -1,0 +1,206 @@
+"""Base of the families that translate between two unpaired domains, A and B.
+
+The generators step first and what they made is kept for the discriminators of the same step, as in
+the code of CycleGAN: a step then runs the generators once, where computing fakes anew for the
+discriminators costs a tenth more. What is kept never outlives the step, so a checkpoint needs none
+of it.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from aigc_cli.errors import InputError
+from aigc_cli.metrics.kid import kid_block
+from aigc_cli.models._adversarial import AdversarialModule
+from aigc_cli.models._base import Batch, Phase, Terms
+from aigc_cli.nn.features import FeatureNetwork
+from aigc_cli.recipe.sections import Section
+from aigc_cli.sampling.anysize import any_size, smallest_tile
+from aigc_cli.sampling.noise import SampleNoise
+from aigc_cli.specs import Spec, UnpairedSpec
+
+MULTIPLE = 4  # the networks halve a picture twice
+SMALLEST = 8  # pixels; below, nothing is left behind the border that a convolution reflects
+
+Direction = Literal["a2b", "b2a"]
+Kept = tuple[Tensor, ...]
+
+
+class UnpairedModule(AdversarialModule):
+    """A family writes what an adversarial family writes, `fakes` and `there_and_back`."""
+
+    accepts = (UnpairedSpec,)
+    makes = "translations"
+    metrics: ClassVar[dict[str, Literal["max", "min"]]] = {"kid": "min", "cycle_l1": "min"}
+    spec: UnpairedSpec
+
+    def __init__(self, config: Section, spec: Spec) -> None:
+        super().__init__(config, spec)
+        assert isinstance(spec, UnpairedSpec)
+        if spec.image_size < SMALLEST or spec.image_size % MULTIPLE:
+            raise InputError(
+                f"data.image_size={spec.image_size}: this family needs a multiple of {MULTIPLE}, "
+                f"at least {SMALLEST}",
+                hint=f"try {max(SMALLEST, round(spec.image_size / MULTIPLE) * MULTIPLE)}",
+            )
+        self._kept: list[Kept] = []  # one for each part of the batch, from the generators' phase
+        self._shown: list[Kept] = []  # the same, ready for the discriminators' phase
+
+    # The step: generators, then discriminators on the same fakes.
+
+    def phases(self) -> list[Phase]:
+        discriminators, generators = super().phases()
+        return [generators, discriminators]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        self._kept.clear()
+        self._shown.clear()
+        super().training_step(batch, batch_idx)
+
+    @abstractmethod
+    def fakes(self, batch: Batch) -> Kept:
+        """(fake_a, fake_b, ...), each (B, ...): what the discriminators' phase needs."""
+
+    def keep(self, *made: Tensor) -> None:
+        """Called once for each part of the generators' phase, with what `fakes` would return."""
+        self._kept.append(tuple(x.detach() for x in made))
+
+    def kept(self, batch: Batch) -> Kept:
+        """What `show` makes of that which was kept for this part of the batch."""
+        if not self._shown:
+            if not self._kept:  # a discriminators' phase by itself
+                with torch.no_grad():
+                    self.keep(*self.fakes(batch))
+            parts = len(self._kept)
+            whole = [torch.cat(pieces) for pieces in zip(*self._kept, strict=True)]
+            self._kept.clear()
+            self._shown = list(zip(*(x.chunk(parts) for x in self.show(*whole)), strict=True))
+        return self._shown.pop(0)
+
+    def show(self, *made: Tensor) -> Kept:
+        """Called once in a step with the items of all parts of this device."""
+        return made
+
+    # What can be seen of it.
+
+    @abstractmethod
+    def there_and_back(self, batch: Batch, noise: SampleNoise) -> dict[str, Tensor]:
+        """fake_a, fake_b, cycle_a, cycle_b, each (B, C, S, S); all randomness is from `noise`."""
+
+    def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
+        """`kid`: unbiased squared MMD between fake and real pictures of the batch in the space of
+        `model.features`, mean of both domains; `cycle_l1`: mean absolute distance, in [0, 2], of a
+        picture that went there and back.
+        """
+        made = self.there_and_back(batch, self.val_noise(len(batch["a"])))
+        return {
+            "kid": self._distance(made["fake_a"], made["fake_b"], batch),
+            "cycle_l1": (_l1(made["cycle_a"], batch["a"]) + _l1(made["cycle_b"], batch["b"])) / 2,
+        }
+
+    def baselines(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
+        a, b = batch["a"], batch["b"]
+        unchanged = {"kid": self._distance(b, a, batch), "cycle_l1": a.new_zeros(len(a))}
+        return {"identity": unchanged}
+
+    def preview(self, batch: Batch) -> dict[str, Tensor]:
+        made = self.there_and_back(batch, SampleNoise(0, 0, len(batch["a"])))
+        return {
+            "a": batch["a"],
+            "fake_b": made["fake_b"],
+            "cycle_a": made["cycle_a"],
+            "b": batch["b"],
+            "fake_a": made["fake_a"],
+        }
+
+    def _distance(self, fake_a: Tensor, fake_b: Tensor, batch: Batch) -> Tensor:
+        """One value for the whole batch, repeated (B,); 0 for a batch of one, which has none."""
+        B = len(fake_a)
+        if B < 2:
+            return fake_a.new_zeros(B)
+        pairs = ((batch["a"], fake_a), (batch["b"], fake_b))
+        distances = [kid_block(self.describe(real), self.describe(fake)) for real, fake in pairs]
+        return torch.stack(distances).mean().expand(B)
+
+    @property
+    def attached(self) -> FeatureNetwork | None:
+        return self.features if self.has_features else None
+
+    def describe(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, D): the pooled features of the attached network, or, without one,
+        colours in a grid of 8 x 8.
+        """
+        features = self.attached
+        if features is None:
+            return F.adaptive_avg_pool2d(images, 8).flatten(1)
+        layer = "pooled" if "pooled" in features.layers else features.layers[-1]
+        found = features(images, [layer])[layer].float()
+        return found.mean((2, 3)) if found.ndim == 4 else found
+
+    def seen(self, batch: Batch, fake_a: Tensor, fake_b: Tensor) -> Terms:
+        """What `health` looks at: how much a picture changes, and whether its light and dark do."""
+        with torch.no_grad():
+            pairs = {"ab": (batch["a"], fake_b), "ba": (batch["b"], fake_a)}
+            change = {f"change_{k}": _l1(x, y).mean() for k, (x, y) in pairs.items()}
+            luma = {f"luma_{k}": _correlation(x, y).mean() for k, (x, y) in pairs.items()}
+        return change | luma
+
+    def health(self, means: dict[str, float]) -> list[str]:
+        found = []
+        for way in ("ab", "ba"):
+            if means.get(f"g_luma_{way}", 0.0) < -0.3:
+                found.append(f"colours inverted ({way})")
+            if means.get(f"g_change_{way}", 1.0) < 0.02:
+                found.append(f"identity mapping ({way})")
+        for domain in ("a", "b"):
+            if means.get(f"d_{domain}", 1.0) < 0.02:  # 0.25 when it can only guess
+                found.append(f"discriminator wins ({domain})")
+        return found
+
+
+class TileOptions(Section):
+    """How pictures larger than memory are translated."""
+
+    direction: Direction = "a2b"
+    """a2b makes pictures of the second domain, b2a of the first."""
+    tile: int = Field(768, ge=0)
+    """Largest side, in pixels, translated at once; larger pictures are cut. 0: never cut."""
+    overlap: int = Field(48, ge=0)
+    """Pixels that neighbouring tiles share."""
+
+    @model_validator(mode="after")
+    def _tile_beyond_overlap(self) -> TileOptions:
+        least = smallest_tile(self.overlap)
+        if 0 < self.tile < least:
+            raise ValueError(f"an overlap of {self.overlap} needs a tile of {least} or more, or 0")
+        return self
+
+    def apply(self, net: Callable[[Tensor], Tensor], norms: nn.Module, image: Tensor) -> Tensor:
+        """net(image) (1, C, H, W) for any H and W; `norms` is the network inside `net`."""
+        return any_size(
+            net, image, multiple=SMALLEST, tile=self.tile, overlap=self.overlap, norms=norms
+        )
+
+
+def repeated(image: Tensor, noise: SampleNoise) -> Tensor:
+    """One picture (1, C, H, W) for each of the asked samples, of a family that makes but one."""
+    return image.expand(noise.count, -1, -1, -1)
+
+
+def _l1(x: Tensor, y: Tensor) -> Tensor:
+    return (x - y).abs().flatten(1).mean(1)
+
+
+def _correlation(x: Tensor, y: Tensor) -> Tensor:
+    """Of the brightness of two batches of pictures, pixel by pixel: (B,) in [-1, 1]."""
+    x, y = (z.float().mean(1).flatten(1) for z in (x, y))
+    x, y = x - x.mean(1, keepdim=True), y - y.mean(1, keepdim=True)
+    return F.cosine_similarity(x, y, dim=1)

@@ -1,0 +1,167 @@
+"""CycleGAN: translation between two domains of pictures of which no two belong together.
+
+Zhu, Park, Isola, Efros, "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial
+Networks", ICCV 2017, https://arxiv.org/abs/1703.10593. The defaults are the paper's; its schedule
+(100 epochs constant, 100 linear to zero, batch 1) is in the recipe `cyclegan_256`.
+
+Differs from the paper:
+* below 256 pixels there are fewer blocks and below 128 the discriminators judge smaller patches
+  (34 pixels from 64 on, else 16), so that a patch remains a part of the picture;
+* `upsample: resize` avoids checkerboards;
+* one draw of the image pool serves a batch of any size, spread over any number of devices;
+* pictures beyond a tile are normalised by the statistics of their thumbnail (nn/instance_norm.py).
+As in the authors' code the identity loss is on, the generators step before the discriminators, and
+the discriminators see the fakes from before that step (models/_unpaired.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from aigc_cli.errors import InputError
+from aigc_cli.models._base import Batch, Terms
+from aigc_cli.models._unpaired import TileOptions, UnpairedModule, repeated
+from aigc_cli.nn.adversarial import discriminator_loss, generator_loss
+from aigc_cli.nn.image_pool import ImagePool
+from aigc_cli.nn.patchgan import PatchGAN
+from aigc_cli.nn.resnet_generator import ResnetGenerator
+from aigc_cli.recipe.sections import Section
+from aigc_cli.sampling.noise import SampleNoise
+from aigc_cli.specs import Spec
+
+
+class Config(Section):
+    """Two generators, two discriminators; the defaults are those of the paper."""
+
+    num_features: int = Field(64, gt=0, le=512)
+    """Channels of the generators at full size; four times as many in their blocks."""
+    num_blocks: int | None = Field(None, gt=0, le=32)
+    """Residual blocks of a generator; by default 9 from 256 pixels on, else 6."""
+    upsample: Literal["transpose", "resize"] = "transpose"
+    """resize: nearest neighbour and convolution, which makes no checkerboards and takes longer."""
+    discriminator_features: int = Field(64, gt=0, le=512)
+    """Channels after the first convolution of a discriminator."""
+    discriminator_layers: int | None = Field(None, gt=0, le=5)
+    """Halvings in a discriminator; by default 3 from 128 pixels on, 2 from 64 on, else 1."""
+    cycle_weight: float = Field(10.0, ge=0)
+    """Weight of the distance to a picture that went there and back (lambda)."""
+    identity_weight: float = Field(0.5, ge=0)
+    """Weight, times `cycle_weight`, of leaving target pictures as they are; keeps the colours."""
+    pool_size: int = Field(50, ge=0)
+    """Earlier fakes kept for each discriminator; 0 shows it only the newest."""
+    features: str = Field("random:cnn", min_length=1)
+    """Network in whose space validation compares fake and real pictures; none: 8 x 8 colours."""
+    lr: float = Field(2e-4, gt=0, le=1)
+    """Adam's learning rate before the schedule."""
+    betas: tuple[float, float] = (0.5, 0.999)
+    """Adam's decay of the first and second moment."""
+
+
+class Model(UnpairedModule):
+    """G_ab: A -> B, G_ba: B -> A; D_a and D_b tell real pictures of their domain from fakes."""
+
+    averaged = ("generator_ab", "generator_ba")
+    config: Config
+
+    def __init__(self, config: Config, spec: Spec) -> None:
+        super().__init__(config, spec)
+        C, S = self.spec.channels, self.spec.image_size
+        blocks = config.num_blocks or (9 if S >= 256 else 6)
+        layers = config.discriminator_layers or (3 if S >= 128 else 2 if S >= 64 else 1)
+        least = PatchGAN.smallest(layers)
+        if least > S:
+            raise InputError(
+                f"model.discriminator_layers={layers} needs pictures of {least} pixels or more, "
+                f"data.image_size is {S}",
+                hint="leave model.discriminator_layers out, or lower it",
+            )
+
+        def generator() -> ResnetGenerator:
+            return ResnetGenerator(
+                C, C, features=config.num_features, blocks=blocks, upsample=config.upsample
+            )
+
+        self.generator_ab, self.generator_ba = generator(), generator()
+        self.discriminator_a = PatchGAN(C, config.discriminator_features, layers)
+        self.discriminator_b = PatchGAN(C, config.discriminator_features, layers)
+        self.pool_a = ImagePool(config.pool_size, (C, S, S))
+        self.pool_b = ImagePool(config.pool_size, (C, S, S))
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        c = self.config
+        discriminators = [
+            *self.discriminator_a.parameters(), *self.discriminator_b.parameters()
+        ]  # fmt: skip
+        generators = [*self.generator_ab.parameters(), *self.generator_ba.parameters()]
+        return [torch.optim.Adam(p, c.lr, c.betas) for p in (discriminators, generators)]
+
+    def generator_loss(self, batch: Batch) -> Terms:
+        a, b = batch["a"], batch["b"]
+        with_identity = self.config.identity_weight > 0
+        # one pass for translation and identity: instance norm keeps pictures apart
+        fake_b, *same_b = self.generator_ab(torch.cat([a, b]) if with_identity else a).split(len(a))
+        fake_a, *same_a = self.generator_ba(torch.cat([b, a]) if with_identity else b).split(len(b))
+        self.keep(fake_a, fake_b, self.rand(len(a), 4))
+
+        gan_ab = generator_loss("lsgan", self.discriminator_b(fake_b))
+        gan_ba = generator_loss("lsgan", self.discriminator_a(fake_a))
+        cycle_a = (self.generator_ba(fake_b) - a).abs().mean()
+        cycle_b = (self.generator_ab(fake_a) - b).abs().mean()
+        terms = {"gan_ab": gan_ab, "gan_ba": gan_ba, "cycle_a": cycle_a, "cycle_b": cycle_b}
+        loss = gan_ab + gan_ba + self.config.cycle_weight * (cycle_a + cycle_b)
+        if with_identity:
+            terms["identity_a"] = (same_a[0] - a).abs().mean()
+            terms["identity_b"] = (same_b[0] - b).abs().mean()
+            weight = self.config.cycle_weight * self.config.identity_weight
+            loss = loss + weight * (terms["identity_a"] + terms["identity_b"])
+        return {"loss": loss, **terms, **self.seen(batch, fake_a, fake_b)}
+
+    def discriminator_loss(self, batch: Batch) -> Terms:
+        fake_a, fake_b = self.kept(batch)
+        loss_a = _halved(self.discriminator_a, batch["a"], fake_a)
+        loss_b = _halved(self.discriminator_b, batch["b"], fake_b)
+        return {"loss": loss_a + loss_b, "a": loss_a, "b": loss_b}
+
+    def fakes(self, batch: Batch) -> tuple[Tensor, ...]:
+        a, b = batch["a"], batch["b"]
+        return self.generator_ba(b), self.generator_ab(a), self.rand(len(a), 4)
+
+    def show(self, *made: Tensor) -> tuple[Tensor, ...]:
+        """Fakes of the pools, which see the whole global batch and so are equal on all devices."""
+        fake_a, fake_b, choices = (self.everyone(x) for x in made)
+        return (
+            self.mine(self.pool_a.exchange(fake_a, choices[:, :2])),
+            self.mine(self.pool_b.exchange(fake_b, choices[:, 2:])),
+        )
+
+    def there_and_back(self, batch: Batch, noise: SampleNoise) -> dict[str, Tensor]:
+        fake_b, fake_a = self.generator_ab(batch["a"]), self.generator_ba(batch["b"])
+        cycle_a, cycle_b = self.generator_ba(fake_b), self.generator_ab(fake_a)
+        return {"fake_a": fake_a, "fake_b": fake_b, "cycle_a": cycle_a, "cycle_b": cycle_b}
+
+    @torch.no_grad()
+    def translate(
+        self,
+        image: Tensor,
+        options: Options,
+        noise: SampleNoise,
+        references: Sequence[Tensor] = (),
+    ) -> Tensor:
+        """Any size; deterministic, so all n results are equal."""
+        net = self.generator_ab if options.direction == "a2b" else self.generator_ba
+        return repeated(options.apply(net, net, image[None]), noise)
+
+
+class Options(TileOptions):
+    """What `aigc sample` may set."""
+
+
+def _halved(discriminator: PatchGAN, real: Tensor, fake: Tensor) -> Tensor:
+    """Half the loss, which slows the discriminator down against the generator (section 4)."""
+    says_real, says_fake = discriminator(torch.cat([real, fake])).split(len(real))
+    return discriminator_loss("lsgan", says_real, says_fake) / 2
