@@ -39,11 +39,14 @@ SPECS: dict[type[Spec], Spec] = {
 }
 SMALL = {
     "colorize": {"num_features": 4, "depth": 1},
+    "colorize_gan": {"num_features": 4, "disc_features": 4, "disc_layers": 1},
     "classifier": {"widths": (4, 8), "depths": (1, 1)},
     "dcgan": {"num_features": 4, "latent_dim": 8},
     "cyclegan": {"num_features": 4, "num_blocks": 1, "discriminator_features": 4},
+    "deepdream": {"features": "random:cnn"},
     "edsr": {"num_blocks": 2, "num_features": 4},
     "munit": {"num_features": 4, "num_blocks": 1, "mlp_dim": 8, "discriminator_features": 4},
+    "vae": {"hidden_dims": (8,), "latent_dim": 4},
 }
 
 
