@@ -104,12 +104,22 @@ class Model(GenerativeModule):
         """One step along the smoothed and normalised gradient, in a picture moved in a circle."""
         x = x.roll(shift, (2, 3))
         gradient = self._gradient(x, options)
+        if not gradient.any():
+            self._blind(options)
         if options.smoothing > 0:
             sigma = 2 * (step + 1) / options.steps + options.smoothing
             gradient = smoothed(gradient, sigma)
         gradient = (gradient - gradient.mean()) / gradient.std().clamp_min(1e-12)
         x = (x + options.lr * UNIT * gradient).clamp(-1, 1)
         return x.roll((-shift[0], -shift[1]), (2, 3))
+
+    def _blind(self, options: Options) -> None:
+        which = f"channels={list(options.channels)}: " if options.channels else ""
+        layers = " and ".join(f"'{name}'" for name in options.layers)
+        raise InputError(
+            f"{which}{layers} of {self.features.stamp} sees nothing in this picture",
+            hint="take a layer before its ReLU with objective=mean, or other channels",
+        )
 
     def _gradient(self, x: Tensor, options: Options) -> Tensor:
         """Of `activation` by every pixel, (1, C, H, W); tile by tile where the picture is large."""
