@@ -45,6 +45,16 @@ SMALL = {
     "cyclegan": {"num_features": 4, "num_blocks": 1, "discriminator_features": 4},
     "deepdream": {"features": "random:cnn"},
     "edsr": {"num_blocks": 2, "num_features": 4},
+    "edsr_gan": {
+        "num_blocks": 2,
+        "num_features": 4,
+        "features": "random:cnn",
+        "feature_layer": "relu2_1",
+        "feature_channels": 64,
+        "disc_features": 4,
+    },
+    "pix2pix": {"num_features": 4},
+    "cvae_translate": {"num_features": 4},
     "munit": {"num_features": 4, "num_blocks": 1, "mlp_dim": 8, "discriminator_features": 4},
     "vae": {"hidden_dims": (8,), "latent_dim": 4},
 }

@@ -1,0 +1,181 @@
+"""Base of the families that learn from pairs what to make of a picture."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from aigc_cli.errors import InputError
+from aigc_cli.media.image import from_tensor
+from aigc_cli.metrics.table import METRICS
+from aigc_cli.models._base import Batch, GenerativeModule
+from aigc_cli.nn.features import FeatureNetwork
+from aigc_cli.recipe.sections import Section
+from aigc_cli.sampling.anysize import smallest_tile
+from aigc_cli.specs import PairSpec, Spec
+
+SMALLEST = 16  # pixels: SSIM needs 11, and U-Nets a few halvings
+LUMA = (0.299, 0.587, 0.114)
+
+
+class TileOptions(Section):
+    """How pictures of any size are translated."""
+
+    short_side: int = Field(0, ge=0)
+    """Shorter side in pixels to which pictures are brought first, such as the size trained with; 0:
+    as they are.
+    """
+    tile: int = Field(1024, ge=0)
+    """Largest side, in pixels, translated at once; larger pictures are cut. 0: never cut."""
+    overlap: int = Field(64, ge=0)
+    """Pixels that neighbouring tiles share."""
+
+    @model_validator(mode="after")
+    def _tile_beyond_overlap(self) -> TileOptions:
+        least = smallest_tile(self.overlap)
+        if 0 < self.tile < least:
+            raise ValueError(f"an overlap of {self.overlap} needs a tile of {least} or more, or 0")
+        return self
+
+    def brought(self, image: Tensor) -> Tensor:
+        """(B, C, H, W) at the size to be translated."""
+        H, W = image.shape[-2:]
+        if self.short_side in (0, min(H, W)):
+            return image
+        size = [max(1, round(side * self.short_side / min(H, W))) for side in (H, W)]
+        return F.interpolate(image, size=size, mode="bicubic", antialias=True).clamp(-1, 1)
+
+
+class PairedModule(GenerativeModule):
+    """Measures answers against the truth, and beside them two that need no model: the source
+    itself, and the mean of all targets seen in training. A family writes `answers` too.
+    """
+
+    accepts = (PairSpec,)
+    makes = "translations"
+    metrics: ClassVar[dict[str, Literal["max", "min"]]] = {
+        "l1": "min",
+        "psnr": "max",
+        "ssim": "max",
+    }
+    target_mean: Tensor
+    targets_seen: Tensor
+
+    def __init__(self, config: Section, spec: Spec, target_channels: int, image_size: int) -> None:
+        super().__init__(config, spec)
+        if image_size < SMALLEST:
+            raise InputError(
+                f"data.image_size={image_size}: this family needs {SMALLEST} pixels or more"
+            )
+        mean = torch.zeros(target_channels, image_size, image_size)
+        self.register_buffer("target_mean", mean)
+        self.register_buffer("targets_seen", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def measures(self) -> dict[str, Literal["max", "min"]]:  # type: ignore[override]
+        """`perceptual` needs the network that `config.features` names."""
+        return {**self.metrics, "perceptual": "min"} if self.has_features else self.metrics
+
+    def pairs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """source (B, C, S, S) and target (B, C', S, S)."""
+        return batch["source"], batch["target"]
+
+    @abstractmethod
+    def answers(self, batch: Batch, options: Section) -> Tensor:
+        """What the model makes of the sources of a validation batch, (B, C', S, S)."""
+
+    @property
+    @abstractmethod
+    def defaults(self) -> Section:
+        """Options of the family as they are when nothing is asked for."""
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        super().training_step(batch, batch_idx)
+        target = self.everyone(self.pairs(batch)[1])
+        self.targets_seen += len(target)
+        share = len(target) / self.targets_seen
+        self.target_mean.lerp_(target.mean(0), share.to(target.dtype))
+
+    def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
+        """`l1`: mean absolute difference of values in [-1, 1], so in [0, 2]; `psnr` in dB and
+        `ssim` of RGB as 8 bit.
+        """
+        return compared(self.answers(batch, self.defaults), self.pairs(batch)[1])
+
+    def measure(self, batch: Batch, options: Section) -> dict[str, Tensor]:
+        """As `evaluate_batch`, and `perceptual` (see `perceptual_distance`)."""
+        return self._measured(self.answers(batch, options), self.pairs(batch)[1])
+
+    def baselines(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
+        source, target = self.pairs(batch)
+        mean = self.target_mean.expand_as(target)
+        return {
+            "identity": self._measured(as_channels(source, target.shape[1]), target),
+            "mean": self._measured(mean, target),
+        }
+
+    def preview(self, batch: Batch) -> dict[str, Tensor]:
+        source, target = self.pairs(batch)
+        return {"source": source, "made": self.answers(batch, self.defaults), "target": target}
+
+    def _measured(self, made: Tensor, target: Tensor) -> dict[str, Tensor]:
+        found = compared(made, target)
+        if self.has_features:
+            found["perceptual"] = perceptual_distance(self.features, made, target)
+        return found
+
+
+def compared(made: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """(B, C, H, W) twice -> l1, psnr, ssim, each (B,)."""
+    pairs = [
+        (from_tensor(x), from_tensor(y)) for x, y in zip(made.cpu(), target.cpu(), strict=True)
+    ]
+    found = {
+        name: torch.tensor([METRICS[f"{name}_rgb"].compute(x, y, 0) for x, y in pairs])
+        for name in ("psnr", "ssim")
+    }
+    return {"l1": (made - target).abs().flatten(1).mean(1), **found}
+
+
+def perceptual_distance(network: FeatureNetwork, x: Tensor, y: Tensor) -> Tensor:
+    """Squared distance of activations of unit length, mean over positions and stages: (B,).
+
+    Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR
+    2018, https://arxiv.org/abs/1801.03924, equation 1 with all weights 1. It shares the name of no
+    published number unless `network` is VGG with ImageNet's weights.
+    """
+    stages = last_of_stages(network.layers)
+    ones, others = network(x, stages), network(y, stages)
+    distances = [
+        (F.normalize(ones[s].float(), dim=1) - F.normalize(others[s].float(), dim=1))
+        .square()
+        .sum(1)
+        .flatten(1)
+        .mean(1)
+        for s in stages
+    ]
+    return torch.stack(distances).mean(0)
+
+
+def last_of_stages(layers: tuple[str, ...]) -> list[str]:
+    """The last activation at each size: relu1_2, relu2_2 ... of a plain network, the stages of
+    others.
+    """
+    last = {m[1]: name for name in layers if (m := re.fullmatch(r"relu(\d+)_\d+", name))}
+    return list(last.values()) or [n for n in layers if n not in ("flat", "pooled", "logits")]
+
+
+def as_channels(image: Tensor, channels: int) -> Tensor:
+    """(B, 1 | 3, H, W) -> (B, channels, H, W): gray as R = G = B, colour as its luma."""
+    if image.shape[1] == channels:
+        return image
+    if channels == 3:
+        return image.expand(-1, 3, -1, -1)
+    luma = torch.tensor(LUMA, dtype=image.dtype, device=image.device).view(3, 1, 1)
+    return (image * luma).sum(1, keepdim=True)
