@@ -243,22 +243,10 @@ class Model(AdversarialModule):
         spread = {"spread_real": _spread(real, label), "spread_fake": _spread(fake, label)}
         real, fake = self._augmented(real), self._augmented(fake)
         if self.objective == "relativistic":
-            both = None if label is None else label.repeat(2)
-            logits, gradient = penalised(
-                lambda x: self.discriminator(x, both), torch.cat((real, fake))
-            )
-            on_real, on_fake = logits.chunk(2)
-            # Over twice as many pictures: the mean is (R1 + R2) / 2.
-            penalty = {"penalty": self.config.gamma * gradient}
+            on_real, on_fake, penalty = self._with_r1_r2(real, fake, label)
         else:
             on_real, on_fake = self.discriminator(real, label), self.discriminator(fake, label)
-            penalty = {}
-            if self.objective == "wgan":
-                critic = lambda x: self.discriminator(x, label)  # noqa: E731
-                mix = self.rand(len(real))
-                penalty["penalty"] = self.config.gp_weight * gradient_penalty(
-                    critic, real, fake, mix
-                )
+            penalty = self._gradient_penalty(real, fake, label)
         loss = discriminator_loss(self.objective, on_real, on_fake)
         return {
             "loss": loss + sum(penalty.values()),
@@ -268,6 +256,25 @@ class Model(AdversarialModule):
             **penalty,
             **spread,
         }
+
+    def _with_r1_r2(
+        self, real: Tensor, fake: Tensor, label: Tensor | None
+    ) -> tuple[Tensor, Tensor, Terms]:
+        """Logits of both, and gamma / 2 (R1 + R2)."""
+        twice = None if label is None else label.repeat(2)
+        logits, penalty = penalised(
+            lambda x: self.discriminator(x, twice), torch.cat((real, fake))
+        )  # its mean over twice as many pictures is (R1 + R2) / 2
+        on_real, on_fake = logits.chunk(2)
+        return on_real, on_fake, {"penalty": self.config.gamma * penalty}
+
+    def _gradient_penalty(self, real: Tensor, fake: Tensor, label: Tensor | None) -> Terms:
+        if self.objective != "wgan":
+            return {}
+        penalty = gradient_penalty(
+            lambda x: self.discriminator(x, label), real, fake, self.rand(len(real))
+        )
+        return {"penalty": self.config.gp_weight * penalty}
 
     def generator_loss(self, batch: Batch) -> Terms:
         real, label = batch["image"], self._label(batch)
@@ -378,17 +385,15 @@ class Model(AdversarialModule):
         """Always the same 64 noise vectors; with classes a row for each of the first 16, and the
         same 8 noise vectors in each.
         """
+        Z = self.config.latent_dim
         if not self.conditional:
-            return {"samples": self._generate(SampleNoise(0, 0, 64).randn(self._Z), None)}
+            return {"samples": self._generate(SampleNoise(0, 0, 64).randn(Z), None)}
         label = torch.arange(min(self.classes, 16), device=self.device)
-        z = SampleNoise(0, 0, 8).randn(self._Z)
+        noise = SampleNoise(0, 0, 8).randn(Z)
         return {
-            f"z {k + 1}": self._generate(z[k].expand(len(label), -1), label) for k in range(len(z))
+            f"z {k}": self._generate(z.expand(len(label), -1), label)
+            for k, z in enumerate(noise, start=1)
         }
-
-    @property
-    def _Z(self) -> int:
-        return self.config.latent_dim
 
 
 class Options(Section):
