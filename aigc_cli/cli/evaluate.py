@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +12,11 @@ import typer
 from aigc_cli.cli._output import Debug, Json, Output, Quiet, table
 from aigc_cli.cli.sample import Device, Ema, Options, check_device
 from aigc_cli.errors import InputError, RequirementError
+
+FACTS = ("value", "std", "n", "unit", "higher_is_better", "protocol")
+"""Of a score in a report; its other numbers are those of answers without a model."""
+TOGETHER = "--generated and --reference go together, and without a model, --data or --save"
+HOW = "aigc evaluate --generated DIR --reference DIR, or aigc evaluate RUN"
 
 
 def evaluate(
@@ -28,7 +35,11 @@ def evaluate(
         Path | None, typer.Option(help="Files to score, without any model.", show_default=False)
     ] = None,
     reference: Annotated[
-        Path | None, typer.Option(help="What --generated should look like.", show_default=False)
+        str | None,
+        typer.Option(
+            help="What --generated should look like; for FID of a model: val, train or pictures.",
+            show_default=False,
+        ),
     ] = None,
     metric: Annotated[
         list[str] | None,
@@ -44,6 +55,27 @@ def evaluate(
             min=0, help="Pixels left out on every side, with --generated.", show_default=False
         ),
     ] = None,
+    extractor: Annotated[
+        str,
+        typer.Option(
+            help="Whose features FID and its kin compare: inception, inception:clean, RUN of a "
+            "classifier, vgg16, random:cnn.",
+        ),
+    ] = "inception",
+    count: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="How many pictures to make for FID and its kin. Default: as many as the "
+            "reference, up to 10000.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the pictures that are made.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures made or judged at once.")] = 64,
+    devices: Annotated[
+        int, typer.Option(min=1, help="Processes that share the pictures of FID and its kin.")
+    ] = 1,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Use only the first ones.", show_default=False)
     ] = None,
@@ -72,37 +104,39 @@ def evaluate(
         return
     check_device(device)
     wanted = [text for item in require or () for text in item.split(",") if text]
-    if generated or reference:
-        if source or data or save or not (generated and reference):
-            raise InputError(
-                "--generated and --reference go together, and without a model, --data or --save",
-                hint="aigc evaluate --generated DIR --reference DIR, or aigc evaluate RUN",
-            )
-        needed = measuring.with_required(names, wanted)
-        report = measuring.evaluate_files(
-            generated, reference, metrics=needed, border=border or 0, limit=limit
-        )
-    elif source:
-        if border is not None:
-            raise InputError("--border is for --generated; a model's border is its scale")
-        report = measuring.evaluate_model(
-            source,
-            data=data,
-            metrics=names,
-            require=wanted,
-            overrides=options or (),
-            device=device,
-            ema=ema,
-            limit=limit,
-            save=save,
-            overwrite=overwrite,
-            seen=lambda name: output.log(f"  {name}"),
-        )
-        wanted = report["require"]
-    else:
+    if not source and bool(generated) != bool(reference):
+        raise InputError(TOGETHER, hint=HOW)
+    if not source and not generated:
         raise InputError(
             "what shall be evaluated? aigc evaluate RUN, or --generated and --reference"
         )
+    judging = measuring.Judging(extractor, reference, count, seed, batch_size)
+    common = {
+        "metrics": names,
+        "require": wanted,
+        "judging": judging,
+        "device": device,
+        "limit": limit,
+        "save": save,
+        "overwrite": overwrite,
+        "seen": lambda name: output.log(f"  {name}"),
+    }
+    if generated:
+        if source or data:
+            raise InputError(TOGETHER, hint=HOW)
+        job = measuring.evaluate_files(
+            generated, Path(str(reference)), border=border or 0, **common
+        )
+    else:
+        if border is not None:
+            raise InputError("--border is for --generated; a model's border is its scale")
+        job = measuring.evaluate_model(
+            str(source), data=data, overrides=options or (), ema=ema, **common
+        )
+    report = _in_processes(devices, job)
+    if report is None:
+        return
+    wanted = report.get("require", wanted)
     try:
         measuring.check_requirements(report, wanted)
     except RequirementError as error:
@@ -110,21 +144,29 @@ def evaluate(
     output.result(report, _text(report))
 
 
+def _in_processes(devices: int, job: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
+    """The report of the job, done here or in so many processes; None where another reports."""
+    from aigc_cli.run.devices import find_world
+    from aigc_cli.run.launch import launch
+
+    if devices == 1 or find_world().is_worker:
+        return job()
+    if code := launch(devices, sys.argv[1:]):
+        raise typer.Exit(code)
+    return None
+
+
 def _text(report: dict[str, Any]) -> str:
+    scores = report["metrics"]
+    baselines = dict.fromkeys(key for score in scores.values() for key in score if key not in FACTS)
+    columns = ["metric", "value", *baselines, "unit", "n", "protocol"]
     rows = [
-        {
-            "metric": name,
-            "value": _number(score["value"]),
-            "bicubic": _number(score.get("bicubic")),
-            "unit": score["unit"],
-            "n": score["n"],
-            "protocol": score["protocol"],
-        }
-        for name, score in report["metrics"].items()
+        {"metric": name, **{column: _number(score.get(column)) for column in columns[1:]}}
+        for name, score in scores.items()
     ]
-    has_baseline = any("bicubic" in score for score in report["metrics"].values())
-    columns = ["metric", "value", *(["bicubic"] if has_baseline else []), "unit", "n", "protocol"]
-    return table(rows, columns)
+    protocol = [f"{name}: {text}" for name, text in report.get("protocol", {}).items()]
+    notes = [f"note: {text}" for text in report.get("notes", ())]
+    return "\n".join([table(rows, columns), *protocol, *notes])
 
 
 def _number(value: Any) -> str | None:

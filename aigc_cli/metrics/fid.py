@@ -32,7 +32,7 @@ def gaussian(features: Tensor) -> Gaussian:
 
 
 def frechet_distance(real: Gaussian, fake: Gaussian) -> float:
-    """|mu - m|^2 + tr(S + C - 2 (S C)^(1/2)); 0 is best, always >= 0 but for rounding.
+    """|mu - m|^2 + tr(S + C - 2 (S C)^(1/2)); >= 0, and 0 is best.
 
     tr (S C)^(1/2) is the sum of the roots of the eigenvalues of S^(1/2) C S^(1/2), which is
     symmetric: no complex numbers and no small diagonal to add where S or C is singular.
@@ -41,7 +41,8 @@ def frechet_distance(real: Gaussian, fake: Gaussian) -> float:
     values, vectors = torch.linalg.eigh(S)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T  # S^(1/2)
     middle = torch.linalg.eigvalsh(root @ C @ root).clamp(min=0).sqrt().sum()
-    return float((mu - m).square().sum() + S.trace() + C.trace() - 2 * middle)
+    distance = (mu - m).square().sum() + S.trace() + C.trace() - 2 * middle
+    return max(0.0, float(distance))  # rounding may lead below 0
 
 
 def fid(real: Tensor, fake: Tensor) -> float:

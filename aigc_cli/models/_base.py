@@ -192,13 +192,21 @@ class GenerativeModule(pl.LightningModule):
 
     @features.setter
     def features(self, network: FeatureNetwork) -> None:
-        self._features[:] = [network]
+        self._features[:] = [self.suited(network)]
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "features":  # torch would take a module past the setter and register it
-            self._features[:] = [value]
+            self._features[:] = [self.suited(value)]
         else:
             super().__setattr__(name, value)
+
+    def suited(self, network: FeatureNetwork) -> FeatureNetwork:
+        """What the model needs of a network that is attached to it.
+
+        Raises:
+            InputError: the network does not suit the model.
+        """
+        return network
 
     @property
     def has_features(self) -> bool:
@@ -381,10 +389,14 @@ class GenerativeModule(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         # In full precision whatever trains, so that `aigc evaluate` gives the same numbers.
         with torch.autocast(self.device.type, enabled=False):
-            values = self.evaluate_batch(batch)
+            self.add_to_means(self.evaluate_batch(batch))
+
+    def add_to_means(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Count the values (B,) of a batch; returns them."""
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value.double().sum())
         self._count += len(next(iter(values.values())))
+        return values
 
     def validation_means(self) -> dict[str, float]:
         """Means over all items seen by all devices since validation began; the same on every

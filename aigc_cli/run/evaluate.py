@@ -1,70 +1,66 @@
-"""`aigc evaluate`: numbers that carry their protocol, for a trained model or for two folders of
-files.
+"""`aigc evaluate`: numbers that carry their protocol, for a trained model or for folders of files.
+
+What there is to measure depends on the model and on the name of the metric:
+
+* run/pairs.py: pictures against what they should look like (super-resolution, two folders)
+* run/distribution.py: sets of pictures by their features (FID and its kin)
+* here: what a family measures of each item of its validation data
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset, default_collate
 
-from aigc_cli.data._sources import Source
-from aigc_cli.errors import DataError, InputError, RequirementError
-from aigc_cli.media.image import Picture, from_tensor, tile_grid, to_tensor, write_picture
-from aigc_cli.media.resize import modcrop, resize_bicubic
+from aigc_cli.errors import (
+    DataError,
+    InputError,
+    RecipeError,
+    RequirementError,
+    did_you_mean,
+)
+from aigc_cli.media.image import Picture, from_tensor, tile_grid, write_picture
 from aigc_cli.metrics.requirement import check, parse_requirement
-from aigc_cli.metrics.table import GROUPS, METRICS, PairMetric, resolve
+from aigc_cli.metrics.sets import SET_GROUPS, SET_METRICS, SetMetric
+from aigc_cli.metrics.table import GROUPS, METRICS, PairMetric
+from aigc_cli.recipe.load import recipe_from_dict
 from aigc_cli.registry import load_data_kind
+from aigc_cli.run.distribution import Sets, check_sets, compare
+from aigc_cli.run.extract import Pictures, open_extractor
+from aigc_cli.run.pairs import compare_enlargements, compare_files, plain
 from aigc_cli.run.paths import RunPaths
+from aigc_cli.run.pictures import Drawn, Files, Part, Translated
 from aigc_cli.run.sample import open_input, prepare_output
 from aigc_cli.run.trained import Trained, load_trained
-from aigc_cli.specs import SuperResolutionSpec
+from aigc_cli.specs import ImageSpec, PairSpec, SuperResolutionSpec, UnpairedSpec
 
-Pixels = Any
 log = logging.getLogger(__name__)
-DETAIL = 96  # pixels of a side in the comparison sheets
 PAIRS = ("psnr", "ssim")  # what is measured of pairs of pictures when nothing is asked for
+MOST = 10_000  # pictures that are made when no number is given
+EXTRACTOR = "inception"
+
+Report = dict[str, Any]
+Job = Callable[[], Report | None]
+"""The work after every check; None on processes that do not report."""
 
 
-@dataclass
-class Score:
-    """One metric over all pictures; `baseline` is the same metric of bicubic enlargement."""
+@dataclass(frozen=True)
+class Judging:
+    """How sets of pictures are compared. `reference` is train, val or a source of pictures."""
 
-    name: str
-    unit: str
-    protocol: str
-    higher_is_better: bool
-    values: list[float] = field(default_factory=list)
-    baselines: list[float] = field(default_factory=list)
-
-    @property
-    def value(self) -> float:
-        return float(np.mean(self.values))
-
-    @property
-    def baseline(self) -> float | None:
-        return float(np.mean(self.baselines)) if self.baselines else None
-
-    def as_dict(self) -> dict[str, Any]:
-        row: dict[str, Any] = {
-            "value": _plain(self.value),
-            "n": len(self.values),
-            "unit": self.unit,
-            "higher_is_better": self.higher_is_better,
-            "protocol": self.protocol,
-        }
-        if self.baseline is not None:
-            row["bicubic"] = _plain(self.baseline)
-        return row
+    extractor: str = EXTRACTOR
+    reference: str | None = None
+    count: int | None = None
+    seed: int = 0
+    batch_size: int = 64
 
 
 def evaluate_model(
@@ -74,74 +70,64 @@ def evaluate_model(
     metrics: Sequence[str] = (),
     require: Sequence[str] = (),
     overrides: Sequence[str] = (),
+    judging: Judging = Judging(),
     device: str = "auto",
     ema: bool = True,
     limit: int | None = None,
     save: Path | None = None,
     overwrite: bool = False,
     seen: Callable[[str], None] = lambda name: None,
-) -> dict[str, Any]:
-    """Score a run or checkpoint on its validation data, or on the pictures in `data`.
-
-    For super-resolution: each picture is cropped to a multiple of the scale, reduced by MATLAB's
-    bicubic imresize to 8 bit, enlarged by the model and by bicubic, rounded to 8 bit and compared
-    with the original without a border of `scale` pixels. `save` is a folder for what the model made
-    and, side by side, for magnified details of bicubic, model and original.
+) -> Job:
+    """Check what was asked of a run or checkpoint; the job scores it on its validation data, or on
+    the pictures in `data`.
 
     Raises:
-        InputError: unknown metric or data. MissingError: weights of a metric that was asked for are
-            absent. OutputError: `save` is in use.
+        InputError: unknown metric or data, or one that does not fit the model. MissingError:
+            weights of a metric or extractor that was asked for are absent. OutputError: `save` is
+            in use.
     """
     begun = time.monotonic()
     trained = load_trained(source, overrides, device=device, ema=ema)
-    spec = trained.spec
-    if not isinstance(spec, SuperResolutionSpec):
-        asked = {"--data": data, "--metric": metrics, "--limit": limit, "--save": save}
-        for option, value in asked.items():
-            if value:
-                raise InputError(f"{option} does not apply to family '{trained.recipe.family}'")
-        report = _evaluate_as_in_training(trained, require)
-        _remember(trained, report)
-        return report
     defaults = trained.recipe.evaluate
     require = list(require) or list(defaults.require)
-    wanted = resolve(with_required(list(metrics) or list(defaults.metrics), require))
-    scores = [_score(metric, spec.scale) for metric in wanted]
-    for metric in wanted:
-        metric.prepare()
+    asked = list(metrics) or list(defaults.metrics)
+    if not trained.recipe.is_trained:
+        raise InputError(
+            f"family '{trained.recipe.family}' is not trained and has no data to be measured on",
+            hint="compare its pictures with others: --generated DIR --reference DIR",
+        )
+    work: Callable[[], dict[str, Any] | None]
+    if isinstance(trained.spec, SuperResolutionSpec):
+        pairs = _pairs(with_required(asked, require))
+        for metric in pairs:
+            metric.prepare()
+
+        def work() -> dict[str, Any]:
+            return compare_enlargements(
+                trained, pairs, data=data, limit=limit, save=save, seen=seen
+            )
+
+    else:
+        work = _model_job(trained, data, asked, require, judging, device, limit, save, seen)
     if save is not None:
         prepare_output(save, overwrite=overwrite)
-    rows = []
-    for name, original in _limited(_originals(trained, data), limit):
-        target = modcrop(original, spec.scale)
-        low = resize_bicubic(target, scale=1 / spec.scale)
-        preds = _enlarge(trained, low)
-        bicubic = resize_bicubic(low, scale=spec.scale)
-        row: dict[str, Any] = {"name": name}
-        for metric, score in zip(wanted, scores, strict=True):
-            score.values.append(metric.compute(preds, target, spec.scale, name=name))
-            score.baselines.append(metric.compute(bicubic, target, spec.scale, name=name))
-            row[metric.name] = _plain(score.values[-1])
-        rows.append(row)
-        if save is not None:
-            sides = {"bicubic": bicubic, trained.recipe.family: preds, "original": target}
-            _save(save / Path(name).with_suffix(".png"), preds, sides)
-        seen(name)
-    if not rows:
-        raise DataError("there is no picture to evaluate on")
-    report = {
-        "ok": True,
-        "model": trained.describe(),
-        "data": str(data) if data is not None else trained.recipe.data.model_dump().get("val"),
-        "options": trained.recipe.sample.model_dump(mode="json"),
-        "reduction": f"MATLAB imresize bicubic x1/{spec.scale}, 8 bit",
-        "metrics": {score.name: score.as_dict() for score in scores},
-        "require": require,
-        "items": rows,
-        "seconds": round(time.monotonic() - begun, 1),
-    }
-    _remember(trained, report)
-    return report
+
+    def job() -> Report | None:
+        found = work()
+        if found is None:
+            return None
+        report = {
+            "ok": True,
+            "model": trained.describe(),
+            "options": trained.recipe.sample.model_dump(mode="json"),
+            **found,
+            "require": require,
+            "seconds": round(time.monotonic() - begun, 1),
+        }
+        _remember(trained, report)
+        return report
+
+    return job
 
 
 def evaluate_files(
@@ -149,58 +135,55 @@ def evaluate_files(
     reference: Path,
     *,
     metrics: Sequence[str] = (),
+    require: Sequence[str] = (),
+    judging: Judging = Judging(),
     border: int = 0,
+    device: str = "auto",
     limit: int | None = None,
-) -> dict[str, Any]:
-    """Score pictures against those of the same name in another folder; no model needed.
+    save: Path | None = None,
+    overwrite: bool = False,
+    seen: Callable[[str], None] = lambda name: None,
+) -> Job:
+    """Check what was asked of two folders; the job compares them, no model needed.
 
     Raises:
         DataError: names do not pair up or sizes differ; says which and how many.
     """
     begun = time.monotonic()
-    wanted = resolve(metrics)
-    scores = [_score(metric, border) for metric in wanted]
-    made, truth = open_input(generated, "--generated"), open_input(reference, "--reference")
-    pairs = pair_names(made, truth)[:limit]
-    for metric in wanted:
-        metric.prepare()
-    rows = []
-    for name, one, other in pairs:
-        preds, target = _eight_bit(made.read(one)), _eight_bit(truth.read(other))
-        row: dict[str, Any] = {"name": name}
-        for metric, score in zip(wanted, scores, strict=True):
-            score.values.append(metric.compute(preds, target, border, name=name))
-            row[metric.name] = _plain(score.values[-1])
-        rows.append(row)
-    return {
-        "ok": True,
-        "generated": str(generated),
-        "reference": str(reference),
-        "metrics": {score.name: score.as_dict() for score in scores},
-        "items": rows,
-        "seconds": round(time.monotonic() - begun, 1),
-    }
-
-
-def pair_names(generated: Source, reference: Source) -> list[tuple[str, int, int]]:
-    """(name, number in generated, number in reference) where names agree but for the ending; two
-    single pictures pair whatever their names.
-
-    Raises:
-        DataError: a picture has no partner, or two have the same name.
-    """
-    if len(generated) == len(reference) == 1:
-        return [(generated.name(0), 0, 0)]
-    made, truth = _by_stem(generated), _by_stem(reference)
-    alone = sorted(made.keys() ^ truth.keys())
-    if alone:
-        side = "reference" if alone[0] in made else "generated"
-        raise DataError(
-            f"{len(made)} generated and {len(truth)} reference pictures do not pair by name: "
-            f"'{alone[0]}' has no {side} ({len(alone)} without a partner)",
-            hint="give both folders the same file names; endings may differ",
+    pairs, sets, others = split(with_required(metrics, require))
+    if others:
+        raise _unknown(others[0], [*METRICS, *GROUPS, *SET_METRICS, *SET_GROUPS])
+    if save is not None and not sets:
+        raise InputError(
+            "--save without a model shows sets of pictures", hint="add --metric fid or copies"
         )
-    return [(stem, made[stem], truth[stem]) for stem in sorted(made)]
+    if sets:
+        made, real = (
+            Files(open_input(path, option), limit)
+            for path, option in ((generated, "--generated"), (reference, "--reference"))
+        )
+        extractor = open_extractor(judging.extractor, device)
+        both = Sets(made, real, train=real)
+        check_sets(sets, both, extractor, None)
+    for metric in pairs:
+        metric.prepare()
+    if save is not None:
+        prepare_output(save, overwrite=overwrite)
+
+    def job() -> Report | None:
+        report: Report = {"ok": True, "generated": str(generated), "reference": str(reference)}
+        found: dict[str, Any] = {"metrics": {}, "items": []}
+        if pairs:
+            found = compare_files(generated, reference, pairs, border=border, limit=limit)
+        if sets:
+            sizes = judging.batch_size
+            more = compare(sets, both, extractor, batch_size=sizes, save=save, seen=_counter(seen))
+            if more is None:
+                return None
+            found = {**found, **more, "metrics": {**found["metrics"], **more["metrics"]}}
+        return {**report, **found, "seconds": round(time.monotonic() - begun, 1)}
+
+    return job
 
 
 def check_requirements(report: dict[str, Any], texts: Sequence[str]) -> None:
@@ -220,138 +203,255 @@ def check_requirements(report: dict[str, Any], texts: Sequence[str]) -> None:
         raise
 
 
-def with_required(metrics: Sequence[str], require: Sequence[str]) -> list[str]:
-    """Names to measure: those asked for, else the usual ones, and those that conditions are
-    about.
+def with_required(
+    metrics: Sequence[str], require: Sequence[str], usual: Sequence[str] = PAIRS
+) -> list[str]:
+    """Names to measure: those asked for, else the usual ones, and those that conditions are about;
+    groups as their members.
 
     Raises:
-        InputError: an unknown metric, or a condition on a group of metrics.
+        InputError: a condition on a group of metrics.
     """
-    names = [*(metrics or PAIRS), *(parse_requirement(text).name for text in require)]
+    groups = GROUPS | SET_GROUPS
     for text in require:
-        if members := GROUPS.get(parse_requirement(text).name):
+        if members := groups.get(parse_requirement(text).name):
             raise InputError(
                 f"--require {text}: which one is meant?", hint=f"choose from: {', '.join(members)}"
             )
-    return [metric.name for metric in resolve(names)]
+    names = [*(metrics or usual), *(parse_requirement(text).name for text in require)]
+    return list(dict.fromkeys(member for name in names for member in groups.get(name, (name,))))
+
+
+def split(names: Sequence[str]) -> tuple[list[PairMetric], list[SetMetric], list[str]]:
+    """Metrics of pairs, metrics of sets, and names that are neither."""
+    pairs = [METRICS[name] for name in names if name in METRICS]
+    sets = [SET_METRICS[name] for name in names if name in SET_METRICS]
+    return pairs, sets, [n for n in names if n not in METRICS and n not in SET_METRICS]
 
 
 def explain_metrics() -> list[dict[str, Any]]:
     """What `--metric list` shows."""
+    pairs = [(m.name, m.higher_is_better, m.unit, m.describe(0)) for m in METRICS.values()]
+    sets = [(m.name, m.higher_is_better, m.unit, m.protocol) for m in SET_METRICS.values()]
     return [
         {
-            "metric": metric.name,
-            "better": "higher" if metric.higher_is_better else "lower",
-            "unit": metric.unit,
-            "protocol": metric.describe(0),
+            "metric": name,
+            "of": "pairs" if (name in METRICS) else "sets",
+            "better": "higher" if higher else "lower",
+            "unit": unit,
+            "protocol": protocol,
         }
-        for metric in METRICS.values()
+        for name, higher, unit, protocol in [*pairs, *sets]
     ]
 
 
-def _evaluate_as_in_training(trained: Trained, require: Sequence[str]) -> dict[str, Any]:
-    """The validation metrics of the family over the recipe's validation data."""
-    begun = time.monotonic()
-    recipe, model = trained.recipe, trained.model
-    data = load_data_kind(recipe.kind).Data(recipe.data, seed=recipe.seed, bases=recipe.bases)
+def _pairs(names: Sequence[str]) -> list[PairMetric]:
+    pairs, sets, others = split(names)
+    if sets or others:
+        raise _unknown([*others, *(m.name for m in sets)][0], [*METRICS, *GROUPS])
+    return pairs
+
+
+def _unknown(name: str, known: Sequence[str]) -> InputError:
+    if name in SET_METRICS or name in METRICS:
+        return InputError(
+            f"{name} is not for this family", hint=f"choose from: {', '.join(sorted(known))}"
+        )
+    return InputError(f"unknown metric {name!r}", hint=did_you_mean(name, known))
+
+
+# Families other than super-resolution.
+
+
+def _model_job(
+    trained: Trained,
+    data: Path | None,
+    metrics: Sequence[str],
+    require: Sequence[str],
+    judging: Judging,
+    device: str,
+    limit: int | None,
+    save: Path | None,
+    seen: Callable[[str], None],
+) -> Callable[[], dict[str, Any] | None]:
+    """What the family measures of each item, and metrics of sets of what it makes."""
+    measures = trained.model.measures or trained.model.metrics
+    names = with_required(metrics, require, usual=list(measures))
+    own = [name for name in names if name in measures]
+    _, wanted, _ = split(names)
+    if unknown := [name for name in names if name not in measures and name not in SET_METRICS]:
+        raise _unknown(unknown[0], [*measures, *SET_METRICS, *SET_GROUPS])
+    if limit is not None and wanted:
+        raise InputError(f"--limit is not for {wanted[0].name}", hint="take --count instead")
+    held = _open_data(trained, data)
+    compared = None
+    if wanted:
+        sets, classes = _sets(trained, held, judging)
+        extractor = open_extractor(judging.extractor, device, trained.recipe.bases)
+        check_sets(wanted, sets, extractor, classes)
+
+        def compared() -> dict[str, Any] | None:
+            return compare(
+                wanted, sets, extractor, classes=classes, batch_size=judging.batch_size,
+                save=save, seen=_counter(seen),
+            )  # fmt: skip
+
+    def work() -> dict[str, Any] | None:
+        found: dict[str, Any] = {"metrics": {}}
+        if compared is not None:
+            more = compared()
+            if more is None:
+                return None
+            found |= more
+        if own:
+            found["metrics"] = {**_measure(trained, held, own, limit, save), **found["metrics"]}
+        name = str(data) if data is not None else trained.recipe.data.model_dump().get("val")
+        return {"data": name, **found, "items": []}
+
+    return work
+
+
+def _open_data(trained: Trained, data: Path | None) -> Any:
+    """The recipe's data, or the same kind of data of other pictures.
+
+    Raises:
+        DataError: it cannot be used. InputError: it does not fit the model.
+    """
+    recipe = trained.recipe
+    kind = load_data_kind(recipe.kind)
+    if data is None:
+        return kind.Data(recipe.data, seed=recipe.seed, bases=recipe.bases)
+    first: DataError | None = None
+    for keys in (("val",), ("train", "val")):  # the training data may be on another machine
+        try:
+            given = [f"data.{key}={data}" for key in keys]
+            other = recipe_from_dict(recipe.as_dict(), recipe.path, given)
+            found = kind.Data(other.data, seed=recipe.seed, bases=recipe.bases)
+        except RecipeError as error:
+            raise InputError(f"--data does not apply to data of kind '{recipe.kind}'") from error
+        except DataError as error:
+            first = first or error
+            if error.message.startswith("data.val"):
+                break
+            continue
+        if found.spec != trained.spec:
+            raise InputError(f"--data: {data} is other data than the model was made for")
+        return found
+    assert first is not None
+    raise DataError(first.message.replace("data.val", "--data"), hint=first.hint)
+
+
+def _sets(trained: Trained, data: Any, judging: Judging) -> tuple[Sets, tuple[str, ...] | None]:
+    """What the model makes, what it is compared with, and the names of its classes.
+
+    Raises:
+        InputError: the family makes nothing that could be compared.
+    """
+    model, spec, recipe = trained.model, trained.spec, trained.recipe
+    inputs: str | None = None
+    match spec:
+        case ImageSpec() if model.makes == "samples":
+            name = "image"
+        case PairSpec() if model.makes == "translations":
+            inputs, name = "source", "target"
+        case UnpairedSpec() if model.makes == "translations":
+            backwards = getattr(recipe.sample, "direction", "a2b") == "b2a"
+            inputs, name = ("b", "a") if backwards else ("a", "b")
+        case _:
+            raise InputError(f"family '{recipe.family}' makes nothing that sets could be made of")
+    config = recipe.data.model_dump()
+    texts = {
+        "train": f"{config.get('train', 'data')}, training part",
+        "val": f"{config.get('val') or config.get('train', 'data')}, validation part",
+    }
+    train, val = (
+        Part(data.train, texts["train"], name=name),
+        Part(data.val, texts["val"], name=name),
+    )
+    which = judging.reference or "val"
+    reference: Pictures = {"train": train, "val": val}.get(which) or Files(
+        open_input(Path(which), "--reference"), None
+    )
+    generated: Pictures
+    given: Pictures | None = None
+    if inputs is None:
+        count = judging.count or min(len(reference), MOST)
+        generated = Drawn(trained, count, judging.seed)
+    else:
+        first = range(min(len(data.val), judging.count or MOST))
+        given = Part(data.val, f"{texts['val']}, {inputs}", name=inputs, numbers=first)
+        generated = Translated(trained, given, judging.seed)
+    source = val if which == "train" else train
+    other = source.some(len(generated), judging.seed)
+    labels = spec.labels if isinstance(spec, ImageSpec) else None
+    floor = other if len(other) > 1 else None
+    return Sets(generated, reference, train, floor, val, given), labels
+
+
+def _measure(
+    trained: Trained, data: Any, names: Sequence[str], limit: int | None, save: Path | None
+) -> dict[str, Any]:
+    """Means of what the family measures of each item, with the same of answers without a model."""
+    model, recipe = trained.model, trained.recipe
+    directions = model.measures or model.metrics
+    items = data.val if limit is None else Subset(data.val, range(min(limit, len(data.val))))
+    size = data.val_batch_size or recipe.trainer.global_batch
+    sums: dict[str, dict[str, float]] = {}
     model.on_validation_epoch_start()
     with torch.no_grad():
-        for number, batch in enumerate(DataLoader(data.val, data.val_batch_size or 32)):
-            model.validation_step({k: v.to(model.device) for k, v in batch.items()}, number)
-    means = model.validation_means()
+        for batch in DataLoader(items, size):
+            batch = {k: v.to(model.device) for k, v in batch.items()}
+            found = {"value": model.add_to_means(model.measure(batch, recipe.sample))}
+            for column, values in {**found, **model.baselines(batch)}.items():
+                for name, value in values.items():
+                    row = sums.setdefault(name, {})
+                    row[column] = row.get(column, 0.0) + float(value.double().sum())
+    if save is not None:
+        _save_preview(trained, items, save, data.val_batch_size or 8)
+    if missing := [name for name in names if name not in sums]:
+        raise InputError(f"family '{recipe.family}' did not measure {missing[0]}")
+    n = len(items)
     return {
-        "ok": True,
-        "model": trained.describe(),
-        "data": recipe.data.model_dump().get("val"),
-        "metrics": {
-            name: {
-                "value": _plain(value),
-                "n": len(data.val),
-                "unit": "-",
-                "higher_is_better": model.metrics[name] == "max",
-                "protocol": f"validation of family {recipe.family}",
-            }
-            for name, value in means.items()
-        },
-        "require": list(require) or list(recipe.evaluate.require),
-        "items": [],
-        "seconds": round(time.monotonic() - begun, 1),
+        name: {
+            **{column: plain(total / n) for column, total in sums[name].items()},
+            "n": n,
+            "unit": "-",
+            "higher_is_better": directions[name] == "max",
+            "protocol": f"validation of family {recipe.family}",
+        }
+        for name in names
     }
 
 
-def _originals(trained: Trained, data: Path | None) -> Iterator[tuple[str, Pixels]]:
-    """8-bit pictures with the model's channels: the recipe's validation data, or those in
-    `data`.
-    """
-    assert isinstance(trained.spec, SuperResolutionSpec)
-    channels = trained.spec.channels
-    if data is not None:
-        source = open_input(data, "--data")
-        for number in range(len(source)):
-            picture = source.read(number).as_channels(channels)
-            yield source.name(number), _eight_bit(picture)
-        return
-    recipe = trained.recipe
-    kind = load_data_kind(recipe.kind)
-    held_out = kind.Data(recipe.data, seed=recipe.seed, bases=recipe.bases).val
-    for index in range(len(held_out)):
-        item = held_out[index]
-        yield held_out.name(index), from_tensor(item["high"])
-
-
-def _enlarge(trained: Trained, low: Pixels) -> Pixels:
-    batch = {"low": to_tensor(low)[None].to(trained.model.device)}
+def _save_preview(trained: Trained, items: Any, save: Path, count: int) -> None:
+    """What the family shows of the first items: a row for each caption."""
+    first = [items[i] for i in range(min(count, len(items)))]
+    batch = {k: v.to(trained.model.device) for k, v in default_collate(first).items()}
     with torch.no_grad():
-        return from_tensor(trained.model.sample(1, trained.recipe.sample, condition=batch)[0].cpu())
+        shown = trained.model.preview(batch)
+    for caption, images in shown.items():
+        cells = [Picture(from_tensor(image)) for image in images.float().cpu()]
+        write_picture(save / f"{caption.replace('/', '-')}.png", tile_grid(cells, len(cells)))
 
 
-def _save(path: Path, made: Pixels, sides: dict[str, Pixels]) -> None:
-    """What the model made as `path`, and <name>-compare.png with the middle of every side, x4."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_picture(path, Picture(made))
-    H, W = made.shape[:2]
-    h, w = min(H, DETAIL), min(W, DETAIL)
-    y, x = (H - h) // 2, (W - w) // 2
-    details = [
-        Picture(p[y : y + h, x : x + w].repeat(4, axis=0).repeat(4, axis=1)) for p in sides.values()
-    ]
-    sheet = tile_grid(details, len(sides), labels=list(sides))
-    write_picture(path.with_name(f"{path.stem}-compare.png"), sheet)
+def _counter(seen: Callable[[str], None]) -> Callable[[int], None]:
+    """Says now and then how many pictures were looked at."""
+    total, told = 0, time.monotonic()
 
+    def count(more: int) -> None:
+        nonlocal total, told
+        total += more
+        if time.monotonic() - told > 10:
+            told = time.monotonic()
+            seen(f"{total} pictures")
 
-def _score(metric: PairMetric, border: int) -> Score:
-    return Score(metric.name, metric.unit, metric.describe(border), metric.higher_is_better)
-
-
-def _eight_bit(picture: Picture) -> Pixels:
-    return picture.as_bits(8).pixels
-
-
-def _by_stem(source: Source) -> dict[str, int]:
-    numbers: dict[str, int] = {}
-    for number in range(len(source)):
-        stem = str(PurePosixPath(source.name(number)).with_suffix(""))
-        if numbers.setdefault(stem, number) != number:
-            raise DataError(
-                f"{source.text}: two pictures are called '{stem}'", hint="keep one of them"
-            )
-    return numbers
-
-
-def _limited(items: Iterator[Any], limit: int | None) -> Iterator[Any]:
-    for number, item in enumerate(items):
-        if limit is not None and number >= limit:
-            return
-        yield item
-
-
-def _plain(value: float) -> float | str:
-    """Equal pictures have an infinite PSNR, which JSON has no number for."""
-    return round(value, 6) if math.isfinite(value) else str(value)
+    return count
 
 
 def _remember(trained: Trained, report: dict[str, Any]) -> None:
     """Add the result to evaluations.jsonl of the run, when the checkpoint lies in one."""
+    if trained.checkpoint is None:
+        return
     run = RunPaths(trained.checkpoint.resolve().parent.parent)
     if not run.status_file.exists():
         return

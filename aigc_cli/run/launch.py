@@ -23,9 +23,9 @@ from aigc_cli.run.folder import FOLDER_VARIABLE
 SAVE_TIMEOUT_S = 600  # how long workers may take to save after a signal
 
 
-def launch(processes: int, arguments: Sequence[str], folder: Path) -> int:
-    """Run `aigc <arguments>` in `processes` workers that share `folder`; the first failed worker's
-    exit code.
+def launch(processes: int, arguments: Sequence[str], folder: Path | None = None) -> int:
+    """Run `aigc <arguments>` in `processes` workers that share the run `folder`, if they train;
+    the first failed worker's exit code.
 
     Raises:
         Interrupted: a signal came; it was handed to the workers, which have saved and ended.
@@ -35,7 +35,8 @@ def launch(processes: int, arguments: Sequence[str], folder: Path) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    os.environ[FOLDER_VARIABLE] = str(folder)
+    if folder is not None:
+        os.environ[FOLDER_VARIABLE] = str(folder)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SAVE_TIMEOUT_S))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
@@ -59,7 +60,7 @@ def launch(processes: int, arguments: Sequence[str], folder: Path) -> int:
             name = signal.Signals(-first.exitcode).name
             raise RunError(
                 f"worker {rank} was killed by {name}; the others were stopped",
-                hint=f"continue from the last checkpoint with --resume {folder}",
+                hint=folder and f"continue from the last checkpoint with --resume {folder}",
                 code="run.lost_worker",
             ) from failed
         return first.exitcode
@@ -67,8 +68,9 @@ def launch(processes: int, arguments: Sequence[str], folder: Path) -> int:
         number = int(ending.sigval)
         raise Interrupted(
             number,
-            f"stopped by {signal.Signals(number).name}; the workers have saved their state",
-            hint=f"continue with --resume {folder}",
+            f"stopped by {signal.Signals(number).name}"
+            + ("; the workers have saved their state" if folder else ""),
+            hint=folder and f"continue with --resume {folder}",
         ) from ending
     return 0
 

@@ -14,6 +14,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from aigc_cli.media.image import Picture, read_picture, write_picture
 from aigc_cli.media.resize import modcrop, resize_bicubic
+from aigc_cli.metrics.sets import SET_METRICS
+from aigc_cli.metrics.table import METRICS
 from tests.run.conftest import Ending
 
 Aigc = Callable[..., Ending]
@@ -149,9 +151,8 @@ def test_a_mistake_is_one_sentence(aigc: Aigc, run: str, here: Path, mistake: st
 
 def test_the_list_explains_each_metric(aigc: Aigc) -> None:
     rows = aigc("evaluate", "--metric", "list", "--json").json["metrics"]
-    assert {row["metric"] for row in rows} == {
-        "psnr_y", "psnr_rgb", "ssim_y", "ssim_rgb", "lpips", "dists",
-    }  # fmt: skip
+    assert {row["metric"] for row in rows} == {*METRICS, *SET_METRICS}
+    assert {"psnr_y", "ssim_rgb", "lpips", "fid", "kid", "copies"} <= {*METRICS, *SET_METRICS}
     assert all(row["protocol"] for row in rows)
 
 

@@ -1,0 +1,142 @@
+"""Sets of pictures that are judged: parts of a recipe's data, what a model makes, files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aigc_cli.data._pictures import in_8_bits, planes, to_range
+from aigc_cli.data._sources import Source
+from aigc_cli.run.extract import Pictures
+from aigc_cli.run.trained import Trained
+from aigc_cli.sampling.noise import SampleNoise
+
+
+class Part(Pictures):
+    """One picture of each item of a data set, such as `image` or the target of a pair.
+
+    `numbers` chooses items; training items come as validation items do, not mirrored.
+    """
+
+    def __init__(
+        self, items: Any, text: str, *, name: str = "image", numbers: Sequence[int] | None = None
+    ) -> None:
+        self.items, self.text, self.name = items, text, name
+        self.numbers = range(len(items)) if numbers is None else numbers
+        self.training = hasattr(items, "__getitems__")  # its keys are (index, seed)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def some(self, count: int, seed: int) -> Part:
+        """`count` of them at random, or all where they are fewer."""
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        chosen = [self.numbers[i] for i in order[:count].sort().values.tolist()]
+        return Part(self.items, self.text, name=self.name, numbers=chosen)
+
+    def _item(self, number: int) -> dict[str, Tensor]:
+        index = self.numbers[number]
+        item: dict[str, Tensor] = self.items[(index, 0) if self.training else index]
+        return item
+
+    def read(self, numbers: Sequence[int]) -> list[Tensor]:
+        return [self._item(number)[self.name] for number in numbers]
+
+    def labels(self, numbers: Sequence[int]) -> Tensor | None:
+        if not numbers or "label" not in self._item(numbers[0]):
+            return None
+        return torch.stack([self._item(number)["label"] for number in numbers])
+
+    def key(self) -> list[str]:
+        """A digest of the pixels: whatever they were prepared from, and however."""
+        state = hashlib.blake2b(digest_size=16)
+        for number in range(len(self)):
+            (image,) = self.read([number])
+            state.update(str(tuple(image.shape)).encode())
+            state.update(_levels(image).to(torch.uint8).numpy().tobytes())
+        return ["part", state.hexdigest()]
+
+
+class Drawn(Pictures):
+    """Samples number 0 ... count - 1 of a seed: those of `aigc sample -n COUNT --seed SEED`."""
+
+    def __init__(self, trained: Trained, count: int, seed: int) -> None:
+        self.trained, self.count, self.seed = trained, count, seed
+        self.text = f"{count} samples of seed {seed}"
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, numbers: Sequence[int]) -> list[Tensor]:
+        model, options = self.trained.model, self.trained.recipe.sample
+        made = []
+        for first, n in _runs(numbers):
+            with torch.no_grad():
+                made.append(model.sample(n, options, SampleNoise(self.seed, first, n)))
+        return list(rounded(torch.cat(made).float().cpu()))
+
+    def labels(self, numbers: Sequence[int]) -> Tensor | None:
+        model, options = self.trained.model, self.trained.recipe.sample
+        parts = [model.labels_of(options, first, n) for first, n in _runs(numbers)]
+        return None if not parts or parts[0] is None else torch.cat(parts).cpu()  # type: ignore[arg-type]
+
+
+class Translated(Pictures):
+    """What a model makes of each picture of a set, one answer each."""
+
+    def __init__(self, trained: Trained, inputs: Pictures, seed: int) -> None:
+        self.trained, self.inputs, self.seed = trained, inputs, seed
+        self.text = f"translations of {inputs.text}"
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def read(self, numbers: Sequence[int]) -> list[Tensor]:
+        model, options = self.trained.model, self.trained.recipe.sample
+        made = []
+        for number, image in zip(numbers, self.inputs.read(numbers), strict=True):
+            noise = SampleNoise(self.seed, number, 1)
+            with torch.no_grad():
+                made.append(model.translate(image.to(model.device), options, noise)[0])
+        return [rounded(image.float().cpu()) for image in made]
+
+
+class Files(Pictures):
+    """The pictures of a source, at their own sizes, in 8 bits, without transparency."""
+
+    def __init__(self, source: Source, limit: int | None = None) -> None:
+        self.source, self.text, self.limit = source, str(source.text), limit
+
+    def __len__(self) -> int:
+        return len(self.source) if self.limit is None else min(self.limit, len(self.source))
+
+    def read(self, numbers: Sequence[int]) -> list[Tensor]:
+        return [to_range(planes(in_8_bits(self.source.read(n), 3))) for n in numbers]
+
+    def key(self) -> list[str]:
+        return ["files", *(self.source.fingerprint(number) for number in range(len(self)))]
+
+
+def rounded(images: Tensor) -> Tensor:
+    """[-1, 1] rounded half up to 8 bits, as a file of it would be."""
+    return _levels(images).div(127.5).sub(1)
+
+
+def _levels(images: Tensor) -> Tensor:
+    return images.add(1).mul(127.5).add(0.5).floor().clamp(0, 255)
+
+
+def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Numbers as (first, count) of consecutive ones."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        first, n = runs[-1] if runs else (number, 0)
+        if runs and number == first + n:
+            runs[-1] = (first, n + 1)
+        else:
+            runs.append((number, 1))
+    return runs
