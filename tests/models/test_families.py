@@ -38,6 +38,7 @@ SPECS: dict[type[Spec], Spec] = {
     PictureSpec: PictureSpec(channels=3),
 }
 SMALL = {
+    "adain": {"features": "random:cnn", "widths": (32, 64, 128, 256)},
     "colorize": {"num_features": 4, "depth": 1},
     "colorize_gan": {"num_features": 4, "disc_features": 4, "disc_layers": 1},
     "classifier": {"widths": (4, 8), "depths": (1, 1)},
@@ -55,6 +56,8 @@ SMALL = {
     },
     "pix2pix": {"num_features": 4},
     "cvae_translate": {"num_features": 4},
+    "style_fast": {"num_features": 4, "num_blocks": 1, "features": "random:cnn"},
+    "style_optim": {"features": "random:cnn"},
     "munit": {"num_features": 4, "num_blocks": 1, "mlp_dim": 8, "discriminator_features": 4},
     "vae": {"hidden_dims": (8,), "latent_dim": 4},
 }

@@ -1,0 +1,426 @@
+"""Variational autoencoder: pictures from a normally distributed code, with a bound on their
+likelihood.
+
+Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014, https://arxiv.org/abs/1312.6114.
+With the importance weighted bound of Burda, Grosse and Salakhutdinov, "Importance Weighted
+Autoencoders", ICLR 2016, https://arxiv.org/abs/1509.00519; beta of Higgins et al., ICLR 2017; free
+bits of Kingma et al., 2016, https://arxiv.org/abs/1606.04934, section C.8; the one learned variance
+of Rybkin, Daniilidis and Levine, "Simple and Effective VAE Training with Calibrated Decoders", ICML
+2021, https://arxiv.org/abs/2006.13202.
+
+All likelihoods are natural logarithms (nats) of a whole picture, summed over pixels and channels.
+Bernoulli: of the probability of black and white pixels; on gray ones (`binarize: none`) a usual
+loss, but no likelihood. Gaussian: of a density over pixel values in [-1, 1].
+
+Differs from the papers:
+* convolutional networks use group normalisation, so that no picture depends on the others of its
+  batch, and enlarge by repetition and convolution instead of transposed convolutions;
+* free bits are counted for each dimension of the code, on the mean over one device's batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from aigc_cli.models._base import Batch, GenerativeModule, Terms
+from aigc_cli.recipe.sections import Section
+from aigc_cli.sampling.noise import SampleNoise
+from aigc_cli.specs import ImageSpec, Spec
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "leaky_relu": nn.LeakyReLU,
+    "silu": nn.SiLU,
+}
+MIN_LOGVAR = -12.0  # sigma of 0.0025, a third of a gray level (Rybkin et al., section 4.1)
+MOST_AT_ONCE = 2**24  # pixels decoded at once when integrating: 64 MB in fp32
+
+
+class Config(Section):
+    """The networks, the likelihood and the bound; the defaults fit small gray pictures."""
+
+    arch: Literal["mlp", "conv"] = "mlp"
+    """mlp: fully connected layers of `hidden_dims`; conv: stages of `channels`."""
+    latent_dim: int = Field(40, gt=0, le=65536)
+    """Size of the code z."""
+    hidden_dims: tuple[int, ...] = (400,)
+    """mlp: units of the encoder's layers; the decoder has the same in reverse."""
+    channels: tuple[int, ...] = (32, 64, 128, 256, 512)
+    """conv: channels of the encoder's stages, each of which halves the resolution."""
+    activation: Literal["relu", "tanh", "leaky_relu", "silu"] = "relu"
+    """Function after each layer."""
+    likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
+    """bernoulli: black and white pixels; gaussian: any values, with a learned variance."""
+    variance: Literal["scalar", "pixel"] = "scalar"
+    """gaussian: one variance for all pixels, or one for each pixel of each picture."""
+    binarize: Literal["none", "threshold", "fixed", "dynamic"] = "none"
+    """Pixels made black or white: at half intensity; at random with the intensity as probability,
+    once for each picture (a fixed function of its pixels); or anew in every training step.
+    """
+    objective: Literal["elbo", "iwae"] = "elbo"
+    """The bound that is maximised: evidence lower bound, or the tighter importance weighted one."""
+    num_samples: int = Field(1, gt=0, le=10_000)
+    """Codes drawn for each training picture: k of the importance weighted bound."""
+    beta: float = Field(1.0, ge=0)
+    """elbo: weight of the KL divergence; above 1 codes carry less and are more independent."""
+    free_bits: float = Field(0.0, ge=0)
+    """elbo: nats of KL divergence that each dimension of the code has for free."""
+    kl_warmup: int = Field(0, ge=0)
+    """elbo: steps over which the weight of the KL divergence rises linearly to `beta`."""
+    lr: float = Field(1e-3, gt=0, le=1)
+    """Adam's learning rate before the schedule."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Adam's decay of the first and second moment."""
+    eps: float = Field(1e-8, gt=0)
+    """Adam's term that keeps the denominator from zero."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Config:
+        layers = self.hidden_dims if self.arch == "mlp" else self.channels
+        if not layers or min(layers) < 1:
+            name = "hidden_dims" if self.arch == "mlp" else "channels"
+            raise ValueError(f"{name} must name one or more layers of 1 or more units")
+        if self.objective == "iwae" and (self.beta != 1 or self.free_bits or self.kl_warmup):
+            raise ValueError("beta, free_bits and kl_warmup weigh the elbo; iwae has no such term")
+        if self.likelihood == "gaussian" and self.binarize != "none":
+            raise ValueError("black and white pixels need likelihood bernoulli, not gaussian")
+        return self
+
+
+class Encoder(nn.Module):
+    """Picture (B, C, S, S) in [-1, 1] -> mu and logvar of its code, (B, Z) each."""
+
+    def __init__(self, config: Config, spec: ImageSpec) -> None:
+        super().__init__()
+        C, S, activation = spec.channels, spec.image_size, ACTIVATIONS[config.activation]
+        layers: list[nn.Module] = []
+        if config.arch == "mlp":
+            layers.append(nn.Flatten())
+            D = C * S * S
+            for width in config.hidden_dims:
+                layers += [nn.Linear(D, width), activation()]
+                D = width
+        else:
+            for width in config.channels:
+                conv = nn.Conv2d(C, width, 3, stride=2, padding=1)
+                layers += [conv, nn.GroupNorm(_groups(width), width), activation()]
+                C = width
+            layers.append(nn.Flatten())
+            D = C * _sides(config, S)[-1] ** 2
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(D, 2 * config.latent_dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mu, logvar = self.head(self.body(x)).float().chunk(2, dim=1)  # each (B, Z)
+        return mu, logvar
+
+
+class Decoder(nn.Module):
+    """Code (B, Z) -> distribution of the picture, two tensors (B, C, S, S) or broadcast to it.
+
+    bernoulli: logits, and nothing of use; gaussian: mean and log variance.
+    """
+
+    def __init__(self, config: Config, spec: ImageSpec) -> None:
+        super().__init__()
+        C, S, activation = spec.channels, spec.image_size, ACTIVATIONS[config.activation]
+        self.shape = (C, S, S)
+        self.bernoulli = config.likelihood == "bernoulli"
+        self.each = not self.bernoulli and config.variance == "pixel"
+        out = 2 * C if self.each else C
+        D = config.latent_dim
+        layers: list[nn.Module] = []
+        if config.arch == "mlp":
+            for width in reversed(config.hidden_dims):
+                layers += [nn.Linear(D, width), activation()]
+                D = width
+            layers += [nn.Linear(D, out * S * S), nn.Unflatten(1, (out, S, S))]
+        else:
+            widths, sides = config.channels[::-1], _sides(config, S)[::-1]
+            width, side = widths[0], sides[0]
+            layers += [nn.Linear(D, width * side**2), nn.Unflatten(1, (width, side, side))]
+            for after, side in zip((*widths[1:], widths[-1]), sides[1:], strict=True):
+                conv = nn.Conv2d(width, after, 3, padding=1)
+                layers += [nn.Upsample((side, side)), conv]
+                layers += [nn.GroupNorm(_groups(after), after), activation()]
+                width = after
+            layers.append(nn.Conv2d(width, out, 3, padding=1))
+        self.net = nn.Sequential(*layers)
+        if not self.bernoulli and not self.each:
+            self.logvar = nn.Parameter(torch.zeros(1))
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        made = self.net(z).float()
+        if self.bernoulli:
+            return made, made.new_zeros(1)
+        mean, logvar = made.chunk(2, dim=1) if self.each else (made, self.logvar)
+        return mean, MIN_LOGVAR + F.softplus(logvar - MIN_LOGVAR)
+
+
+class Model(GenerativeModule):
+    """Maximises a bound of the likelihood by reparametrised samples of the code, with Adam."""
+
+    accepts = (ImageSpec,)
+    metrics: ClassVar[dict[str, Literal["max", "min"]]] = {"nelbo": "min", "reconstruction": "min"}
+    measures: ClassVar[dict[str, Literal["max", "min"]] | None] = {
+        "nll": "min",
+        "nelbo": "min",
+        "reconstruction": "min",
+    }
+    averaged = ("encoder", "decoder")
+    config: Config
+
+    def __init__(self, config: Config, spec: Spec) -> None:
+        super().__init__(config, spec)
+        assert isinstance(spec, ImageSpec)
+        self.shape = (spec.channels, spec.image_size, spec.image_size)
+        self.encoder = Encoder(config, spec)
+        self.decoder = Decoder(config, spec)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        c = self.config
+        return torch.optim.Adam(self.parameters(), c.lr, c.betas, c.eps, foreach=True)
+
+    # The bounds.
+
+    def loss(self, batch: Batch) -> Terms:
+        c = self.config
+        x = batch["image"]
+        u = self.rand(len(x), *self.shape) if c.binarize == "dynamic" else None
+        x = self.prepared(x, u)
+        mu, logvar = self.encoder(x)
+        eps = self.randn(len(x), c.num_samples, c.latent_dim)
+        z = mu[:, None] + (logvar / 2).exp()[:, None] * eps  # (B, k, Z)
+        log_px = self.log_likelihood(x, z)  # (B, k)
+        kl = kl_divergence(mu, logvar).mean(0)  # (Z,)
+        terms = {
+            "reconstruction": -log_px.mean(),
+            "kl": kl.sum(),
+            "active_units": (mu.var(0, correction=0) > 0.01).sum(),  # Burda et al., section 5.2
+        }
+        if c.objective == "iwae":
+            log_w = log_px + log_prior_ratio(z, logvar, eps)
+            return {"loss": -log_mean_exp(log_w).mean(), **terms}
+        beta = c.beta * min(1.0, (self.step + 1) / c.kl_warmup) if c.kl_warmup else c.beta
+        charged = kl.clamp(min=c.free_bits).sum()
+        return {"loss": terms["reconstruction"] + beta * charged, **terms}
+
+    def prepared(self, x: Tensor, u: Tensor | None = None) -> Tensor:
+        """Pictures in [-1, 1] with the pixels that `config.binarize` asks for; u in [0, 1) is fresh
+        noise of the same shape for dynamic binarisation, without which it is as the fixed one.
+        """
+        match self.config.binarize:
+            case "none":
+                return x
+            case "threshold":
+                white = x >= 0
+            case _:
+                white = fixed_coin(x) if u is None else u < (x + 1) / 2
+        return white.to(x.dtype) * 2 - 1
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x | z) in nats, (B, k), for pictures (B, C, S, S) and codes (B, k, Z)."""
+        B, k, _ = z.shape
+        mean, logvar = self.decoder(z.flatten(0, 1))
+        target = x.float()[:, None].expand(B, k, *x.shape[1:]).flatten(0, 1)
+        if self.config.likelihood == "bernoulli":
+            white = (target + 1) / 2
+            log_p = -F.binary_cross_entropy_with_logits(mean, white, reduction="none")
+        else:
+            log_p = -0.5 * ((target - mean).square() * (-logvar).exp() + logvar + _LOG_2PI)
+        return log_p.flatten(1).sum(1).view(B, k)
+
+    def nll(self, x: Tensor, k: int, noise: SampleNoise) -> Tensor:
+        """-log p(x) in nats, (B,), by k importance samples of each code: an upper bound in the
+        mean, exact for k to infinity, and the negative evidence lower bound for k = 1.
+        """
+        mu, logvar = self.encoder(x)
+        at_once = max(1, MOST_AT_ONCE // x.numel())
+        total = torch.full((len(x),), -torch.inf, dtype=torch.float64, device=x.device)
+        for first in range(0, k, at_once):
+            eps = noise.randn(min(at_once, k - first), self.config.latent_dim).to(mu)
+            z = mu[:, None] + (logvar / 2).exp()[:, None] * eps
+            log_w = self.log_likelihood(x, z) + log_prior_ratio(z, logvar, eps)
+            total = torch.logaddexp(total, log_w.double().logsumexp(1))
+        return math.log(k) - total
+
+    def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
+        x = self.prepared(batch["image"])
+        mu, logvar = self.encoder(x)
+        eps = self.val_noise(len(x)).randn(self.config.latent_dim).to(mu)
+        z = mu + (logvar / 2).exp() * eps
+        reconstruction = -self.log_likelihood(x, z[:, None])[:, 0]
+        kl = kl_divergence(mu, logvar).sum(1)
+        return {"nelbo": reconstruction + kl, "reconstruction": reconstruction}
+
+    def measure(self, batch: Batch, options: Section) -> dict[str, Tensor]:
+        assert isinstance(options, Options)
+        x = self.prepared(batch["image"])
+        noise = self.val_noise(len(x))
+        noise.randn(self.config.latent_dim)  # that of evaluate_batch
+        return {
+            "nll": self.nll(x, options.num_importance, noise),
+            **self.evaluate_batch(batch),
+        }
+
+    # Pictures.
+
+    def preview(self, batch: Batch) -> dict[str, Tensor]:
+        x = self.prepared(batch["image"])
+        mu, _ = self.encoder(x)
+        noise = SampleNoise(0, 0, len(x))
+        return {
+            "originals": x,
+            "reconstructions": self._pictures(mu, Options(), noise),
+            "samples": self.sample(len(x), Options(), noise),
+        }
+
+    @torch.no_grad()
+    def sample(
+        self, n: int, options: Options, noise: SampleNoise, condition: Batch | None = None
+    ) -> Tensor:
+        """Pictures (n, C, S, S) in [-1, 1] of codes from the prior, or of codes along one dimension
+        after the other where `options.traverse` asks for it.
+        """
+        if options.traverse:
+            z = self._traversal(noise.first, n, options.traverse)
+        else:
+            z = options.temperature * noise.randn(self.config.latent_dim).to(self.device)
+        return self._pictures(z, options, noise)
+
+    @torch.no_grad()
+    def translate(
+        self,
+        image: Tensor,
+        options: Section,
+        noise: SampleNoise,
+        references: Sequence[Tensor] = (),
+    ) -> Tensor:
+        """Reconstructions (n, C, S, S) of the middle of a picture (C, H, W), at the model's size,
+        from n codes of its posterior.
+        """
+        assert isinstance(options, Options)
+        mu, logvar = self.encoder(self.prepared(_square(image, self.shape[-1])[None]))
+        eps = noise.randn(self.config.latent_dim).to(mu)
+        z = mu + options.temperature * (logvar / 2).exp() * eps
+        return self._pictures(z, options, noise)
+
+    def _pictures(self, z: Tensor, options: Options, noise: SampleNoise) -> Tensor:
+        """(B, Z) -> (B, C, S, S) in [-1, 1], expected pixels or drawn ones."""
+        mean, logvar = self.decoder(z)
+        bernoulli = self.config.likelihood == "bernoulli"
+        if options.mean:
+            return _expected(mean, bernoulli)
+        eps = noise.randn(*self.shape).to(mean)
+        if bernoulli:
+            return (torch.special.ndtr(eps) < mean.sigmoid()).to(mean) * 2 - 1
+        return (mean + (logvar / 2).exp() * eps).clamp(-1, 1)
+
+    def _traversal(self, first: int, n: int, columns: int) -> Tensor:
+        """Codes (n, Z): number i has row i div columns, the dimension that changes pictures most
+        in row 0, and goes from -3 to 3 along the row; all else is zero.
+        """
+        Z = self.config.latent_dim
+        one = torch.eye(Z, device=self.device)
+        bernoulli = self.config.likelihood == "bernoulli"
+        there = _expected(self.decoder(one)[0], bernoulli)
+        back = _expected(self.decoder(-one)[0], bernoulli)
+        order = (there - back).flatten(1).square().sum(1).argsort(descending=True, stable=True)
+        number = torch.arange(first, first + n, device=self.device)
+        value = torch.linspace(-3, 3, columns, device=self.device)[number % columns]
+        return one[order[number // columns % Z]] * value[:, None]
+
+
+class Options(Section):
+    """What `aigc sample` and `aigc evaluate` may set."""
+
+    temperature: float = Field(1.0, ge=0, le=10)
+    """Factor on the spread of codes; 0 gives the most likely code: of all pictures, or with --input
+    of the one to reconstruct.
+    """
+    mean: bool = True
+    """Write the expected value of each pixel; false draws pixels from their distribution."""
+    traverse: int = Field(0, ge=0, le=64)
+    """Pictures in a row that moves one dimension of the code from -3 to 3, those that change most
+    first; `-n` is this times the rows: traverse=8 -n 64. 0 draws independent codes.
+    """
+    num_importance: int = Field(200, gt=0, le=100_000)
+    """Importance samples for each picture in the `nll` of `aigc evaluate`; papers use 5000."""
+
+
+_LOG_2PI = math.log(2 * math.pi)
+
+
+def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
+    """KL(N(mu, exp(logvar)) || N(0, 1)) in nats, elementwise."""
+    return 0.5 * (mu.square() + logvar.exp() - 1 - logvar)
+
+
+def log_prior_ratio(z: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
+    """log p(z) - log q(z | x), (B, k), of codes z = mu + sigma eps (B, k, Z); logvar (B, Z)."""
+    return 0.5 * (eps.square() - z.square() + logvar[:, None]).sum(-1)
+
+
+def log_mean_exp(log_w: Tensor) -> Tensor:
+    """log of the mean of exp(log_w) over the last dimension."""
+    return log_w.logsumexp(-1) - math.log(log_w.shape[-1])
+
+
+def fixed_coin(x: Tensor) -> Tensor:
+    """Whether each pixel of (B, C, H, W) in [-1, 1] is white: true with its intensity, one of 256
+    levels, as probability, and always the same for the same picture, on every device.
+
+    The coin of a pixel is a hash of its place and of a hash of the whole picture, so that coins
+    differ between pictures, and no file of coins need be kept.
+    """
+    level = ((x.float() + 1) * 127.5).round().long()
+    place = torch.arange(1, level[0].numel() + 1, device=x.device)  # the hash of 0 is 0
+    picture = (level.flatten(1) * _hash(place)).sum(1)
+    coin = _hash(place ^ _hash(picture ^ picture >> 32)[:, None])  # (B, C H W), 0 to 2^32 - 1
+    return coin.view(x.shape) * 255 < level << 32
+
+
+def _hash(x: Tensor) -> Tensor:
+    """A well mixed 32-bit number of the lowest 32 bits: `lowbias32` of Wellons, 2018,
+    https://nullprogram.com/blog/2018/07/31/.
+    """
+    x = x & 0xFFFFFFFF
+    x = (x ^ x >> 16) * 0x7FEB352D & 0xFFFFFFFF
+    x = (x ^ x >> 15) * 0x846CA68B & 0xFFFFFFFF
+    return x ^ x >> 16
+
+
+def _expected(mean: Tensor, bernoulli: bool) -> Tensor:
+    """What the decoder's first tensor means as a picture in [-1, 1]."""
+    return (mean / 2).tanh() if bernoulli else mean.clamp(-1, 1)  # 2 sigmoid(x) - 1 = tanh(x / 2)
+
+
+def _square(image: Tensor, size: int) -> Tensor:
+    """The middle of (C, H, W), as (C, size, size), antialiased bicubic."""
+    side = min(image.shape[-2:])
+    top, left = ((length - side) // 2 for length in image.shape[-2:])
+    middle = image[None, :, top : top + side, left : left + side]
+    if side == size:
+        return middle[0]
+    made = F.interpolate(middle, (size, size), mode="bicubic", antialias=True, align_corners=False)
+    return made[0].clamp(-1, 1)
+
+
+def _sides(config: Config, size: int) -> list[int]:
+    """Sides of the picture and of what each stage of the encoder makes of it."""
+    sides = [size]
+    for _ in config.channels:
+        sides.append((sides[-1] + 1) // 2)
+    return sides
+
+
+def _groups(channels: int) -> int:
+    return math.gcd(channels, 8)
