@@ -171,7 +171,7 @@ class Data:
         MissingError: a source needs a package that is not installed.
     """
 
-    val_batch_size: int | None = None  # pictures of one size are validated in batches
+    val_batch_size: int | None = 8  # sets are compared, which takes several; training may take one
 
     def __init__(self, config: Config, *, seed: int, bases: Sequence[Path] = ()) -> None:
         cache = cache_folder(config.cache)
