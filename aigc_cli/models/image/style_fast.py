@@ -1,0 +1,139 @@
+"""Feed-forward style transfer: one network, one style, one pass for a picture of any size.
+
+Johnson, Alahi, Fei-Fei, "Perceptual Losses for Real-Time Style Transfer and Super-Resolution", ECCV
+2016, https://arxiv.org/abs/1603.08155, with instance normalisation (Ulyanov et al. 2016). Domain A
+are photographs, domain B the picture or pictures of one style.
+
+Differs from the paper:
+* the first and last convolution are 7 pixels wide, not 9 (nn/resnet_generator.py), and enlarging is
+  nearest neighbour and a convolution, which cannot make checkerboards;
+* distances are relative (nn/style.py), so the weights are 1 and 5 where the paper's common code has
+  1e5 and 1e10, and any network of features serves;
+* the style is whatever B holds, Gram matrices averaged over the batch, not one fixed picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from aigc_cli.models._base import Batch, GenerativeModule, Terms
+from aigc_cli.models._tiles import TileOptions
+from aigc_cli.nn.resnet_generator import ResnetGenerator
+from aigc_cli.nn.style import gram, gram_distance, relative, total_variation, with_colors_of
+from aigc_cli.recipe.sections import Name, Section
+from aigc_cli.sampling.anysize import any_size
+from aigc_cli.sampling.noise import SampleNoise
+from aigc_cli.specs import Spec, UnpairedSpec
+
+
+class Config(Section):
+    """The network, its judges and its optimizer."""
+
+    num_features: int = Field(32, ge=4, le=256)
+    """Channels of the first convolution."""
+    num_blocks: int = Field(5, ge=1, le=32)
+    """Residual blocks in the middle."""
+    features: Name = "vgg16"
+    """Judge of pictures: vgg16, vgg19, random:vgg19, a classifier's run or a .pth file of VGG."""
+    content_layer: Name = "relu2_2"
+    """Layer whose activations should stay those of the photograph."""
+    style_layers: tuple[Name, ...] = ("relu1_2", "relu2_2", "relu3_2", "relu4_2")
+    """Layers whose Gram matrices should become those of the style."""
+    content_weight: float = Field(1.0, ge=0)
+    """Weight of the content distance."""
+    style_weight: float = Field(5.0, ge=0)
+    """Weight of the style distance."""
+    tv_weight: float = Field(0.01, ge=0)
+    """Weight of the total variation, which quiets single pixels."""
+    lr: float = Field(1e-3, gt=0, le=1)
+    """Adam's learning rate."""
+
+
+class Model(GenerativeModule):
+    """Relative content and Gram distances, Adam."""
+
+    accepts = (UnpairedSpec,)
+    makes = "translations"
+    metrics: ClassVar[dict[str, Literal["max", "min"]]] = {
+        "loss": "min",
+        "content": "min",
+        "style": "min",
+    }
+    averaged = ("net",)
+    config: Config
+
+    def __init__(self, config: Config, spec: Spec) -> None:
+        super().__init__(config, spec)
+        assert isinstance(spec, UnpairedSpec)
+        C = spec.channels
+        self.net = ResnetGenerator(
+            C, C, features=config.num_features, blocks=config.num_blocks, upsample="resize"
+        )
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.net.parameters(), self.config.lr)
+
+    def loss(self, batch: Batch) -> Terms:
+        terms = self._judge(self.net(batch["a"]), batch)
+        return {name: value.mean() for name, value in terms.items()}
+
+    def _judge(self, made: Tensor, batch: Batch) -> Terms:
+        """Distances of `made` (B, C, H, W) from the photographs and from the style, (B,) each."""
+        c = self.config
+        layers = list(dict.fromkeys((c.content_layer, *c.style_layers)))
+        with torch.no_grad():
+            content = self.features(batch["a"], [c.content_layer])[c.content_layer]
+            style = self.features(batch["b"], c.style_layers)
+            targets = {name: gram(x.float()).mean(0, keepdim=True) for name, x in style.items()}
+        found = {name: x.float() for name, x in self.features(made, layers).items()}
+        terms = {
+            "content": relative(found[c.content_layer], content.float()),
+            "style": gram_distance(found, targets),
+            "tv": total_variation(made.float()),
+        }
+        loss = c.content_weight * terms["content"] + c.style_weight * terms["style"]
+        return {"loss": loss + c.tv_weight * terms["tv"], **terms}
+
+    def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
+        terms = self._judge(self.net(batch["a"]), batch)
+        return {name: terms[name] for name in self.metrics}
+
+    def baselines(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
+        """The photographs as they are."""
+        terms = self._judge(batch["a"], batch)
+        return {"identity": {name: terms[name] for name in self.metrics}}
+
+    def preview(self, batch: Batch) -> dict[str, Tensor]:
+        return {"photo": batch["a"], "style": batch["b"], "made": self.net(batch["a"])}
+
+    def translate(
+        self,
+        image: Tensor,
+        options: Options,
+        noise: SampleNoise,
+        references: Sequence[Tensor] = (),
+    ) -> Tensor:
+        """The same answer for each row of noise: the network uses none."""
+        made = any_size(
+            self.net,
+            image[None],
+            multiple=8,
+            tile=options.tile,
+            overlap=options.overlap,
+            norms=self.net,
+        )
+        if options.preserve_colors and image.shape[0] == 3:
+            made = with_colors_of(made, image[None])
+        return made.expand(noise.count, -1, -1, -1)
+
+
+class Options(TileOptions):
+    """What `aigc sample` may set."""
+
+    preserve_colors: bool = False
+    """Keep the photograph's colours and take only the lightness of what was painted."""

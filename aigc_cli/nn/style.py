@@ -1,0 +1,91 @@
+"""What style is, in the features of a network: Gram matrices, or means and deviations.
+
+Distances are relative: 0 for what is equal and about 1 for what has nothing in common, whatever
+the network. Published weights belong to the scale of VGG's activations; relative ones also mean the
+same for a classifier of the user's or for random weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+EPS = 1e-8
+
+
+def gram(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, C, C), products of channels averaged over positions (Gatys et al. 2016,
+    equation 3).
+    """
+    flat = x.flatten(2)
+    return flat @ flat.transpose(1, 2) / flat.shape[2]
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of every channel, (B, C, 1, 1) each (Huang and Belongie 2017)."""
+    variance, mean = torch.var_mean(x, (2, 3), correction=0, keepdim=True)
+    return mean, (variance + 1e-5).sqrt()
+
+
+def adain(content: Tensor, style: Tensor) -> Tensor:
+    """`content` (B, C, H, W) with the moments of `style` (B, C, h, w): equation 8 of the same."""
+    mean, deviation = moments(content)
+    style_mean, style_deviation = moments(style)
+    return (content - mean) / deviation * style_deviation + style_mean
+
+
+def relative(x: Tensor, target: Tensor) -> Tensor:
+    """Squared distance in units of the target's square, for each item of (B, ...): (B,)."""
+    square = target.square().flatten(1).mean(1)
+    return (x - target).square().flatten(1).mean(1) / (square + EPS)
+
+
+def gram_distance(found: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
+    """Mean over the layers of the relative distance of Gram matrices, (B,); `targets` are Gram
+    matrices (1 | B, C, C) by layer.
+    """
+    distances = [
+        relative(gram(found[n]), g.expand(len(found[n]), -1, -1)) for n, g in targets.items()
+    ]
+    return torch.stack(distances).mean(0)
+
+
+def moment_distance(found: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
+    """Mean over the layers of the relative distances of means and deviations, (B,); `targets` are
+    activations by layer.
+    """
+    distances = []
+    for name, target in targets.items():
+        pairs = zip(moments(found[name]), moments(target), strict=True)
+        distances += [relative(ours, theirs) for ours, theirs in pairs]
+    return torch.stack(distances).mean(0)
+
+
+def total_variation(images: Tensor) -> Tensor:
+    """Mean square of the differences of neighbouring pixels, (B, C, H, W) -> (B,)."""
+    down = (images[:, :, 1:] - images[:, :, :-1]).square().flatten(1).mean(1)
+    right = (images[:, :, :, 1:] - images[:, :, :, :-1]).square().flatten(1).mean(1)
+    return down + right
+
+
+def first_of_each_stage(layers: Sequence[str]) -> list[str]:
+    """relu1_1, relu2_1 and so on, as far as the network has them."""
+    return [name for name in layers if name.startswith("relu") and name.endswith("_1")]
+
+
+_TO_YIQ = torch.tensor(
+    [[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]], dtype=torch.float64
+)
+
+
+def with_colors_of(image: Tensor, content: Tensor) -> Tensor:
+    """Lightness of `image`, colours of `content`, both (..., 3, H, W) in [-1, 1]: the second method
+    of Gatys et al., "Preserving Color in Neural Artistic Style Transfer", 2016.
+    """
+    to_yiq = _TO_YIQ.to(image)
+    lightness = torch.einsum("c,...chw->...hw", to_yiq[0], image)
+    yiq = torch.einsum("dc,...chw->...dhw", to_yiq, content).clone()
+    yiq[..., 0, :, :] = lightness
+    return torch.einsum("cd,...dhw->...chw", _TO_YIQ.inverse().to(image), yiq).clamp(-1, 1)

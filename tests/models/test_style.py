@@ -1,0 +1,187 @@
+"""Style transfer: what its distances measure, and that a picture moves towards its style."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from aigc_cli.errors import InputError
+from aigc_cli.models.image import adain, style_fast, style_optim
+from aigc_cli.models.image.style_optim import Objective, Options, _cuts, _scales
+from aigc_cli.nn.features import random_features
+from aigc_cli.nn.style import (
+    adain as exchange,
+)
+from aigc_cli.nn.style import (
+    gram,
+    gram_distance,
+    moments,
+    relative,
+    total_variation,
+    with_colors_of,
+)
+from aigc_cli.sampling.noise import SampleNoise
+from aigc_cli.specs import PictureSpec, UnpairedSpec
+
+
+def pictures(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+# -- distances -------------------------------------------------------------------------------------
+
+
+def test_gram_is_the_mean_of_outer_products() -> None:
+    x = pictures(2, 3, 4, 5)
+    expected = torch.einsum("bihw,bjhw->bij", x, x) / 20
+    torch.testing.assert_close(gram(x), expected)
+
+
+def test_relative_distances_do_not_depend_on_the_scale() -> None:
+    x, y = pictures(2, 3, 4, 4), pictures(2, 3, 4, 4, seed=1)
+    torch.testing.assert_close(relative(1e3 * x, 1e3 * y), relative(x, y), rtol=1e-4, atol=0)
+    assert relative(x, x).tolist() == [0, 0]
+    torch.testing.assert_close(relative(torch.zeros_like(x), x), torch.ones(2))
+
+
+def test_a_style_does_not_depend_on_where_things_are() -> None:
+    x = pictures(1, 6, 8, 8)
+    moved = x.flatten(2)[:, :, torch.randperm(64, generator=torch.Generator().manual_seed(3))]
+    distance = gram_distance({"a": moved.view_as(x)}, {"a": gram(x)})
+    assert float(distance) < 1e-10
+
+
+def test_adain_exchanges_exactly_the_moments() -> None:
+    content, style = pictures(2, 3, 8, 8), 2 + 3 * pictures(2, 3, 5, 7, seed=1)
+    for ours, theirs in zip(moments(exchange(content, style)), moments(style), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_total_variation_of_a_ramp() -> None:
+    ramp = torch.arange(5.0).expand(1, 3, 4, 5)
+    assert total_variation(ramp).tolist() == [1.0]
+
+
+def test_colours_stay_and_lightness_changes() -> None:
+    content, painted = 0.3 * pictures(3, 6, 6), 0.3 * pictures(3, 6, 6, seed=1)
+    made = with_colors_of(painted, content)
+    luma = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
+    torch.testing.assert_close((made * luma).sum(0), (painted * luma).sum(0), rtol=0, atol=1e-3)
+    torch.testing.assert_close(with_colors_of(content, content), content, rtol=0, atol=1e-5)
+    differences, expected = made[0] - made[2], content[0] - content[2]
+    torch.testing.assert_close(differences, expected, rtol=0, atol=5e-3)
+
+
+# -- optimisation ----------------------------------------------------------------------------------
+
+FEW = {"content_layer": "relu2_1", "style_layers": ("relu1_1", "relu2_1"), "coarsest": 32}
+
+
+def test_tiles_give_the_gradient_of_the_whole() -> None:
+    features = random_features("cnn")
+    content, style = pictures(1, 3, 200, 330), pictures(3, 60, 60, seed=1)
+    gradients, losses = [], []
+    for tile in (0, 128):
+        picture = pictures(1, 3, 200, 330, seed=2).requires_grad_(True)
+        objective = Objective(features, content, [style], Options(**FEW, tile=tile))
+        losses.append(objective(picture))
+        assert picture.grad is not None
+        gradients.append(picture.grad)
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-4, atol=0)
+    scale = gradients[0].abs().max()
+    torch.testing.assert_close(gradients[1] / scale, gradients[0] / scale, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_a_picture_moves_towards_its_style(optimizer: str) -> None:
+    model = style_optim.Model(style_optim.Config(), PictureSpec(3))
+    model.features = random_features("cnn")
+    image, style = pictures(3, 32, 48), pictures(3, 40, 40, seed=1) * 0.2
+    options = Options(**FEW, size=48, steps=8, optimizer=optimizer, style_weight=10)  # type: ignore[arg-type]
+    with torch.no_grad():
+        (made,) = model.translate(image, options, SampleNoise(0, 0, 1), [style])
+    assert made.shape == (3, 32, 48)
+    objective = Objective(model.features, image[None], [style], options)
+    before, after = (x[None].clone().requires_grad_(True) for x in (image, made))
+    assert objective(after) < 0.8 * objective(before)
+
+
+def test_noise_gives_another_result_for_each_sample() -> None:
+    model = style_optim.Model(style_optim.Config(), PictureSpec(3))
+    model.features = random_features("cnn")
+    options = Options(**FEW, size=32, steps=2, start="noise")
+    with torch.no_grad():
+        made = model.translate(
+            pictures(3, 32, 32), options, SampleNoise(0, 0, 2), [pictures(3, 32, 32)]
+        )
+    assert not torch.equal(made[0], made[1])
+
+
+def test_a_style_too_small_is_one_sentence() -> None:
+    model = style_optim.Model(style_optim.Config(), PictureSpec(3))
+    model.features = random_features("vgg19")
+    options = Options(size=20, coarsest=32, steps=1)
+    with pytest.raises(InputError, match="too small for layer"), torch.no_grad():
+        model.translate(pictures(3, 20, 15), options, SampleNoise(0, 0, 1), [pictures(3, 20, 10)])
+
+
+def test_scales_rise_by_the_square_root_of_two() -> None:
+    assert _scales(512, 128) == [128, 181, 256, 362, 512]
+    assert _scales(100, 100) == [100]
+    assert all(a < b for a, b in zip(_scales(300, 128), _scales(300, 128)[1:], strict=False))
+
+
+def test_cuts_cover_everything_once() -> None:
+    for length in (31, 700, 769, 2000):
+        cuts = list(_cuts(length, 768))
+        assert [a for a, _ in cuts] == [0, *(b for _, b in cuts[:-1])]
+        assert cuts[-1][1] == length
+        assert all(a % 32 == 0 and b - a <= 768 + 32 for a, b in cuts)
+
+
+# -- feed-forward ----------------------------------------------------------------------------------
+
+
+def test_adain_of_nothing_is_the_decoded_photograph() -> None:
+    model = adain.Model(adain.Config(widths=(32, 64), layers=("relu1_1", "relu2_1")), UNPAIRED)
+    model.features = random_features("cnn")
+    image, style = pictures(3, 32, 32), pictures(3, 24, 24, seed=1)
+    noise = SampleNoise(0, 0, 1)
+    with torch.no_grad():
+        (made,) = model.translate(image, adain.Options(strength=0), noise, [style])
+        (painted,) = model.translate(image, adain.Options(), noise, [style])
+        decoded = model.decoder(model.encode(image[None])["relu2_1"])[0]
+    torch.testing.assert_close(made, decoded)
+    assert not torch.allclose(painted, decoded)
+
+
+def test_the_moments_of_a_picture_in_tiles_are_those_of_the_whole() -> None:
+    model = adain.Model(adain.Config(widths=(32, 64), layers=("relu1_1", "relu2_1")), UNPAIRED)
+    model.features = random_features("cnn")
+    image = pictures(1, 3, 256, 384)
+    with torch.no_grad():
+        whole = moments(model.encode(image)["relu2_1"])
+        tiles = model._moments(image, adain.Options(tile=128))
+    assert tiles is not None
+    for a, b in zip(whole, tiles, strict=True):
+        torch.testing.assert_close(a, b, rtol=0.05, atol=0.03)  # borders of tiles differ
+
+
+def test_a_decoder_of_other_widths_is_one_sentence() -> None:
+    model = adain.Model(adain.Config(), UNPAIRED)
+    with pytest.raises(InputError, match=r"have \[32, 64, 128, 256\]"):
+        model.features = random_features("cnn")
+
+
+def test_equal_pictures_cost_only_smoothness() -> None:
+    """Where photograph and style are the same, the identity is the answer."""
+    model = style_fast.Model(style_fast.Config(num_features=4, num_blocks=1), UNPAIRED)
+    model.features = random_features("cnn")
+    image = pictures(2, 3, 32, 32)[:1]
+    terms = model._judge(image, {"a": image, "b": image})
+    assert float(terms["content"]) < 1e-9
+    assert float(terms["style"]) < 1e-9
+
+
+UNPAIRED = UnpairedSpec(channels=3, image_size=32)
