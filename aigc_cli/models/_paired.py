@@ -61,8 +61,8 @@ class PairedModule(GenerativeModule):
     makes = "translations"
     metrics: ClassVar[dict[str, Literal["max", "min"]]] = {
         "l1": "min",
-        "psnr": "max",
-        "ssim": "max",
+        "psnr_rgb": "max",
+        "ssim_rgb": "max",
     }
     target_mean: Tensor
     targets_seen: Tensor
@@ -103,8 +103,8 @@ class PairedModule(GenerativeModule):
         self.target_mean.lerp_(target.mean(0), share.to(target.dtype))
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
-        """`l1`: mean absolute difference of values in [-1, 1], so in [0, 2]; `psnr` in dB and
-        `ssim` of RGB as 8 bit.
+        """`l1`: mean absolute difference of values in [-1, 1], so in [0, 2]; `psnr_rgb` in dB and
+        `ssim_rgb` of 8 bits.
         """
         return compared(self.answers(batch, self.defaults), self.pairs(batch)[1])
 
@@ -132,13 +132,13 @@ class PairedModule(GenerativeModule):
 
 
 def compared(made: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """(B, C, H, W) twice -> l1, psnr, ssim, each (B,)."""
+    """(B, C, H, W) twice -> l1, psnr_rgb, ssim_rgb, each (B,)."""
     pairs = [
         (from_tensor(x), from_tensor(y)) for x, y in zip(made.cpu(), target.cpu(), strict=True)
     ]
     found = {
-        name: torch.tensor([METRICS[f"{name}_rgb"].compute(x, y, 0) for x, y in pairs])
-        for name in ("psnr", "ssim")
+        name: torch.tensor([METRICS[name].compute(x, y, 0) for x, y in pairs])
+        for name in ("psnr_rgb", "ssim_rgb")
     }
     return {"l1": (made - target).abs().flatten(1).mean(1), **found}
 
