@@ -57,7 +57,7 @@ class PairedModule(GenerativeModule):
     itself, and the mean of all targets seen in training. A family writes `answers` too.
     """
 
-    accepts = (PairSpec,)
+    accepts: ClassVar[tuple[type[Spec], ...]] = (PairSpec,)
     makes = "translations"
     metrics: ClassVar[dict[str, Literal["max", "min"]]] = {
         "l1": "min",

@@ -124,8 +124,8 @@ class Model(PairedModule, AdversarialModule):
         return made
 
     def _judge(self, source: Tensor, target: Tensor) -> Tensor:
-        logits: Tensor = self.discriminator(torch.cat([source, target], 1))
-        return logits.float()
+        logits: Tensor = self.discriminator(torch.cat([source, target], 1)).float()
+        return logits
 
     def health(self, means: dict[str, float]) -> list[str]:
         return ["discriminator wins"] if means.get("d_right", 0.0) > 0.99 else []
