@@ -166,7 +166,9 @@ def _text(report: dict[str, Any]) -> str:
     ]
     protocol = [f"{name}: {text}" for name, text in report.get("protocol", {}).items()]
     notes = [f"note: {text}" for text in report.get("notes", ())]
-    return "\n".join([table(rows, columns), *protocol, *notes])
+    classes = [{k: _number(v) for k, v in row.items()} for row in report.get("classes", ())]
+    by_class = ["", table(classes, list(classes[0]))] if classes else []
+    return "\n".join([table(rows, columns), *protocol, *by_class, *notes])
 
 
 def _number(value: Any) -> str | None:

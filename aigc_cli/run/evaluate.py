@@ -4,6 +4,7 @@ What there is to measure depends on the model and on the name of the metric:
 
 * run/pairs.py: pictures against what they should look like (super-resolution, two folders)
 * run/distribution.py: sets of pictures by their features (FID and its kin)
+* run/classification.py: what a classifier mistakes for what
 * here: what a family measures of each item of its validation data
 """
 
@@ -33,6 +34,7 @@ from aigc_cli.metrics.sets import SET_GROUPS, SET_METRICS, SetMetric
 from aigc_cli.metrics.table import GROUPS, METRICS, PairMetric
 from aigc_cli.recipe.load import recipe_from_dict
 from aigc_cli.registry import load_data_kind
+from aigc_cli.run.classification import MACRO_RECALL, judge
 from aigc_cli.run.distribution import Sets, check_sets, compare
 from aigc_cli.run.extract import Pictures, open_extractor
 from aigc_cli.run.pairs import compare_enlargements, compare_files, plain
@@ -276,11 +278,14 @@ def _model_job(
 ) -> Callable[[], dict[str, Any] | None]:
     """What the family measures of each item, and metrics of sets of what it makes."""
     measures = trained.model.measures or trained.model.metrics
-    names = with_required(metrics, require, usual=list(measures))
+    judged = [MACRO_RECALL] if trained.model.makes == "labels" else []
+    names = with_required(metrics, require, usual=[*measures, *judged])
     own = [name for name in names if name in measures]
-    _, wanted, _ = split(names)
-    if unknown := [name for name in names if name not in measures and name not in SET_METRICS]:
-        raise _unknown(unknown[0], [*measures, *SET_METRICS, *SET_GROUPS])
+    judged = [name for name in names if name in judged]
+    _, wanted, _ = split([name for name in names if name not in judged])
+    known = [*measures, *judged, *SET_METRICS, *SET_GROUPS]
+    if unknown := [name for name in names if name not in known]:
+        raise _unknown(unknown[0], known)
     if limit is not None and wanted:
         raise InputError(f"--limit is not for {wanted[0].name}", hint="take --count instead")
     held = _open_data(trained, data)
@@ -305,6 +310,10 @@ def _model_job(
             found |= more
         if own:
             found["metrics"] = {**_measure(trained, held, own, limit, save), **found["metrics"]}
+        if judged:
+            verdict = judge(trained, held, limit=limit, save=save)
+            found["metrics"] |= verdict.pop("metrics")
+            found |= verdict
         name = str(data) if data is not None else trained.recipe.data.model_dump().get("val")
         return {"data": name, **found, "items": []}
 

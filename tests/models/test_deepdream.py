@@ -30,8 +30,10 @@ SMALL: dict[str, Any] = {"layers": ("relu2_1",), "octaves": 2, "steps": 3, "jitt
 def model() -> Model:
     torch.manual_seed(0)
     arch = cnn_arch(3, (4, 6), (1, 1))
+    chain = build(arch)
+    chain.conv2_1.bias.data.copy_(torch.tensor([0.5, 0.5, -100, 0.5, 0.5, 0.5]))  # one is blind
     made = Model(Config(), PictureSpec(channels=3))
-    made.features = FeatureNetwork(build(arch), arch, "tiny")
+    made.features = FeatureNetwork(chain, arch, "tiny")
     return made
 
 
