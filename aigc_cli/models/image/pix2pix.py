@@ -144,7 +144,8 @@ class Model(PairedModule, AdversarialModule):
 
     def _stochastic(self, source: Tensor, noise: SampleNoise) -> Tensor:
         def uniform(B: int, *shape: int) -> Tensor:
-            return torch.special.ndtr(noise.randn(*shape))
+            coins: Tensor = torch.special.ndtr(noise.randn(*shape))
+            return coins
 
         with dropout_from(self.generator, uniform):
             made: Tensor = self.generator(source)
