@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Protocol
+from typing import Annotated, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -20,6 +20,7 @@ from aigc_cli.data._sources import subfolders
 TRAIN_FOLDERS = (("trainA", "trainB"), ("A", "B"), ("source", "target"))
 VAL_FOLDERS = (("testA", "testB"), ("valA", "valB"))
 
+C = TypeVar("C", bound="DomainConfig")
 Side = Annotated[int, Field(ge=4, le=4096)]
 
 
@@ -195,16 +196,33 @@ def resized(pixels: Bytes, height: int, width: int) -> Bytes:
     return np.stack([np.asarray(channel.resize(size, how)) for channel in channels], axis=2)
 
 
+def any_size(config: C) -> C:
+    """The config for a look at pictures whose size nobody has chosen yet: none is too small."""
+    chosen = "image_size" in config.model_fields_set
+    return config if chosen else config.model_copy(update={"image_size": 4})
+
+
 def fit_sizes(config: DomainConfig, sides: Sequence[int], what: str) -> Fit:
-    """`train`, `image_size` and `load_size` for pictures with these shorter sides, for `fit`."""
+    """`train`, `image_size` and `load_size` for pictures with these shorter sides, for `fit`.
+
+    The suggestions go together with what `config` says already.
+    """
     low, typical, high = min(sides), sorted(sides)[len(sides) // 2], max(sides)
-    size = max(4, min(256, typical - typical % 4))
-    load = size * 286 // 256
-    return {
-        "train": (config.train, f"{what} train: {low} to {high} pixels on the shorter side."),
-        "image_size": (size, f"Half of the pictures have at least {typical} pixels on that side."),
-        "load_size": (load, "A ninth larger, then cut at random, as Isola et al. do."),
+    found: Fit = {
+        "train": (config.train, f"{what} train: {low} to {high} pixels on the shorter side.")
     }
+    size = config.image_size
+    if "image_size" not in config.model_fields_set:
+        room = low if config.resize == "none" else typical
+        most = config.load_sizes[0] if config.load_size else 256
+        size = max(4, min(256, most, room) // 4 * 4)
+        found["image_size"] = (
+            size,
+            f"The shorter side has {typical} pixels in half of them or more.",
+        )
+    if config.load_size is None and config.resize != "none":
+        found["load_size"] = size * 286 // 256, "A ninth larger, then cut at random (Isola et al.)."
+    return found
 
 
 def all_gray(seen: Sequence[Seen]) -> bool:

@@ -27,6 +27,7 @@ from aigc_cli.data._domains import (
     Scaled,
     Windows,
     all_gray,
+    any_size,
     fit_sizes,
     name_domains,
 )
@@ -342,7 +343,7 @@ def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
     Raises:
         DataError: as `check_pairs`.
     """
-    reports = check_pairs(config, bases, cache_folder(config.cache))
+    reports = check_pairs(any_size(config), bases, cache_folder(config.cache))
     a, b = reports["data.train"], reports.get("data.train_b")
     pairs = Pairs(a, b, config)
     found = fit_sizes(config, [min(size) for size in pairs.sizes], f"{len(pairs)} pairs")

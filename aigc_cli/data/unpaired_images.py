@@ -23,6 +23,7 @@ from aigc_cli.data._domains import (
     Scaled,
     Windows,
     all_gray,
+    any_size,
     fit_sizes,
     name_domains,
 )
@@ -202,7 +203,7 @@ def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
     Raises:
         DataError: as `check_domains`.
     """
-    reports = check_domains(config, bases, cache_folder(config.cache))
+    reports = check_domains(any_size(config), bases, cache_folder(config.cache))
     a, b = (list(reports[key].seen.values()) for key in ("data.train", "data.train_b"))
     sides = [min(seen.height, seen.width) for seen in a + b]
     found = fit_sizes(config, sides, f"{len(a)} pictures of A and {len(b)} of B")
