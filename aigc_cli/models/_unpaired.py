@@ -39,7 +39,7 @@ class UnpairedModule(AdversarialModule):
 
     accepts = (UnpairedSpec,)
     makes = "translations"
-    metrics: ClassVar[dict[str, Literal["max", "min"]]] = {"kid": "min", "cycle_l1": "min"}
+    metrics: ClassVar[dict[str, Literal["max", "min"]]] = {"block_kid": "min", "cycle_l1": "min"}
     spec: UnpairedSpec
 
     def __init__(self, config: Section, spec: Spec) -> None:
@@ -96,19 +96,19 @@ class UnpairedModule(AdversarialModule):
         """fake_a, fake_b, cycle_a, cycle_b, each (B, C, S, S); all randomness is from `noise`."""
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
-        """`kid`: unbiased squared MMD between fake and real pictures of the batch in the space of
+        """`block_kid`: unbiased squared MMD between fake and real pictures of the batch in the space of
         `model.features`, mean of both domains; `cycle_l1`: mean absolute distance, in [0, 2], of a
         picture that went there and back.
         """
         made = self.there_and_back(batch, self.val_noise(len(batch["a"])))
         return {
-            "kid": self._distance(made["fake_a"], made["fake_b"], batch),
+            "block_kid": self._distance(made["fake_a"], made["fake_b"], batch),
             "cycle_l1": (_l1(made["cycle_a"], batch["a"]) + _l1(made["cycle_b"], batch["b"])) / 2,
         }
 
     def baselines(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
         a, b = batch["a"], batch["b"]
-        unchanged = {"kid": self._distance(b, a, batch), "cycle_l1": a.new_zeros(len(a))}
+        unchanged = {"block_kid": self._distance(b, a, batch), "cycle_l1": a.new_zeros(len(a))}
         return {"identity": unchanged}
 
     def preview(self, batch: Batch) -> dict[str, Tensor]:

@@ -245,13 +245,13 @@ def test_validation_tells_good_fakes_from_bad() -> None:
     red[:, 0], blue[:, 2] = 0.8, 0.8
     noise = 0.1 * torch.randn(4, 8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     data = {"a": red + noise[0], "b": blue + noise[1]}
-    unchanged = made.baselines(data)["identity"]["kid"]
+    unchanged = made.baselines(data)["identity"]["block_kid"]
     made.there_and_back = lambda *_: {  # type: ignore[method-assign, assignment]
         "fake_a": red + noise[2], "fake_b": blue + noise[3], "cycle_a": red, "cycle_b": blue,
     }  # fmt: skip
     values = made.evaluate_batch(data)
-    assert values["kid"].shape == (8,)
-    assert abs(values["kid"][0]) < 0.05 * unchanged[0]
+    assert values["block_kid"].shape == (8,)
+    assert abs(values["block_kid"][0]) < 0.05 * unchanged[0]
     assert (values["cycle_l1"] < 0.1).all()
 
 

@@ -19,7 +19,6 @@ DiffAugment (Zhao et al. 2020) is nn/diffaugment.py.
 
 Differs from the papers:
 * noise is normal, not uniform, which interpolation and truncation ask for;
-* the projection is of all that the last layer sees, not of its sum over places;
 * R1 and R2 are taken at the augmented pictures; their weight is constant, and so is Adam's beta2;
 * R3GAN's residual networks are not used: only its objective.
 
@@ -97,7 +96,7 @@ class Config(Section):
     than some thousand pictures.
     """
     features: str = Field("random:cnn", min_length=1)
-    """Network whose features measure the distance `kid` to validation pictures: random:cnn, vgg16,
+    """Network whose features measure the distance `block_kid` to validation pictures: random:cnn, vgg16,
     or a run of family classifier, which means more; none compares colours only.
     """
 
@@ -146,7 +145,7 @@ class Generator(nn.Module):
         x = self.project(z).unflatten(1, (-1, self.base, self.base))
         for norm, up in zip(self.norms, self.ups, strict=True):
             x = up(norm(x, label).relu())  # (B, D, h, w) -> (B, D / 2, 2 h, 2 w)
-        return x.tanh()
+        return x.float().tanh()  # 8 bits of mantissa cannot hold 256 levels
 
     @torch.no_grad()
     def fit_statistics(self) -> None:
@@ -181,9 +180,9 @@ class Discriminator(nn.Module):
             if norm == "batch" and before != channels:
                 layers.append(nn.BatchNorm2d(after, track_running_stats=False))
             layers.append(nn.LeakyReLU(0.2))
-        self.down = nn.Sequential(*layers, nn.Flatten())  # (B, D)
+        self.down = nn.Sequential(*layers)
         self.head = nn.Linear(widths[-1] * base**2, 1, bias=False)
-        self.embed = nn.Embedding(num_classes, self.head.in_features) if num_classes else None
+        self.embed = nn.Embedding(num_classes, widths[-1]) if num_classes else None
         init_normal(self)
         if self.embed is not None:
             nn.init.normal_(self.embed.weight, 0.0, 0.02)
@@ -193,10 +192,10 @@ class Discriminator(nn.Module):
                     spectral_norm(layer)
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
-        h = self.down(image)
-        logits: Tensor = self.head(h).squeeze(1)
+        h = self.down(image)  # (B, D, base, base)
+        logits: Tensor = self.head(h.flatten(1)).squeeze(1)
         if self.embed is not None:
-            logits = logits + (self.embed(label) * h).sum(1)
+            logits = logits + (self.embed(label) * h.sum((2, 3))).sum(1)
         return logits
 
 
@@ -204,7 +203,7 @@ class Model(AdversarialModule):
     """Two networks and their game."""
 
     accepts = (ImageSpec,)
-    metrics: ClassVar[dict[str, Literal["max", "min"]]] = {"kid": "min"}
+    metrics: ClassVar[dict[str, Literal["max", "min"]]] = {"block_kid": "min"}
     averaged = ("generator",)
     config: Config
 
@@ -359,7 +358,7 @@ class Model(AdversarialModule):
         return self._generate(z, self.labels_of(options, noise.first, n))
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
-        """`kid`: squared MMD between this batch and as many samples of its classes, one value for
+        """`block_kid`: squared MMD between this batch and as many samples of its classes, one value for
         all; 0 for a batch of one, which has none.
         """
         real = batch["image"]
@@ -367,8 +366,8 @@ class Model(AdversarialModule):
         z = self.val_noise(B).randn(self.config.latent_dim)
         fake = self._generate(z, self._label(batch))
         if B < 2:
-            return {"kid": real.new_zeros(B)}
-        return {"kid": kid_block(self._describe(real), self._describe(fake)).expand(B)}
+            return {"block_kid": real.new_zeros(B)}
+        return {"block_kid": kid_block(self._describe(real), self._describe(fake)).expand(B)}
 
     def _describe(self, images: Tensor) -> Tensor:
         """(B, C, S, S) -> (B, D): features of the attached network; colours in a grid of 8 x 8
@@ -449,8 +448,10 @@ def truncated(z: Tensor, largest: float) -> Tensor:
     By the quantiles instead of by drawing again until one fits: the same distribution, but
     continuous in z, so that interpolations stay smooth.
     """
-    low, high = torch.special.ndtr(torch.tensor([-largest, largest], dtype=torch.float64))
-    return torch.special.ndtri(low + torch.special.ndtr(z.double()) * (high - low)).to(z.dtype)
+    below = torch.special.ndtr(torch.tensor(-largest, dtype=torch.float64))
+    # In the lower tail, where quantiles are exact, whatever the sign.
+    quantile = below + torch.special.ndtr(-z.double().abs()) * (1 - 2 * below)
+    return torch.copysign(torch.special.ndtri(quantile), z).to(z.dtype)
 
 
 @torch.no_grad()

@@ -211,7 +211,7 @@ class Model(UnpairedModule):
     averaged = ("content_a", "content_b", "style_a", "style_b", "decoder_a", "decoder_b")
     reference_count = (0, 1)
     measures: ClassVar[dict[str, Literal["max", "min"]] | None] = {
-        "kid": "min",
+        "block_kid": "min",
         "cycle_l1": "min",
         "diversity": "max",
         "content_l1": "min",
