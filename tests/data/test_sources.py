@@ -170,6 +170,34 @@ def test_zip_is_read_without_unpacking(tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("inner", "expected"),
+    [("cat", ["1.png", "old/1.png"]), ("cat/old/", ["1.png"]), ("/dog", ["1.png"])],
+)
+def test_a_folder_in_a_zip(tmp_path, inner, expected):
+    content = save(tmp_path / "a.png").read_bytes()
+    members = ("cat/1.png", "cat/old/1.png", "catfish/1.png", "dog/1.png")
+    zipped(tmp_path / "Set.ZIP", dict.fromkeys(members, content))
+    source = open_source(f"Set.ZIP/{inner}", bases=[tmp_path / "nowhere", tmp_path])
+    assert names(source) == expected
+    assert source.read(0).width == 12
+    assert source.text == f"Set.ZIP/{inner}"
+
+
+@pytest.mark.parametrize("inner", ["cats", "..", "1.png", "cat/1.png"])
+def test_a_folder_that_a_zip_does_not_have(tmp_path, inner):
+    archive = zipped(tmp_path / "set.zip", {"cats.txt": b"", "cat/1.png": b"", "1.png": b""})
+    with pytest.raises(DataError, match=r"^data: set.zip has no pictures in a folder") as caught:
+        open_source(f"{archive}/{inner}")
+    if inner == "cats":
+        assert caught.value.hint == "did you mean 'cat'?"
+
+
+def test_a_folder_that_is_called_like_a_zip(tmp_path):
+    save(tmp_path / "set.zip" / "cat" / "1.png")
+    assert names(open_source(f"{tmp_path}/set.zip/cat")) == ["1.png"]
+
+
 def test_names_in_a_zip_lead_nowhere(tmp_path):
     content = save(tmp_path / "a.png").read_bytes()
     archive = zipped(
