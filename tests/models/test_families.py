@@ -58,6 +58,7 @@ SMALL = {
     "cvae_translate": {"num_features": 4},
     "style_fast": {"num_features": 4, "num_blocks": 1, "features": "random:cnn"},
     "style_optim": {"features": "random:cnn"},
+    "flow": {"num_features": 8, "multipliers": (1, 2), "num_blocks": 1, "attention": (4,)},
     "munit": {"num_features": 4, "num_blocks": 1, "mlp_dim": 8, "discriminator_features": 4},
     "vae": {"hidden_dims": (8,), "latent_dim": 4},
 }
