@@ -18,19 +18,21 @@ A network is described by plain data, its `arch`, from which `build` makes it ag
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 Arch = dict[str, Any]
 Layers = list[tuple[str, nn.Module]]
+Pooling = Literal["max", "avg"]
+Padding = Literal["zeros", "replicate", "reflect"]
 
 VGG_DEPTHS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 VGG_WIDTHS = (64, 128, 256, 512, 512)
 RESNETS = ("resnet18", "resnet34", "resnet50")
 
 
-def vgg(name: str, *, pooling: str = "max", padding: str = "zeros") -> nn.Sequential:
+def vgg(name: str, *, pooling: Pooling = "max", padding: Padding = "zeros") -> nn.Sequential:
     """Layers in the order of torchvision's `features` without the last pooling, named conv1_1,
     relu1_1, ... pool1, ... relu5_4.
     """
@@ -62,8 +64,8 @@ def _stages(
     depths: tuple[int, ...],
     *,
     norm: bool,
-    pooling: str,
-    padding: str,
+    pooling: Pooling,
+    padding: Padding,
 ) -> Layers:
     """Stages of 3x3 convolutions; the resolution is halved between them."""
     layers: Layers = []
@@ -71,7 +73,7 @@ def _stages(
         if s > 1:
             layers.append((f"pool{s - 1}", _pool(pooling)))
         for i in range(1, depth + 1):
-            mode = padding if not layers else "zeros"
+            mode: Padding = padding if not layers else "zeros"
             conv = nn.Conv2d(channels, width, 3, padding=1, bias=not norm, padding_mode=mode)
             layers.append((f"conv{s}_{i}", conv))
             if norm:
@@ -81,7 +83,7 @@ def _stages(
     return layers
 
 
-def _pool(pooling: str) -> nn.Module:
+def _pool(pooling: Pooling) -> nn.Module:
     # The sum of four divided by two: the mean would halve the scale that the next layer was trained
     # for with maxima (crowsonkb/style-transfer-pytorch).
     return nn.MaxPool2d(2) if pooling == "max" else nn.AvgPool2d(2, divisor_override=2)

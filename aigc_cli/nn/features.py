@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aigc_cli.errors import CheckpointError, InputError, did_you_mean
-from aigc_cli.nn.classifier import VGG_DEPTHS, Arch, build, pictures_for
+from aigc_cli.nn.classifier import VGG_DEPTHS, Arch, Padding, Pooling, build, pictures_for
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -90,13 +90,16 @@ class FeatureNetwork(nn.Module):
             InputError: there is no such layer.
         """
         before = self.chain[: self.depth(layers) + 1]
-        return 2 ** sum(isinstance(layer, (nn.MaxPool2d, nn.AvgPool2d)) for layer in before)
+        pools = sum(isinstance(layer, (nn.MaxPool2d, nn.AvgPool2d)) for layer in before)
+        return 1 << pools
 
     def upto(self, layers: Sequence[str]) -> FeatureNetwork:
         """The same network, sharing its weights, without what lies behind the deepest layer."""
         return FeatureNetwork(self.chain[: self.depth(layers) + 1], self.arch, self.stamp)
 
-    def modified(self, *, pooling: str | None = None, padding: str | None = None) -> FeatureNetwork:
+    def modified(
+        self, *, pooling: Pooling | None = None, padding: Padding | None = None
+    ) -> FeatureNetwork:
         """A network of the same weights with other pooling between stages ("max", "avg") or padding
         of the first convolution ("zeros", "replicate", "reflect").
 

@@ -101,7 +101,7 @@ def draw(counts: Counts, names: Sequence[str]) -> Picture:
     longest = max(font.getlength(str(n)) for n in (*counts.flatten(), 999))
     side = ceil(longest) + 8 if numbers else 8
     step = 1 if numbers else ceil(16 / side)  # every so many names fit
-    margin = ceil(max(font.getlength(name) for name in names)) + 30
+    margin = ceil(max(font.getlength(name) for name in (*names, "named"))) + 30
     sheet = Image.new("RGB", (margin + K * side + 10,) * 2, "white")
     pen = ImageDraw.Draw(sheet)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)

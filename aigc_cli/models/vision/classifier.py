@@ -170,7 +170,8 @@ class Model(GenerativeModule):
     @torch.no_grad()
     def classify(self, images: Tensor) -> Tensor:
         """Probabilities (B, K) of the classes in `spec.labels` for pictures (B, C, S, S)."""
-        return self.net(pictures_for(self.arch, images)).float().softmax(1)
+        logits: Tensor = self.net(pictures_for(self.arch, images)).float()
+        return logits.softmax(1)
 
     def sample(
         self, n: int, options: Options, noise: SampleNoise, condition: Batch | None = None
