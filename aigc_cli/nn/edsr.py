@@ -1,0 +1,78 @@
+"""The network of EDSR: a deep residual network without batch normalisation.
+
+Lim, Son, Kim, Nah, Lee, "Enhanced Deep Residual Networks for Single Image Super-Resolution",
+CVPRW 2017, https://arxiv.org/abs/1707.02921.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB of the 800 training pictures, in [0, 1]
+LUMA = (0.299, 0.587, 0.114)
+
+
+class ResidualBlock(nn.Module):
+    """x + residual_scale * conv(relu(conv(x))), (B, D, H, W) -> same; no normalisation
+    (figure 2c).
+    """
+
+    def __init__(self, features: int, residual_scale: float) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(features, features, 3, padding=1)
+        self.conv2 = nn.Conv2d(features, features, 3, padding=1)
+        self.residual_scale = residual_scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch: Tensor = self.conv2(self.conv1(x).relu_())
+        return torch.add(x, branch, alpha=self.residual_scale)
+
+
+def upsampler(features: int, scale: int) -> nn.Sequential:
+    """Sub-pixel convolutions (Shi et al. 2016): one of x2 or x3, two of x2 for x4."""
+    layers: list[nn.Module] = []
+    for factor in {2: (2,), 3: (3,), 4: (2, 2)}[scale]:
+        layers += [
+            nn.Conv2d(features, features * factor**2, 3, padding=1),
+            nn.PixelShuffle(factor),
+        ]
+    return nn.Sequential(*layers)
+
+
+class EDSR(nn.Module):
+    """Low-resolution picture (B, C, h, w) in [-1, 1] -> (B, C, s h, s w), unclipped; default torch
+    init.
+    """
+
+    mean: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        scale: int,
+        *,
+        num_blocks: int,
+        num_features: int,
+        residual_scale: float,
+    ) -> None:
+        super().__init__()
+        D = num_features
+        colour = torch.tensor(DIV2K_MEAN)
+        if channels == 1:
+            colour = (colour * torch.tensor(LUMA)).sum(0, keepdim=True)
+        self.register_buffer("mean", 255 * colour.view(1, -1, 1, 1), persistent=False)
+        self.head = nn.Conv2d(channels, D, 3, padding=1)
+        self.body = nn.Sequential(
+            *[ResidualBlock(D, residual_scale) for _ in range(num_blocks)],
+            nn.Conv2d(D, D, 3, padding=1),
+        )
+        self.upsample = upsampler(D, scale)
+        self.tail = nn.Conv2d(D, channels, 3, padding=1)
+
+    def forward(self, low: Tensor) -> Tensor:
+        x = self.head((low + 1) * 127.5 - self.mean)  # the paper works in gray levels, 0 to 255
+        x = self.upsample(x + self.body(x))
+        with torch.autocast(x.device.type, enabled=False):
+            high: Tensor = self.tail(x.float()) + self.mean
+        return high / 127.5 - 1
