@@ -111,7 +111,7 @@ def evaluate(
             "what shall be evaluated? aigc evaluate RUN, or --generated and --reference"
         )
     judging = measuring.Judging(extractor, reference, count, seed, batch_size)
-    common = {
+    common: dict[str, Any] = {
         "metrics": names,
         "require": wanted,
         "judging": judging,

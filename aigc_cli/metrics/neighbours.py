@@ -5,7 +5,7 @@ copies of training pictures.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,14 +14,16 @@ CELLS = 1 << 24  # of the matrix of distances held at once
 QUANTILE = 0.05
 
 
-class Nearest(NamedTuple):
+@dataclass(frozen=True)
+class Nearest:
     """distance and index (N, k), nearest first."""
 
     distance: Tensor
     index: Tensor
 
 
-class Copies(NamedTuple):
+@dataclass(frozen=True)
+class Copies:
     """share of the pictures nearer to training than `threshold`, their `distance` (N,) to it."""
 
     share: float
@@ -68,7 +70,8 @@ def copies(train: Tensor, fake: Tensor, *, k: int = 1, quantile: float = QUANTIL
     distance and index (N, k) are of the nearest training pictures. M >= 2.
     """
     threshold = float(nearest_others(train).distance[:, 0].quantile(quantile))
-    distance, index = nearest(fake, train, min(k, len(train)))
+    found = nearest(fake, train, min(k, len(train)))
+    distance, index = found.distance, found.index
     share = float((distance[:, 0] < threshold).double().mean())
     return Copies(share, threshold, distance, index)
 

@@ -39,7 +39,7 @@ from aigc_cli.run.distribution import Sets, check_sets, compare
 from aigc_cli.run.extract import Pictures, open_extractor
 from aigc_cli.run.pairs import compare_enlargements, compare_files, plain
 from aigc_cli.run.paths import RunPaths
-from aigc_cli.run.pictures import Drawn, Files, Part, Translated
+from aigc_cli.run.pictures import Drawn, Files, Part, Translated, Whole
 from aigc_cli.run.sample import open_input, prepare_output
 from aigc_cli.run.trained import Trained, load_trained
 from aigc_cli.specs import ImageSpec, PairSpec, SuperResolutionSpec, UnpairedSpec
@@ -357,6 +357,19 @@ def _sets(trained: Trained, data: Any, judging: Judging) -> tuple[Sets, tuple[st
         InputError: the family makes nothing that could be compared.
     """
     model, spec, recipe = trained.model, trained.spec, trained.recipe
+    config = recipe.data.model_dump()
+    texts = {
+        "train": f"{config.get('train', 'data')}, training part",
+        "val": f"{config.get('val') or config.get('train', 'data')}, validation part",
+    }
+
+    def part(which: str, name: str) -> Part:
+        items = data.train if which == "train" else data.val
+        if not isinstance(spec, UnpairedSpec):
+            return Part(items, texts[which], name=name)
+        text = texts[which].replace(",", f", domain {name.upper()},")
+        return Part(Whole(getattr(items, name), recipe.data), text)
+
     inputs: str | None = None
     match spec:
         case ImageSpec() if model.makes == "samples":
@@ -368,15 +381,7 @@ def _sets(trained: Trained, data: Any, judging: Judging) -> tuple[Sets, tuple[st
             inputs, name = ("b", "a") if backwards else ("a", "b")
         case _:
             raise InputError(f"family '{recipe.family}' makes nothing that sets could be made of")
-    config = recipe.data.model_dump()
-    texts = {
-        "train": f"{config.get('train', 'data')}, training part",
-        "val": f"{config.get('val') or config.get('train', 'data')}, validation part",
-    }
-    train, val = (
-        Part(data.train, texts["train"], name=name),
-        Part(data.val, texts["val"], name=name),
-    )
+    train, val = part("train", name), part("val", name)
     which = judging.reference or "val"
     reference: Pictures = {"train": train, "val": val}.get(which) or Files(
         open_input(Path(which), "--reference"), None
@@ -387,8 +392,7 @@ def _sets(trained: Trained, data: Any, judging: Judging) -> tuple[Sets, tuple[st
         count = judging.count or min(len(reference), MOST)
         generated = Drawn(trained, count, judging.seed)
     else:
-        first = range(min(len(data.val), judging.count or MOST))
-        given = Part(data.val, f"{texts['val']}, {inputs}", name=inputs, numbers=first)
+        given = part("val", inputs).first(judging.count or MOST)
         generated = Translated(trained, given, judging.seed)
     source = val if which == "train" else train
     other = source.some(len(generated), judging.seed)

@@ -88,7 +88,8 @@ class Extractor:
 
     @property
     def device(self) -> torch.device:
-        return next(self.network.parameters()).device
+        device: torch.device = next(self.network.parameters()).device
+        return device
 
     @cached_property
     def digest(self) -> str:
@@ -262,7 +263,7 @@ def _load(path: Path | None) -> Features | None:
 
 
 def _save(path: Path, features: Features) -> None:
-    arrays = {"pooled": features.pooled.numpy()}
+    arrays: dict[str, Any] = {"pooled": features.pooled.numpy()}
     if features.logits is not None:
         arrays["logits"] = features.logits.numpy()
     try:

@@ -37,6 +37,7 @@ def launch(processes: int, arguments: Sequence[str], folder: Path | None = None)
 
     if folder is not None:
         os.environ[FOLDER_VARIABLE] = str(folder)
+    again = f"with --resume {folder}" if folder is not None else None
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SAVE_TIMEOUT_S))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
@@ -60,7 +61,9 @@ def launch(processes: int, arguments: Sequence[str], folder: Path | None = None)
             name = signal.Signals(-first.exitcode).name
             raise RunError(
                 f"worker {rank} was killed by {name}; the others were stopped",
-                hint=folder and f"continue from the last checkpoint with --resume {folder}",
+                hint=f"continue from the last checkpoint with --resume {folder}"
+                if folder
+                else None,
                 code="run.lost_worker",
             ) from failed
         return first.exitcode
@@ -70,7 +73,7 @@ def launch(processes: int, arguments: Sequence[str], folder: Path | None = None)
             number,
             f"stopped by {signal.Signals(number).name}"
             + ("; the workers have saved their state" if folder else ""),
-            hint=folder and f"continue with --resume {folder}",
+            hint=again and f"continue {again}",
         ) from ending
     return 0
 

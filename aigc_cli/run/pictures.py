@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aigc_cli.data._cache import cache_folder
+from aigc_cli.data._domains import Scaled
 from aigc_cli.data._pictures import in_8_bits, planes, to_range
 from aigc_cli.data._sources import Source
 from aigc_cli.run.extract import Pictures
@@ -31,6 +33,10 @@ class Part(Pictures):
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+    def first(self, count: int) -> Part:
+        """The first `count` of them."""
+        return Part(self.items, self.text, name=self.name, numbers=self.numbers[:count])
 
     def some(self, count: int, seed: int) -> Part:
         """`count` of them at random, or all where they are fewer."""
@@ -59,6 +65,21 @@ class Part(Pictures):
             state.update(str(tuple(image.shape)).encode())
             state.update(_levels(image).to(torch.uint8).numpy().tobytes())
         return ["part", state.hexdigest()]
+
+
+class Whole:
+    """One domain of unpaired data, picture by picture, as validation sees it."""
+
+    def __init__(self, shown: Scaled, config: Any) -> None:
+        cache = cache_folder(config.cache)
+        self.scaled = Scaled(shown.pictures, config, config.image_size, cache)
+
+    def __len__(self) -> int:
+        return len(self.scaled)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        pixels = self.scaled.cut(index, self.scaled.middle(index))
+        return {"image": to_range(pixels.copy())}
 
 
 class Drawn(Pictures):
