@@ -92,12 +92,12 @@ def with_pythae(packages: Path, pictures: Path, epochs: int, measure: bool) -> d
 
 def peer(pictures: str, epochs: int, measure: bool) -> None:
     """pythae's training and likelihood, printed as one JSON line."""
-    from pythae.data.datasets import BaseDataset
-    from pythae.models import VAE, VAEConfig
-    from pythae.models.base.base_utils import ModelOutput
-    from pythae.models.nn import BaseDecoder, BaseEncoder
-    from pythae.trainers import BaseTrainer, BaseTrainerConfig
-    from pythae.trainers.training_callbacks import TrainingCallback
+    from pythae.data.datasets import BaseDataset  # type: ignore[import-not-found]
+    from pythae.models import VAE, VAEConfig  # type: ignore[import-not-found]
+    from pythae.models.base.base_utils import ModelOutput  # type: ignore[import-not-found]
+    from pythae.models.nn import BaseDecoder, BaseEncoder  # type: ignore[import-not-found]
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig  # type: ignore[import-not-found]
+    from pythae.trainers.training_callbacks import TrainingCallback  # type: ignore[import-not-found]
     from torch import nn
 
     class Encoder(BaseEncoder):  # type: ignore[misc]

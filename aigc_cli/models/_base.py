@@ -130,7 +130,7 @@ class GenerativeModule(pl.LightningModule):
     def translate(
         self,
         image: Tensor,
-        options: Section,
+        options: Any,
         noise: SampleNoise,
         references: Sequence[Tensor] = (),
     ) -> Tensor:
@@ -143,11 +143,11 @@ class GenerativeModule(pl.LightningModule):
         """Probabilities (B, K) of the classes in `spec.labels` for pictures (B, C, S, S)."""
         raise NotImplementedError(f"{type(self).__module__} does not name classes")
 
-    def animation(self, image: Tensor, options: Section, noise: SampleNoise) -> list[Tensor]:
+    def animation(self, image: Tensor, options: Any, noise: SampleNoise) -> list[Tensor]:
         """Frames (C, H, W) of a film that starts from one picture; empty unless asked for."""
         return []
 
-    def measure(self, batch: Batch, options: Section) -> dict[str, Tensor]:
+    def measure(self, batch: Batch, options: Any) -> dict[str, Tensor]:
         """As `evaluate_batch`, for `aigc evaluate`: also what is too slow while training."""
         return self.evaluate_batch(batch)
 
@@ -161,7 +161,7 @@ class GenerativeModule(pl.LightningModule):
         """
         return []
 
-    def labels_of(self, options: Section, first: int, n: int) -> Tensor | None:
+    def labels_of(self, options: Any, first: int, n: int) -> Tensor | None:
         """Classes (n,) of the samples from number `first` on: the one that `options.label` names,
         otherwise each in turn; None where samples have no classes.
 

@@ -96,9 +96,9 @@ class UnpairedModule(AdversarialModule):
         """fake_a, fake_b, cycle_a, cycle_b, each (B, C, S, S); all randomness is from `noise`."""
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
-        """`block_kid`: unbiased squared MMD between fake and real pictures of the batch in the space of
-        `model.features`, mean of both domains; `cycle_l1`: mean absolute distance, in [0, 2], of a
-        picture that went there and back.
+        """`block_kid`: unbiased squared MMD between fake and real pictures of the batch in the
+        space of `model.features`, mean of both domains; `cycle_l1`: mean absolute distance, in
+        [0, 2], of a picture that went there and back.
         """
         made = self.there_and_back(batch, self.val_noise(len(batch["a"])))
         return {

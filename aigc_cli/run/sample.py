@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -311,7 +311,7 @@ def classify(trained: Trained, request: Request) -> Files:
     for first in range(0, len(source), request.batch_size):
         numbers = range(first, min(first + request.batch_size, len(source)))
         pixels = [in_8_bits(source.read(number), spec.channels) for number in numbers]
-        square = "stretch" if how == "stretch" else "crop"
+        square: Literal["crop", "stretch"] = "stretch" if how == "stretch" else "crop"
         images = [to_tensor(fitted(p, spec.image_size, square)) for p in pixels]
         with torch.no_grad():
             values, classes = model.classify(torch.stack(images).to(model.device)).topk(best)

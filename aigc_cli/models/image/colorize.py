@@ -93,7 +93,9 @@ class Network(nn.Module):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 assert layer.bias is not None
                 nn.init.zeros_(layer.bias)
-        nn.init.normal_(self.head[-1].weight, std=0.01)  # all colours alike at first
+        last = self.head[-1]
+        assert isinstance(last, nn.Conv2d)
+        nn.init.normal_(last.weight, std=0.01)  # all colours alike at first
 
     def forward(self, L: Tensor) -> Tensor:
         logits: Tensor = self.head(self.groups((L - 50) / 50))

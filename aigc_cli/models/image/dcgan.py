@@ -96,8 +96,8 @@ class Config(Section):
     than some thousand pictures.
     """
     features: str = Field("random:cnn", min_length=1)
-    """Network whose features measure the distance `block_kid` to validation pictures: random:cnn, vgg16,
-    or a run of family classifier, which means more; none compares colours only.
+    """Network whose features measure the distance `block_kid` to validation pictures: random:cnn,
+    vgg16, or a run of family classifier, which means more; none compares colours only.
     """
 
 
@@ -358,8 +358,8 @@ class Model(AdversarialModule):
         return self._generate(z, self.labels_of(options, noise.first, n))
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
-        """`block_kid`: squared MMD between this batch and as many samples of its classes, one value for
-        all; 0 for a batch of one, which has none.
+        """`block_kid`: squared MMD between this batch and as many samples of its classes, one value
+        for all; 0 for a batch of one, which has none.
         """
         real = batch["image"]
         B = len(real)
@@ -448,9 +448,10 @@ def truncated(z: Tensor, largest: float) -> Tensor:
     By the quantiles instead of by drawing again until one fits: the same distribution, but
     continuous in z, so that interpolations stay smooth.
     """
-    below = torch.special.ndtr(torch.tensor(-largest, dtype=torch.float64))
-    # In the lower tail, where quantiles are exact, whatever the sign.
-    quantile = below + torch.special.ndtr(-z.double().abs()) * (1 - 2 * below)
+    # In the lower tail, whatever the sign; erfc is exact there and ndtr is not.
+    size = torch.cat((z.double().abs().flatten(), torch.tensor([largest], dtype=torch.float64)))
+    *_, below = tails = torch.erfc(size / 2**0.5) / 2
+    quantile = (below + tails[:-1] * (1 - 2 * below)).view_as(z)
     return torch.copysign(torch.special.ndtri(quantile), z).to(z.dtype)
 
 

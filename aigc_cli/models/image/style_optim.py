@@ -94,7 +94,7 @@ class Model(GenerativeModule):
                 first = F.interpolate(
                     picture[None], size=content.shape[1:], mode="bicubic", antialias=True
                 )
-                picture = self._optimise(first.clamp(-1, 1), content[None], styles, options)[0]
+                picture = self._descend(first.clamp(-1, 1), content[None], styles, options)[0]
             assert picture is not None
             if options.preserve_colors and image.shape[0] == 3:
                 picture = with_colors_of(picture, _sized(image, longest))
@@ -103,7 +103,7 @@ class Model(GenerativeModule):
                 break
         return torch.stack(made).expand(noise.count, -1, -1, -1)
 
-    def _optimise(
+    def _descend(
         self, start: Tensor, content: Tensor, styles: Sequence[Tensor], options: Options
     ) -> Tensor:
         """`steps` steps from `start` (1, C, H, W) at one scale."""
@@ -171,14 +171,14 @@ class Objective:
         with torch.enable_grad():
             picture.grad = torch.zeros_like(picture)
             variation = self.options.tv_weight * total_variation(picture).sum()
-            variation.backward()  # type: ignore[no-untyped-call]
+            variation.backward()
             loss = variation.detach()
             tiles = list(self._tiles(picture))
             if len(tiles) == 1:
                 found = self._read(picture, tiles[0], self.layers)
                 grams = {n: gram(found[n]) for n in self.style_layers}
                 whole = self._style(grams) + self._content(found, tiles[0])
-                whole.backward()  # type: ignore[no-untyped-call]
+                whole.backward()
                 return loss + whole.detach()
             # The style of the whole first; its derivative by the Gram matrices then weighs the
             # Gram matrix of each tile, which is the chain rule with one tile in memory at a time.
