@@ -163,8 +163,8 @@ class Asked(Files):
 
 def test_label_accuracy_goes_by_the_names_of_the_classes(judge: str, here: Path) -> None:
     extractor, pictures = open_extractor(judge, "cpu"), Asked(open_source("shapes"))
-    assert extractor.labels == ("bright", "dark")
-    pictures.asked = torch.tensor([1] * 30 + [0] * 30)  # in the order of the model's own classes
+    assert extractor.labels == ("dark", "bright")
+    pictures.asked = torch.tensor([0] * 30 + [1] * 30)  # bright pictures, then dark ones
     metrics = [SET_METRICS["label_accuracy"]]
 
     def accuracy(classes: tuple[str, ...]) -> float:
@@ -173,8 +173,8 @@ def test_label_accuracy_goes_by_the_names_of_the_classes(judge: str, here: Path)
         value: float = found["metrics"]["label_accuracy"]["value"]
         return value
 
-    assert accuracy(("dark", "bright")) > 0.95
-    assert accuracy(("bright", "dark")) < 0.05
+    assert accuracy(("bright", "dark")) > 0.95
+    assert accuracy(("dark", "bright")) < 0.05
     with pytest.raises(InputError, match="does not know the class 'gray'"):
         accuracy(("dark", "gray"))
     with pytest.raises(InputError, match="told which class"):
@@ -334,7 +334,7 @@ def _data(run: str) -> object:
 
 UNPAIRED = """
 family: cyclegan
-data: {kind: unpaired_images, train: photos, train_b: other, image_size: 16, load_sizes: [16, 18]}
+data: {kind: unpaired_images, train: photos, train_b: other, image_size: 16, load_size: 18}
 model: {num_features: 2, num_blocks: 1, discriminator_features: 2, pool_size: 2}
 trainer: {max_steps: 1, global_batch: 1, precision: fp32}
 """
