@@ -33,6 +33,7 @@ accumulated parts the `batch` normalised networks see smaller batches.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -449,9 +450,8 @@ def truncated(z: Tensor, largest: float) -> Tensor:
     continuous in z, so that interpolations stay smooth.
     """
     # In the lower tail, whatever the sign; erfc is exact there and ndtr is not.
-    size = torch.cat((z.double().abs().flatten(), torch.tensor([largest], dtype=torch.float64)))
-    *_, below = tails = torch.erfc(size / 2**0.5) / 2
-    quantile = (below + tails[:-1] * (1 - 2 * below)).view_as(z)
+    below = math.erfc(largest / 2**0.5) / 2
+    quantile = below + torch.erfc(z.double().abs() / 2**0.5) / 2 * (1 - 2 * below)
     return torch.copysign(torch.special.ndtri(quantile), z).to(z.dtype)
 
 
