@@ -277,7 +277,7 @@ class Model(GenerativeModule):
 
     def preview(self, batch: Batch) -> dict[str, Tensor]:
         n = len(batch["image"])
-        return {"samples": self.sample(n, Options(), SampleNoise(0, 0, n))}
+        return {"samples": self.sample(n, Options(steps=10), SampleNoise(0, 0, n))}
 
     @torch.no_grad()
     def sample(
