@@ -114,7 +114,7 @@ def compare(
         _save(save, sides[""], sets)
     return {
         "metrics": rows,
-        "protocol": _protocol(sets, extractor),
+        "protocol": _protocol(sets, extractor, copied=copied),
         "notes": _notes(metrics, sets, sides[""]),
     }
 
@@ -247,7 +247,7 @@ VALUES: dict[str, Callable[[Side], float | tuple[float, float]]] = {
 }
 
 
-def _protocol(sets: Sets, extractor: Extractor) -> dict[str, Any]:
+def _protocol(sets: Sets, extractor: Extractor, *, copied: bool) -> dict[str, Any]:
     found = {
         "extractor": extractor.stamp,
         "layer": extractor.layers[0],
@@ -258,7 +258,7 @@ def _protocol(sets: Sets, extractor: Extractor) -> dict[str, Any]:
     }
     if sets.other is not None:
         found["real"] = f"{len(sets.other)}: {sets.other.text}"
-    if sets.train is not None:
+    if sets.train is not None and copied:
         found["train"] = f"{len(sets.train)}: {sets.train.text}"
     return found
 

@@ -32,7 +32,7 @@ from aigc_cli.media.image import Picture, from_tensor, tile_grid, write_picture
 from aigc_cli.metrics.requirement import check, parse_requirement
 from aigc_cli.metrics.sets import SET_GROUPS, SET_METRICS, SetMetric
 from aigc_cli.metrics.table import GROUPS, METRICS, PairMetric
-from aigc_cli.recipe.load import recipe_from_dict
+from aigc_cli.recipe.load import Recipe, recipe_from_dict
 from aigc_cli.registry import load_data_kind
 from aigc_cli.run.classification import MACRO_RECALL, judge
 from aigc_cli.run.distribution import Sets, check_sets, compare
@@ -288,10 +288,10 @@ def _model_job(
         raise _unknown(unknown[0], known)
     if limit is not None and wanted:
         raise InputError(f"--limit is not for {wanted[0].name}", hint="take --count instead")
-    held = _open_data(trained, data)
+    held, has_train = _open_data(trained, data)
     compared = None
     if wanted:
-        sets, classes = _sets(trained, held, judging)
+        sets, classes = _sets(trained, held, judging, data, has_train=has_train)
         extractor = open_extractor(judging.extractor, device, trained.recipe.bases)
         check_sets(wanted, sets, extractor, classes)
 
@@ -320,8 +320,9 @@ def _model_job(
     return work
 
 
-def _open_data(trained: Trained, data: Path | None) -> Any:
-    """The recipe's data, or the same kind of data of other pictures.
+def _open_data(trained: Trained, data: Path | None) -> tuple[Any, bool]:
+    """The recipe's data, or the same kind of data with other pictures to validate with; and whether
+    its training part is there.
 
     Raises:
         DataError: it cannot be used. InputError: it does not fit the model.
@@ -329,7 +330,7 @@ def _open_data(trained: Trained, data: Path | None) -> Any:
     recipe = trained.recipe
     kind = load_data_kind(recipe.kind)
     if data is None:
-        return kind.Data(recipe.data, seed=recipe.seed, bases=recipe.bases)
+        return kind.Data(recipe.data, seed=recipe.seed, bases=recipe.bases), True
     first: DataError | None = None
     for keys in (("val",), ("train", "val")):  # the training data may be on another machine
         try:
@@ -345,30 +346,30 @@ def _open_data(trained: Trained, data: Path | None) -> Any:
             continue
         if found.spec != trained.spec:
             raise InputError(f"--data: {data} is other data than the model was made for")
-        return found
+        return found, keys == ("val",)
     assert first is not None
     raise DataError(first.message.replace("data.val", "--data"), hint=first.hint)
 
 
-def _sets(trained: Trained, data: Any, judging: Judging) -> tuple[Sets, tuple[str, ...] | None]:
+def _sets(
+    trained: Trained, data: Any, judging: Judging, other_data: Path | None, *, has_train: bool
+) -> tuple[Sets, tuple[str, ...] | None]:
     """What the model makes, what it is compared with, and the names of its classes.
 
     Raises:
         InputError: the family makes nothing that could be compared.
     """
     model, spec, recipe = trained.model, trained.spec, trained.recipe
-    config = recipe.data.model_dump()
-    texts = {
-        "train": f"{config.get('train', 'data')}, training part",
-        "val": f"{config.get('val') or config.get('train', 'data')}, validation part",
-    }
 
     def part(which: str, name: str) -> Part:
         items = data.train if which == "train" else data.val
-        if not isinstance(spec, UnpairedSpec):
-            return Part(items, texts[which], name=name)
-        text = texts[which].replace(",", f", domain {name.upper()},")
-        return Part(Whole(getattr(items, name), recipe.data), text)
+        text = _source(recipe, which, name)
+        if other_data is not None and which == "val" and name != "b":
+            text = str(other_data)
+        if isinstance(spec, UnpairedSpec):
+            text, side = f"{text}, domain {name.upper()}", Whole(getattr(items, name), recipe.data)
+            return Part(side, f"{text}, {PARTS[which]}")
+        return Part(items, f"{text}, {PARTS[which]}", name=name)
 
     inputs: str | None = None
     match spec:
@@ -381,11 +382,12 @@ def _sets(trained: Trained, data: Any, judging: Judging) -> tuple[Sets, tuple[st
             inputs, name = ("b", "a") if backwards else ("a", "b")
         case _:
             raise InputError(f"family '{recipe.family}' makes nothing that sets could be made of")
-    train, val = part("train", name), part("val", name)
+    train, val = part("train", name) if has_train else None, part("val", name)
     which = judging.reference or "val"
-    reference: Pictures = {"train": train, "val": val}.get(which) or Files(
-        open_input(Path(which), "--reference"), None
-    )
+    if which == "train" and train is None:
+        raise InputError("--reference train: the training pictures are not here")
+    known: dict[str, Part | None] = {"train": train, "val": val}
+    reference = known.get(which) or Files(open_input(Path(which), "--reference"))
     generated: Pictures
     given: Pictures | None = None
     if inputs is None:
@@ -394,11 +396,24 @@ def _sets(trained: Trained, data: Any, judging: Judging) -> tuple[Sets, tuple[st
     else:
         given = part("val", inputs).first(judging.count or MOST)
         generated = Translated(trained, given, judging.seed)
-    source = val if which == "train" else train
-    other = source.some(len(generated), judging.seed)
+    others = val if which == "train" else train
+    other = others.some(len(generated), judging.seed) if others is not None else None
+    if other is not None and len(other) < 2:
+        other = None
     labels = spec.labels if isinstance(spec, ImageSpec) else None
-    floor = other if len(other) > 1 else None
-    return Sets(generated, reference, train, floor, val, given), labels
+    return Sets(generated, reference, train, other, val, given), labels
+
+
+PARTS = {"train": "training part", "val": "validation part"}
+
+
+def _source(recipe: Recipe, part: str, domain: str = "a") -> str:
+    """What the recipe says of where a part comes from, "b" having keys of its own."""
+    config = recipe.data.model_dump()
+    suffix = "_b" if domain == "b" else ""
+    keys = [f"{part}{suffix}", f"train{suffix}", part, "train"]  # one folder may hold everything
+    named = next(config[key] for key in keys if config.get(key) is not None)
+    return named if isinstance(named, str) else ", ".join(named)
 
 
 def _measure(

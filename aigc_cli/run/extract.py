@@ -252,7 +252,7 @@ def _load(path: Path | None) -> Features | None:
     if path is None:
         return None
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             tensors = {name: torch.from_numpy(arrays[name]) for name in arrays}
         return Features(tensors["pooled"], tensors.get("logits"))
     except FileNotFoundError:
