@@ -151,6 +151,17 @@ def test_every_weight_learns_from_its_phase(objective: str, *, conditional: bool
     assert all(p.grad is not None and p.grad.any() for p in model.generator.parameters())
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_half_precision_keeps_losses_and_pictures_in_full(objective: str) -> None:
+    model = build(16, objective=objective, conditional=True, augment=("color", "cutout"))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        terms = phases(model, batch_for(model))
+        assert model.generator(torch.randn(2, 6), torch.tensor([0, 1])).dtype == torch.float32
+    for each in terms:
+        assert each["loss"].dtype == torch.float32
+        each["loss"].backward()
+
+
 def test_relativistic_penalty_is_half_gamma_times_r1_plus_r2() -> None:
     model = build(objective="relativistic", conditional=True, gamma=3.0)
     batch = batch_for(model)
