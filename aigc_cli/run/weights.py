@@ -91,7 +91,9 @@ def load_initial(model: GenerativeModule, source: str, bases: Sequence[Path]) ->
     weights = {**state["weights"], **(state["ema"] or {})}
     own = model.state_dict()
     fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
-    left = sorted(own.keys() - fitting.keys())
+    begun = {key.split(".")[0] for key in fitting}  # a network of which nothing fits is one name
+    names = {key: key.split(".")[0] for key in own.keys() - fitting.keys()}
+    left = sorted({key if name in begun else name for key, name in names.items()})
     if not fitting:
         raise InputError(
             f"init_from: nothing in {path}, family {state['recipe']['family']}, fits this model",
