@@ -178,7 +178,7 @@ METRICS: dict[str, PairMetric] = {
             name="auc",
             higher_is_better=True,
             unit="%",
-            protocol="area under the share of pixels within d in ab of Lab (D65), d 0 to 150, 8 bit",
+            protocol="area under the share of pixels within d in ab of Lab (D65), d to 150, 8 bit",
             formula=_auc,
             cuts_border=False,
         ),
