@@ -145,7 +145,7 @@ class Generator(nn.Module):
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         x = self.project(z).unflatten(1, (-1, self.base, self.base))
         for norm, up in zip(self.norms, self.ups, strict=True):
-            x = up(norm(x, label).relu())  # (B, D, h, w) -> (B, D / 2, 2 h, 2 w)
+            x = up(norm(x, label).relu_())  # (B, D, h, w) -> (B, D / 2, 2 h, 2 w)
         return x.float().tanh()  # 8 bits of mantissa cannot hold 256 levels
 
     @torch.no_grad()
@@ -180,7 +180,7 @@ class Discriminator(nn.Module):
             layers.append(nn.Conv2d(before, after, 4, stride=2, padding=1, bias=norm != "batch"))
             if norm == "batch" and before != channels:
                 layers.append(nn.BatchNorm2d(after, track_running_stats=False))
-            layers.append(nn.LeakyReLU(0.2))
+            layers.append(nn.LeakyReLU(0.2, inplace=True))
         self.down = nn.Sequential(*layers)
         self.head = nn.Linear(widths[-1] * base**2, 1, bias=False)
         self.embed = nn.Embedding(num_classes, widths[-1]) if num_classes else None
