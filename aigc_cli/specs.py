@@ -16,6 +16,21 @@ Batches are dicts of tensors:
 |                    | target| (B, C', S, S)     | [-1, 1], what it should answer         |
 | `unpaired_images`  | a     | (B, C, S, S)      | [-1, 1], pictures of the first domain  |
 |                    | b     | (B, C, S, S)      | [-1, 1], unrelated ones of the second  |
+| `text`             | tokens| (B, T)            | token ids                              |
+|                    | target| (B, T)            | the token that follows each, IGNORE    |
+|                    |       |                   | where nothing is to be learned         |
+|                    | document | (B, T)         | number of the text in its row; only    |
+|                    |       |                   | where texts must not see each other    |
+| `chat`             |       |                   | as `text`; target only in answers      |
+| `text_pairs`       | source| (B, S)            | token ids, ended by eos, then pad      |
+|                    | target| (B, T)            | bos, token ids, eos, then pad          |
+|                    | source_copy, target_copy | | with `copy`: the same, where words that|
+|                    |       |                   | the vocabulary lacks are numbered from |
+|                    |       |                   | vocab_size on in each pair             |
+| `preferences`      | chosen, rejected | (B, T) | token ids of prompt and answer         |
+|                    | chosen_target, rejected_target | (B, T) | as `target`, only in answers |
+| `prompts`          | prompt| (B, P)            | token ids, pad on the left             |
+|                    | reference | (B, R)        | token ids of what is asked for, if any |
 
 Validation batches of `super_resolution` hold one whole picture each (B = 1).
 """
@@ -89,8 +104,84 @@ class PictureSpec(Spec):
     channels: int
 
 
+IGNORE = -100
+"""In `target`: nothing is to be learned here."""
+
+
+@dataclass(frozen=True)
+class TextSpec(Spec):
+    """Running text. `tokenizer` is what `Tokenizer.from_json` reads; rows have `context` tokens."""
+
+    kind: ClassVar[str] = "text"
+
+    tokenizer: str
+    context: int
+
+
+@dataclass(frozen=True)
+class ChatSpec(Spec):
+    """Conversations; `template` is the name of how turns become text (text/template.py)."""
+
+    kind: ClassVar[str] = "chat"
+
+    tokenizer: str
+    context: int
+    template: str
+
+
+@dataclass(frozen=True)
+class PreferenceSpec(Spec):
+    """Prompts with a better and a worse answer."""
+
+    kind: ClassVar[str] = "preferences"
+
+    tokenizer: str
+    context: int
+    template: str
+
+
+@dataclass(frozen=True)
+class PromptSpec(Spec):
+    """Prompts, and what is asked for where that is known."""
+
+    kind: ClassVar[str] = "prompts"
+
+    tokenizer: str
+    context: int
+    template: str
+
+
+@dataclass(frozen=True)
+class TextPairSpec(Spec):
+    """Texts and what they should become. The two tokenizers are equal where the vocabulary is
+    shared; lengths are in tokens, with eos and bos. `copy`: words the vocabulary lacks can be
+    copied. `languages` are codes such as ("de", "en"), where they are known.
+    """
+
+    kind: ClassVar[str] = "text_pairs"
+
+    source_tokenizer: str
+    target_tokenizer: str
+    max_source: int
+    max_target: int
+    copy: bool = False
+    languages: tuple[str, str] | None = None
+
+
 SPECS: dict[str, type[Spec]] = {
-    s.kind: s for s in (ImageSpec, SuperResolutionSpec, PairSpec, UnpairedSpec, PictureSpec)
+    s.kind: s
+    for s in (
+        ImageSpec,
+        SuperResolutionSpec,
+        PairSpec,
+        UnpairedSpec,
+        PictureSpec,
+        TextSpec,
+        ChatSpec,
+        PreferenceSpec,
+        PromptSpec,
+        TextPairSpec,
+    )
 }
 
 
@@ -106,8 +197,7 @@ def spec_from_dict(data: dict[str, Any]) -> Spec:
         raise CheckpointError(
             f"unknown data kind {kind!r} in the checkpoint", hint="was it written by a newer aigc?"
         )
-    if isinstance(fields.get("labels"), list):
-        fields["labels"] = tuple(fields["labels"])
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     try:
         return SPECS[kind](**fields)
     except TypeError as error:

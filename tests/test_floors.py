@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "aigc_cli"
 FLOORS = (
     {"errors"},
     {"recipe", "registry", "specs"},
-    {"nn", "sampling", "metrics", "media"},
+    {"nn", "sampling", "metrics", "media", "text"},
     {"models", "data"},
     {"run"},
     {"cli", "__main__"},

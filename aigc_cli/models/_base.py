@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -84,10 +84,14 @@ class GenerativeModule(pl.LightningModule):
     """
     find_unused: ClassVar[bool] = False
     """Whether a phase leaves parameters without a gradient, which DDP must then look for."""
-    makes: ClassVar[Literal["samples", "translations", "enlargements", "labels"]] = "samples"
+    makes: ClassVar[Literal["samples", "translations", "enlargements", "labels", "texts"]] = (
+        "samples"
+    )
     """What `aigc sample` writes: pictures out of noise, pictures out of pictures (`translate`),
-    larger pictures, or a table of classes (`classify`).
+    larger pictures, a table of classes (`classify`), or texts (models/_text.py).
     """
+    counted: ClassVar[tuple[str, ...]] = ()
+    """What `evaluate_batch` returns, where metrics are not means of it (`summarise`)."""
     reference_count: ClassVar[tuple[int, int]] = (0, 0)
     """Least and most pictures of `aigc sample --reference`."""
     training_free: ClassVar[bool] = False
@@ -107,6 +111,8 @@ class GenerativeModule(pl.LightningModule):
         self.step = 0
         self.ema: EMA | None = None
         self.terms: Terms = {}
+        self.mean_weight = torch.ones(())
+        """Weight of an average part of the batch in progress; see `weight`."""
         self.run: Run | None = None
         self._noise: _Noise | None = None
         self._guard: dict[str, Tensor] = {}
@@ -123,9 +129,20 @@ class GenerativeModule(pl.LightningModule):
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
         """One value for each item of a validation batch, (B,), under the names of `metrics`."""
 
-    def preview(self, batch: Batch) -> dict[str, Tensor]:
-        """Pictures (B, C, H, W) in [-1, 1] worth looking at while training, by caption."""
+    def preview(self, batch: Batch) -> Mapping[str, Tensor | Sequence[str]]:
+        """What is worth looking at while training, by caption: pictures (B, C, H, W) in [-1, 1],
+        or B texts.
+        """
         return {}
+
+    def weight(self, batch: Batch) -> Tensor | None:
+        """What a batch counts for where items count differently, such as its supervised tokens.
+
+        `loss` then divides sums over its part by `mean_weight`, and the gradient is that of the
+        mean over the whole global batch, however it is spread over parts and devices. A batch that
+        weighs nothing changes nothing.
+        """
+        return None
 
     def translate(
         self,
@@ -271,6 +288,10 @@ class GenerativeModule(pl.LightningModule):
         for group in optimizer.param_groups:
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * rate
         parts = run.trainer.accumulate
+        weight = self.weight(batch)
+        if weight is not None:
+            weight = self._over_devices(weight.detach().double())
+            self.mean_weight = weight.clamp(min=1) / (parts * run.world)
         optimizer.zero_grad(set_to_none=True)
         with self._only(optimizer) if len(optimizers) > 1 else nullcontext():
             for number, part in enumerate(_cut(batch, parts)):
@@ -279,7 +300,8 @@ class GenerativeModule(pl.LightningModule):
                     terms = phase.loss(part)
                     self._record(terms, phase.prefix, parts)
                     self.manual_backward(terms["loss"] / parts)
-        optimizer.step()
+        if weight is None or weight > 0:
+            optimizer.step()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         clip = self._run().trainer.clip_norm
@@ -345,6 +367,13 @@ class GenerativeModule(pl.LightningModule):
         """Uniform noise in [0, 1), otherwise as `randn`."""
         return self._random().draw(torch.rand, batch_size, shape)
 
+    def _over_devices(self, total: Tensor) -> Tensor:
+        """The sum of a number over all devices."""
+        if self._run().world > 1:
+            total = total.to(self.device)
+            torch.distributed.all_reduce(total)
+        return total
+
     def everyone(self, x: Tensor) -> Tensor:
         """The rows of `x` (b, ...) of all devices, (b * world, ...), in the order of the items; for
         state that must be the same on every device. Without a gradient.
@@ -402,7 +431,7 @@ class GenerativeModule(pl.LightningModule):
         """Means over all items seen by all devices since validation began; the same on every
         device.
         """
-        names = list(self.metrics)
+        names = list(self.counted or self.metrics)
         sums = torch.tensor(
             [*(self._sums.get(name, 0.0) for name in names), float(self._count)],
             dtype=torch.float64,
@@ -411,7 +440,14 @@ class GenerativeModule(pl.LightningModule):
             sums = sums.to(self.device)
             torch.distributed.all_reduce(sums)
         count = max(1.0, float(sums[-1]))
-        return {name: float(total) / count for name, total in zip(names, sums, strict=False)}
+        means = {name: float(total) / count for name, total in zip(names, sums, strict=False)}
+        return self.summarise(means)
+
+    def summarise(self, means: dict[str, float]) -> dict[str, float]:
+        """Metrics from means over items of what `evaluate_batch` returns: such as nats per token
+        from nats and tokens per item.
+        """
+        return means
 
 
 class _Noise:

@@ -6,7 +6,7 @@ Every cadence counts `module.step`, iterations, which survives a resume.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -21,7 +21,7 @@ from aigc_cli.media.image import Picture, from_tensor, tile_grid, write_picture
 from aigc_cli.models._base import GenerativeModule
 from aigc_cli.recipe.sections import Trainer
 from aigc_cli.run.checkpoint import link_checkpoint, save_checkpoint
-from aigc_cli.run.folder import RunFolder
+from aigc_cli.run.folder import RunFolder, write_text
 from aigc_cli.run.stop import TIME_IS_UP, Stop, requeue
 
 Event = dict[str, Any]
@@ -214,8 +214,8 @@ class Checkpoints(pl.Callback):
 
 
 class Previews(pl.Callback):
-    """Pictures of what the averaged model makes of the same few validation items, as a contact
-    sheet.
+    """What the averaged model makes of the same few validation items: pictures as a contact sheet,
+    texts below each other.
     """
 
     def __init__(self, progress: Progress, batch: Callable[[], dict[str, Tensor]]) -> None:
@@ -231,12 +231,18 @@ class Previews(pl.Callback):
             module.eval()
             with torch.no_grad(), module.averaged_weights():
                 items = {k: v.to(module.device) for k, v in self._items().items()}
-                pictures = module.preview(items)
+                shown = module.preview(items)
             module.train()
-            if pictures and trainer.is_global_zero:
+            if shown and trainer.is_global_zero:
+                pictures = {k: v for k, v in shown.items() if isinstance(v, Tensor)}
+                texts = {k: v for k, v in shown.items() if not isinstance(v, Tensor)}
                 path = self.progress.folder.previews / f"step-{done:07d}.png"
                 path.parent.mkdir(exist_ok=True)
-                write_picture(path, contact_sheet(pictures))
+                if pictures:
+                    write_picture(path, contact_sheet(pictures))
+                if texts:
+                    path = path.with_suffix(".txt")
+                    write_text(path, text_sheet(texts))
                 self.progress.emit({"event": "sample", "step": done, "path": str(path)})
 
 
@@ -282,6 +288,13 @@ class EarlyEnd(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
         self.checkpoints.save(trainer, module)
         self.stop.restore()
+
+
+def text_sheet(texts: dict[str, Sequence[str]]) -> str:
+    """The texts of each item under each other, every one behind its caption."""
+    rows = zip(*texts.values(), strict=True)
+    items = ["".join(f"{k}: {t}\n" for k, t in zip(texts, row, strict=True)) for row in rows]
+    return "\n".join(items)
 
 
 def contact_sheet(pictures: dict[str, Tensor]) -> Picture:

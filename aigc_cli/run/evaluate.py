@@ -34,9 +34,11 @@ from aigc_cli.metrics.sets import SET_GROUPS, SET_METRICS, SetMetric
 from aigc_cli.metrics.table import GROUPS, METRICS, PairMetric
 from aigc_cli.recipe.load import Recipe, recipe_from_dict
 from aigc_cli.registry import load_data_kind
+from aigc_cli.run.callbacks import text_sheet
 from aigc_cli.run.classification import MACRO_RECALL, judge
 from aigc_cli.run.distribution import Sets, check_sets, compare
 from aigc_cli.run.extract import Pictures, open_extractor
+from aigc_cli.run.folder import write_text
 from aigc_cli.run.pairs import compare_enlargements, compare_files, plain
 from aigc_cli.run.paths import RunPaths
 from aigc_cli.run.pictures import Drawn, Files, Part, Translated, Whole
@@ -427,7 +429,7 @@ def _measure(
     sums: dict[str, dict[str, float]] = {}
     model.on_validation_epoch_start()
     with torch.no_grad():
-        for batch in DataLoader(items, size):
+        for batch in DataLoader(items, size, collate_fn=getattr(data.val, "collate", None)):
             batch = {k: v.to(model.device) for k, v in batch.items()}
             found = {"value": model.add_to_means(model.measure(batch, recipe.sample))}
             for column, values in {**found, **model.baselines(batch)}.items():
@@ -436,12 +438,17 @@ def _measure(
                     row[column] = row.get(column, 0.0) + float(value.double().sum())
     if save is not None:
         _save_preview(trained, items, save, data.val_batch_size or 8)
-    if missing := [name for name in names if name not in sums]:
-        raise InputError(f"family '{recipe.family}' did not measure {missing[0]}")
     n = len(items)
+    columns: dict[str, dict[str, float]] = {}
+    for name, row in sums.items():
+        for column, total in row.items():
+            columns.setdefault(column, {})[name] = total / n
+    scores = {column: model.summarise(means) for column, means in columns.items()}
+    if missing := [name for name in names if name not in scores["value"]]:
+        raise InputError(f"family '{recipe.family}' did not measure {missing[0]}")
     return {
         name: {
-            **{column: plain(total / n) for column, total in sums[name].items()},
+            **{column: plain(row[name]) for column, row in scores.items() if name in row},
             "n": n,
             "unit": "-",
             "higher_is_better": directions[name] == "max",
@@ -452,12 +459,19 @@ def _measure(
 
 
 def _save_preview(trained: Trained, items: Any, save: Path, count: int) -> None:
-    """What the family shows of the first items: a row for each caption."""
+    """What the family shows of the first items: a row of pictures for each caption, and texts."""
     first = [items[i] for i in range(min(count, len(items)))]
-    batch = {k: v.to(trained.model.device) for k, v in default_collate(first).items()}
+    whole = items.dataset if isinstance(items, Subset) else items
+    collate = getattr(whole, "collate", default_collate)
+    batch = {k: v.to(trained.model.device) for k, v in collate(first).items()}
     with torch.no_grad():
         shown = trained.model.preview(batch)
+    texts = {k: v for k, v in shown.items() if not isinstance(v, torch.Tensor)}
+    if texts:
+        write_text(save / "texts.txt", text_sheet(texts))
     for caption, images in shown.items():
+        if not isinstance(images, torch.Tensor):
+            continue
         cells = [Picture(from_tensor(image)) for image in images.float().cpu()]
         write_picture(save / f"{caption.replace('/', '-')}.png", tile_grid(cells, len(cells)))
 

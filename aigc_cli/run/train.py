@@ -478,13 +478,15 @@ class Loaders(pl.LightningDataModule):
             self.data.val,
             batch_size=self.data.val_batch_size or self.share,
             sampler=ShardSampler(len(self.data.val), self.world.rank, self.world.size),
+            collate_fn=getattr(self.data.val, "collate", None),
         )
 
     def preview_items(self) -> dict[str, Tensor]:
         """The first validation items, as one batch."""
         count = self.data.val_batch_size or 8
         items = [self.data.val[i] for i in range(min(count, len(self.data.val)))]
-        batch: dict[str, Tensor] = default_collate(items)
+        collate = getattr(self.data.val, "collate", default_collate)
+        batch: dict[str, Tensor] = collate(items)
         return batch
 
 
