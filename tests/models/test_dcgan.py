@@ -120,9 +120,27 @@ def test_the_projection_is_an_inner_product_with_the_class() -> None:
     images = batch_for(build())["image"]
     first, second = torch.zeros(4, dtype=torch.long), torch.full((4,), 2)
     assert D.embed is not None
-    expected = D.down(images).sum((2, 3)) @ (D.embed.weight[0] - D.embed.weight[2])
+    expected = D.down(images).flatten(1) @ (D.embed.weight[0] - D.embed.weight[2])
     assert torch.allclose(D(images, first) - D(images, second), expected, atol=1e-6)
     assert expected.abs().min() > 0
+
+
+def test_the_projection_knows_where_in_the_picture_something_is() -> None:
+    D = build(16, conditional=True).discriminator.eval()
+    image = torch.zeros(2, 3, 16, 16)
+    image[0, :, 2:6, 2:6], image[1, :, 10:14, 10:14] = 1, 1
+    first, second = torch.zeros(2, dtype=torch.long), torch.ones(2, dtype=torch.long)
+    difference = D(image, first) - D(image, second)
+    assert (difference[0] - difference[1]).abs() > 1e-4
+
+
+def test_the_class_has_a_shape_of_its_own_before_any_training() -> None:
+    """Without noise, classes still differ from place to place."""
+    model = build(16, conditional=True).eval()
+    model.generator.fit_statistics()
+    images = model.generator(torch.zeros(2, 6), torch.tensor([0, 1]))
+    inner = (images[0] - images[1])[:, 4:12, 4:12]  # away from the border's padding
+    assert inner.std() > 1e-3
 
 
 def test_the_generator_makes_another_picture_for_another_class() -> None:

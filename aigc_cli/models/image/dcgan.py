@@ -14,13 +14,17 @@ networks are those of the paper's released code with `num_features` 64.
 | `relativistic` | R3GAN, Huang et al. 2024: pairs, R1 and R2    | none                          |
 
 Classes: projection discriminator (Miyato and Koyama 2018, https://arxiv.org/abs/1802.05637) and,
-as there, conditional batch normalisation in the generator. Fakes have the labels of the real batch.
+as there, conditional batch normalisation in the generator, which is given the class beside the
+noise too (Mirza and Osindero 2014, https://arxiv.org/abs/1411.1784): scales and shifts alone say
+nothing of where in the picture. Fakes have the labels of the real batch.
 DiffAugment (Zhao et al. 2020) is nn/diffaugment.py.
 
 Differs from the papers:
 * noise is normal, not uniform, which interpolation and truncation ask for;
 * R1 and R2 are taken at the augmented pictures; their weight is constant, and so is Adam's beta2;
-* R3GAN's residual networks are not used: only its objective.
+* R3GAN's residual networks are not used: only its objective;
+* the projection is of all features, not of their sum over places, which at 28 pixels sees no more
+  than pieces of 10 pixels.
 
 Batch statistics. Real and fake pictures go through the discriminator separately, each normalised by
 its own statistics, as in the paper's code. Those of the generator belong to its weights, and a
@@ -133,6 +137,7 @@ class Generator(nn.Module):
         widths.reverse()
         self.base, self.num_classes = base, num_classes
         self.project = nn.Linear(config.latent_dim, widths[0] * base**2, bias=False)
+        self.embed = nn.Embedding(num_classes, widths[0] * base**2) if num_classes else None
         self.norms = nn.ModuleList([ClassBatchNorm(width, num_classes) for width in widths])
         self.ups = nn.ModuleList(
             [
@@ -141,9 +146,14 @@ class Generator(nn.Module):
             ]
         )
         init_normal(self)
+        if self.embed is not None:  # as large as what the noise is mapped to
+            nn.init.normal_(self.embed.weight, 0.0, 0.02 * config.latent_dim**0.5)
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        x = self.project(z).unflatten(1, (-1, self.base, self.base))
+        x = self.project(z)
+        if self.embed is not None:
+            x = x + self.embed(label)
+        x = x.unflatten(1, (-1, self.base, self.base))
         for norm, up in zip(self.norms, self.ups, strict=True):
             x = up(norm(x, label).relu_())  # (B, D, h, w) -> (B, D / 2, 2 h, 2 w)
         return x.float().tanh()  # 8 bits of mantissa cannot hold 256 levels
@@ -183,7 +193,7 @@ class Discriminator(nn.Module):
             layers.append(nn.LeakyReLU(0.2, inplace=True))
         self.down = nn.Sequential(*layers)
         self.head = nn.Linear(widths[-1] * base**2, 1, bias=False)
-        self.embed = nn.Embedding(num_classes, widths[-1]) if num_classes else None
+        self.embed = nn.Embedding(num_classes, widths[-1] * base**2) if num_classes else None
         init_normal(self)
         if self.embed is not None:
             nn.init.normal_(self.embed.weight, 0.0, 0.02)
@@ -193,10 +203,10 @@ class Discriminator(nn.Module):
                     spectral_norm(layer)
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
-        h = self.down(image)  # (B, D, base, base)
-        logits: Tensor = self.head(h.flatten(1)).squeeze(1)
+        h = self.down(image).flatten(1)  # (B, D base base)
+        logits: Tensor = self.head(h).squeeze(1)
         if self.embed is not None:
-            logits = logits + (self.embed(label) * h.sum((2, 3))).sum(1)
+            logits = logits + (self.embed(label) * h).sum(1)
         return logits
 
 
