@@ -8,40 +8,29 @@ from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from aigc_cli.errors import InputError
 from aigc_cli.media.image import from_tensor
 from aigc_cli.metrics.table import METRICS
 from aigc_cli.models._base import Batch, GenerativeModule
+from aigc_cli.models._tiles import TileOptions
 from aigc_cli.nn.features import FeatureNetwork
 from aigc_cli.recipe.sections import Section
-from aigc_cli.sampling.anysize import smallest_tile
 from aigc_cli.specs import PairSpec, Spec
 
 SMALLEST = 16  # pixels: SSIM needs 11, and U-Nets a few halvings
 LUMA = (0.299, 0.587, 0.114)
 
 
-class TileOptions(Section):
+class PairedOptions(TileOptions):
     """How pictures of any size are translated."""
 
     short_side: int = Field(0, ge=0)
     """Shorter side in pixels to which pictures are brought first, such as the size trained with; 0:
     as they are.
     """
-    tile: int = Field(1024, ge=0)
-    """Largest side, in pixels, translated at once; larger pictures are cut. 0: never cut."""
-    overlap: int = Field(64, ge=0)
-    """Pixels that neighbouring tiles share."""
-
-    @model_validator(mode="after")
-    def _tile_beyond_overlap(self) -> TileOptions:
-        least = smallest_tile(self.overlap)
-        if 0 < self.tile < least:
-            raise ValueError(f"an overlap of {self.overlap} needs a tile of {least} or more, or 0")
-        return self
 
     def brought(self, image: Tensor) -> Tensor:
         """(B, C, H, W) at the size to be translated."""

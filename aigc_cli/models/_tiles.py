@@ -1,17 +1,20 @@
-"""Options of the families that translate pictures of any size."""
+"""Options of the families that work on pictures of any size."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Self
 
 from pydantic import Field, model_validator
+from torch import Tensor, nn
 
 from aigc_cli.recipe.sections import Section
-from aigc_cli.sampling.anysize import smallest_tile
+from aigc_cli.sampling.anysize import any_size, smallest_tile
+from aigc_cli.sampling.tiling import tiled
 
 
 class TileOptions(Section):
-    """How pictures larger than memory are translated."""
+    """How pictures larger than memory are worked on."""
 
     tile: int = Field(768, ge=0)
     """Largest side, in pixels, translated at once; larger pictures are cut. 0: never cut."""
@@ -24,3 +27,24 @@ class TileOptions(Section):
         if 0 < self.tile < least:
             raise ValueError(f"an overlap of {self.overlap} needs a tile of {least} or more, or 0")
         return self
+
+    def apply(
+        self,
+        net: Callable[[Tensor], Tensor],
+        image: Tensor,
+        *,
+        multiple: int,
+        norms: nn.Module | None = None,
+    ) -> Tensor:
+        """net(image) (B, C, H, W) for any H and W: see `any_size`."""
+        return any_size(
+            net, image, multiple=multiple, tile=self.tile, overlap=self.overlap, norms=norms
+        )
+
+    def cut(self, fn: Callable[[Tensor], Tensor], image: Tensor, *, scale: int = 1) -> Tensor:
+        """fn(image), which takes any size, tile by tile where a side exceeds `tile`: see
+        `tiled`.
+        """
+        if self.tile == 0 or max(image.shape[-2:]) <= self.tile:
+            return fn(image)
+        return tiled(fn, image, tile=self.tile, overlap=self.overlap, scale=scale)

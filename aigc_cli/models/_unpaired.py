@@ -9,21 +9,19 @@ of it.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from aigc_cli.errors import InputError
 from aigc_cli.metrics.kid import kid_block
 from aigc_cli.models._adversarial import AdversarialModule
 from aigc_cli.models._base import Batch, Phase, Terms
+from aigc_cli.models._tiles import TileOptions
 from aigc_cli.nn.features import FeatureNetwork
 from aigc_cli.recipe.sections import Section
-from aigc_cli.sampling.anysize import any_size, smallest_tile
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import Spec, UnpairedSpec
 
@@ -166,28 +164,11 @@ class UnpairedModule(AdversarialModule):
         return found
 
 
-class TileOptions(Section):
-    """How pictures larger than memory are translated."""
+class UnpairedOptions(TileOptions):
+    """Which way, and how pictures larger than memory are translated."""
 
     direction: Direction = "a2b"
     """a2b makes pictures of the second domain, b2a of the first."""
-    tile: int = Field(768, ge=0)
-    """Largest side, in pixels, translated at once; larger pictures are cut. 0: never cut."""
-    overlap: int = Field(48, ge=0)
-    """Pixels that neighbouring tiles share."""
-
-    @model_validator(mode="after")
-    def _tile_beyond_overlap(self) -> TileOptions:
-        least = smallest_tile(self.overlap)
-        if 0 < self.tile < least:
-            raise ValueError(f"an overlap of {self.overlap} needs a tile of {least} or more, or 0")
-        return self
-
-    def apply(self, net: Callable[[Tensor], Tensor], norms: nn.Module, image: Tensor) -> Tensor:
-        """net(image) (1, C, H, W) for any H and W; `norms` is the network inside `net`."""
-        return any_size(
-            net, image, multiple=SMALLEST, tile=self.tile, overlap=self.overlap, norms=norms
-        )
 
 
 def repeated(image: Tensor, noise: SampleNoise) -> Tensor:

@@ -5,24 +5,24 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from aigc_cli.media.image import Pixels, from_tensor, to_tensor
 from aigc_cli.media.resize import resize_bicubic
 from aigc_cli.metrics.table import resolve
 from aigc_cli.models._base import Batch, GenerativeModule
+from aigc_cli.models._tiles import TileOptions
 from aigc_cli.nn.edsr import EDSR
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.sampling.self_ensemble import self_ensemble
-from aigc_cli.sampling.tiling import tiled
 from aigc_cli.specs import Spec, SuperResolutionSpec
 
 PAIRS = ("psnr_y", "psnr_rgb", "ssim_y")
 
 
-class EnlargeOptions(Section):
+class EnlargeOptions(TileOptions):
     """What `aigc sample` may set in every family that enlarges pictures."""
 
     tile: int = Field(256, ge=0)
@@ -35,13 +35,6 @@ class EnlargeOptions(Section):
     """Average the results of the 8 flips and rotations (the paper's "+"): 8 times slower, about 0.1
     dB better.
     """
-
-    @model_validator(mode="after")
-    def _tile_beyond_overlap(self) -> EnlargeOptions:
-        least = 2 * self.overlap + (self.overlap + 1) // 2 + 1
-        if 0 < self.tile < least:
-            raise ValueError(f"an overlap of {self.overlap} needs a tile of {least} or more, or 0")
-        return self
 
 
 class Enlarging(GenerativeModule):
@@ -92,10 +85,7 @@ class Enlarging(GenerativeModule):
         assert condition is not None
         net = self.net
         enlarge = (lambda x: self_ensemble(net, x)) if options.self_ensemble else net
-        low = condition["low"]
-        if options.tile == 0 or max(low.shape[-2:]) <= options.tile:
-            return enlarge(low)
-        return tiled(enlarge, low, tile=options.tile, overlap=options.overlap, scale=self.scale)
+        return options.cut(enlarge, condition["low"], scale=self.scale)
 
 
 def _pixels(images: Tensor) -> list[Pixels]:

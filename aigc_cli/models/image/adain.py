@@ -26,7 +26,6 @@ from aigc_cli.models._tiles import TileOptions
 from aigc_cli.nn.features import FeatureNetwork
 from aigc_cli.nn.style import adain, moment_distance, moments, relative, with_colors_of
 from aigc_cli.recipe.sections import Name, Section
-from aigc_cli.sampling.anysize import any_size
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import Spec, UnpairedSpec
 
@@ -179,13 +178,7 @@ class Model(GenerativeModule):
             return made
 
         whole = self._moments(image[None], options) if max(image.shape[1:]) > options.tile else None
-        made = any_size(
-            lambda x: paint(x, whole),
-            image[None],
-            multiple=self.multiple,
-            tile=options.tile,
-            overlap=options.overlap,
-        )
+        made = options.apply(lambda x: paint(x, whole), image[None], multiple=self.multiple)
         if options.preserve_colors and image.shape[0] == 3:
             made = with_colors_of(made, image[None])
         return made.expand(noise.count, -1, -1, -1)

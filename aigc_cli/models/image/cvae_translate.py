@@ -29,10 +29,9 @@ from torch import Tensor, nn
 
 from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, Terms
-from aigc_cli.models._paired import PairedModule, TileOptions, as_channels, perceptual_distance
+from aigc_cli.models._paired import PairedModule, PairedOptions, as_channels, perceptual_distance
 from aigc_cli.nn.instance_norm import InstanceNorm
 from aigc_cli.recipe.sections import Section
-from aigc_cli.sampling.anysize import any_size
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import ImageSpec, PairSpec, Spec, UnpairedSpec
 
@@ -283,14 +282,7 @@ class Model(PairedModule):
                 made: Tensor = self.translator.decode(self.translator.encode(part), z)
                 return made
 
-            return any_size(
-                net,
-                source,
-                multiple=self.multiple,
-                tile=options.tile,
-                overlap=options.overlap,
-                norms=self.translator,
-            )
+            return options.apply(net, source, multiple=self.multiple, norms=self.translator)
 
         return torch.cat([answer(row[None]) for row in z])
 
@@ -302,7 +294,7 @@ class Model(PairedModule):
         return F.interpolate(image, size=size, mode="bilinear", antialias=True)
 
 
-class Options(TileOptions):
+class Options(PairedOptions):
     """What `aigc sample` may set."""
 
     temperature: float = Field(1.0, ge=0, le=4)

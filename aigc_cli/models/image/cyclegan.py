@@ -25,7 +25,7 @@ from torch import Tensor
 
 from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, Terms
-from aigc_cli.models._unpaired import TileOptions, UnpairedModule, repeated
+from aigc_cli.models._unpaired import SMALLEST, UnpairedModule, UnpairedOptions, repeated
 from aigc_cli.nn.adversarial import discriminator_loss, generator_loss
 from aigc_cli.nn.image_pool import ImagePool
 from aigc_cli.nn.patchgan import PatchGAN
@@ -154,10 +154,11 @@ class Model(UnpairedModule):
     ) -> Tensor:
         """Any size; deterministic, so all n results are equal."""
         net = self.generator_ab if options.direction == "a2b" else self.generator_ba
-        return repeated(options.apply(net, net, image[None]), noise)
+        made = options.apply(net, image[None], multiple=SMALLEST, norms=net)
+        return repeated(made, noise)
 
 
-class Options(TileOptions):
+class Options(UnpairedOptions):
     """What `aigc sample` may set."""
 
 

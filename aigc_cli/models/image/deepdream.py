@@ -25,10 +25,10 @@ from torch import Tensor
 
 from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, GenerativeModule, Terms
+from aigc_cli.models._tiles import TileOptions
 from aigc_cli.nn.features import IMAGENET_STD, FeatureNetwork
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.sampling.tiling import tiled
 from aigc_cli.specs import PictureSpec
 
 UNIT = 2 * sum(IMAGENET_STD) / 3
@@ -131,9 +131,7 @@ class Model(GenerativeModule):
                 (found,) = torch.autograd.grad(activation(network, part, options), part)
             return found
 
-        if options.tile == 0 or max(x.shape[-2:]) <= options.tile:
-            return gradient(x)
-        return tiled(gradient, x, tile=options.tile, overlap=options.overlap, scale=1)
+        return options.cut(gradient, x)
 
     def loss(self, batch: Batch) -> Terms:
         """Nothing is trained."""
@@ -150,7 +148,7 @@ class Model(GenerativeModule):
         raise NotImplementedError
 
 
-class Options(Section):
+class Options(TileOptions):
     """What `aigc sample` may set."""
 
     layers: tuple[str, ...] = ("relu4_3",)
@@ -188,9 +186,6 @@ class Options(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> Options:
-        least = 2 * self.overlap + (self.overlap + 1) // 2 + 1
-        if 0 < self.tile < least:
-            raise ValueError(f"an overlap of {self.overlap} needs a tile of {least} or more, or 0")
         if not self.layers:
             raise ValueError("layers must name one or more layers of the feature network")
         if min(self.channels, default=0) < 0:

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from aigc_cli.errors import InputError
 from aigc_cli.metrics.diversity import mean_distance_within
 from aigc_cli.models._base import Batch, Terms
-from aigc_cli.models._unpaired import TileOptions, UnpairedModule
+from aigc_cli.models._unpaired import SMALLEST, UnpairedModule, UnpairedOptions
 from aigc_cli.nn.adversarial import discriminator_loss, generator_loss
 from aigc_cli.nn.features import FeatureNetwork
 from aigc_cli.nn.init import init_normal
@@ -363,7 +363,8 @@ class Model(UnpairedModule):
                 made: Tensor = decoder(content(x), style.expand(len(x), -1))
                 return made
 
-            return options.apply(net, nn.ModuleList([content, decoder]), image[None])
+            norms = nn.ModuleList([content, decoder])
+            return options.apply(net, image[None], multiple=SMALLEST, norms=norms)
 
         if references:
             return translated(styles[0]).expand(noise.count, -1, -1, -1)
@@ -384,7 +385,7 @@ class Model(UnpairedModule):
         return self.content_b, self.style_a, self.decoder_a, self.content_a
 
 
-class Options(TileOptions):
+class Options(UnpairedOptions):
     """What `aigc sample` may set."""
 
 

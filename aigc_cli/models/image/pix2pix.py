@@ -27,12 +27,11 @@ from torch import Tensor
 from aigc_cli.errors import InputError
 from aigc_cli.models._adversarial import AdversarialModule
 from aigc_cli.models._base import Batch, Terms
-from aigc_cli.models._paired import PairedModule, TileOptions
+from aigc_cli.models._paired import PairedModule, PairedOptions
 from aigc_cli.nn.adversarial import discriminator_loss, generator_loss
 from aigc_cli.nn.patchgan import PatchGAN
 from aigc_cli.nn.unet_generator import UNetGenerator, depth_for, dropout_from
 from aigc_cli.recipe.sections import Section
-from aigc_cli.sampling.anysize import any_size
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import PairSpec, Spec
 
@@ -169,18 +168,11 @@ class Model(PairedModule, AdversarialModule):
             made: Tensor = self._stochastic(part, noise) if options.stochastic else net(part)
             return made
 
-        made = any_size(
-            translated,
-            source,
-            multiple=net.multiple,
-            tile=options.tile,
-            overlap=options.overlap,
-            norms=net,
-        )
+        made = options.apply(translated, source, multiple=net.multiple, norms=net)
         return made.expand(noise.count, -1, -1, -1)
 
 
-class Options(TileOptions):
+class Options(PairedOptions):
     """What `aigc sample` may set."""
 
     stochastic: bool = False

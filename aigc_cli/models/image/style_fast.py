@@ -26,7 +26,6 @@ from aigc_cli.models._tiles import TileOptions
 from aigc_cli.nn.resnet_generator import ResnetGenerator
 from aigc_cli.nn.style import gram, gram_distance, relative, total_variation, with_colors_of
 from aigc_cli.recipe.sections import Name, Section
-from aigc_cli.sampling.anysize import any_size
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import Spec, UnpairedSpec
 
@@ -119,14 +118,7 @@ class Model(GenerativeModule):
         references: Sequence[Tensor] = (),
     ) -> Tensor:
         """The same answer for each row of noise: the network uses none."""
-        made = any_size(
-            self.net,
-            image[None],
-            multiple=8,
-            tile=options.tile,
-            overlap=options.overlap,
-            norms=self.net,
-        )
+        made = options.apply(self.net, image[None], multiple=8, norms=self.net)
         if options.preserve_colors and image.shape[0] == 3:
             made = with_colors_of(made, image[None])
         return made.expand(noise.count, -1, -1, -1)
