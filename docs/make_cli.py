@@ -116,7 +116,7 @@ def table(model: type, prefix: str) -> str:
             continue  # sections have tables of their own
         needed = key.default is None or key.key == "data.kind"  # which chooses the table
         default = "required" if needed else f"`{key.default}`"
-        limits = key.limits.replace("not empty", "")
+        limits = key.limits.replace("not empty", "").strip(", ")
         value = f"{key.expected}; {limits}" if limits else key.expected
         cells = (f"`{key.key}`", default, value, key.doc)
         lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")

@@ -9,6 +9,7 @@ from torch import Tensor
 from aigc_cli.errors import InputError
 from aigc_cli.models.image import adain, style_fast, style_optim
 from aigc_cli.models.image.style_optim import Objective, Options, _cuts, _scales
+from aigc_cli.nn.classifier import vgg
 from aigc_cli.nn.features import random_features
 from aigc_cli.nn.style import (
     adain as exchange,
@@ -166,6 +167,16 @@ def test_the_moments_of_a_picture_in_tiles_are_those_of_the_whole() -> None:
     assert tiles is not None
     for a, b in zip(whole, tiles, strict=True):
         torch.testing.assert_close(a, b, rtol=0.05, atol=0.03)  # borders of tiles differ
+
+
+def test_the_decoder_is_vgg19_backwards() -> None:
+    """Up to the first convolution of the fourth stage, which is 9 convolutions: 3.5 M weights."""
+    decoder = adain.Model(adain.Config(), UNPAIRED).decoder
+    encoder = [layer for layer in vgg("vgg19")[:20] if isinstance(layer, torch.nn.Conv2d)]
+    layers = [layer for layer in decoder.layers if isinstance(layer, torch.nn.Conv2d)]
+    shapes = [(layer.in_channels, layer.out_channels) for layer in layers]
+    assert shapes == [(c.out_channels, c.in_channels) for c in reversed(encoder)]
+    assert sum(p.numel() for p in decoder.parameters()) == 3_505_219
 
 
 def test_a_decoder_of_other_widths_is_one_sentence() -> None:

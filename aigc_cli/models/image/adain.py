@@ -6,8 +6,8 @@ moments of the style replace those of the photograph, and a decoder, the only th
 picture of it. Domain A are photographs, domain B paintings.
 
 Differs from the paper:
-* the encoder is whatever `features` names and is stored in the checkpoint; the decoder mirrors its
-  stages with `widths` channels;
+* the encoder is whatever `features` names and is stored in the checkpoint; the decoder mirrors
+  VGG19, as the paper's, with the encoder's `widths`;
 * distances are relative (nn/style.py); the weights 1 and 10 are the paper's.
 """
 
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, GenerativeModule, Terms
 from aigc_cli.models._tiles import TileOptions
+from aigc_cli.nn.classifier import VGG_DEPTHS
 from aigc_cli.nn.features import FeatureNetwork
 from aigc_cli.nn.style import adain, moment_distance, moments, relative, with_colors_of
 from aigc_cli.recipe.sections import Name, Section
@@ -37,7 +38,7 @@ class Config(Section):
     """Encoder: vgg19, vgg16, random:vgg19, a classifier's run or a .pth file."""
     layers: tuple[Name, ...] = Field(("relu1_1", "relu2_1", "relu3_1", "relu4_1"), min_length=1)
     """One layer of each stage of the encoder, the deepest last, where the moments are exchanged."""
-    widths: tuple[int, ...] = Field((64, 128, 256, 512), min_length=1)
+    widths: tuple[int, ...] = Field((64, 128, 256, 512), min_length=1, max_length=5)
     """Channels of those layers."""
     content_weight: float = Field(1.0, ge=0)
     """Weight of the distance of the deepest activations from those asked for."""
@@ -55,15 +56,19 @@ class Config(Section):
 
 class Decoder(nn.Module):
     """Activations (B, widths[-1], h, w) -> picture (B, C, s h, s w) in about [-1, 1], s = 2 to the
-    number of stages less one; nearest neighbour and reflected borders, as in the paper.
+    number of stages less one: VGG19 backwards from the first convolution of its deepest stage, with
+    nearest neighbours for poolings and reflected borders, as in the paper.
     """
 
     def __init__(self, widths: Sequence[int], channels: int) -> None:
         super().__init__()
+        depths = [*VGG_DEPTHS["vgg19"][: len(widths) - 1], 1]
         layers: list[nn.Module] = []
-        for deep, shallow in zip(widths[:0:-1], widths[-2::-1], strict=True):
-            layers += [_conv(deep, shallow), nn.ReLU(), nn.Upsample(scale_factor=2)]
-            layers += [_conv(shallow, shallow), nn.ReLU()]
+        for s in reversed(range(len(widths))):
+            for _ in range(depths[s] - 1):
+                layers += [_conv(widths[s], widths[s]), nn.ReLU()]
+            if s:
+                layers += [_conv(widths[s], widths[s - 1]), nn.ReLU(), nn.Upsample(scale_factor=2)]
         self.layers = nn.Sequential(*layers, _conv(widths[0], channels))
 
     def forward(self, x: Tensor) -> Tensor:
