@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -73,6 +73,29 @@ def _lpips(preds: Pixels, target: Pixels) -> float:
 
 def _dists(preds: Pixels, target: Pixels) -> float:
     return _distance(_dists_network(), preds, target, lowest=0.0)
+
+
+def _no_extractor(preds: Pixels, target: Pixels) -> float:
+    raise InputError("perceptual needs an extractor", hint="see `seen_by`")
+
+
+def seen_by(
+    metric: PairMetric, stamp: str, distance: Callable[[Tensor, Tensor], Tensor]
+) -> PairMetric:
+    """`perceptual` in the network called `stamp`; all others as they are.
+
+    distance: (1, 3, H, W) twice, in [-1, 1] -> (1,).
+    """
+    if metric.name != "perceptual":
+        return metric
+
+    def formula(preds: Pixels, target: Pixels) -> float:
+        from aigc_cli.media.image import to_tensor
+
+        return float(distance(to_tensor(preds)[None], to_tensor(target)[None]))
+
+    protocol = f"as LPIPS without learned weights, stages of {stamp}, RGB, 8 bit, whole picture"
+    return replace(metric, protocol=protocol, formula=formula)
 
 
 def _auc(preds: Pixels, target: Pixels) -> float:
@@ -173,6 +196,14 @@ METRICS: dict[str, PairMetric] = {
             smallest=16,
             cuts_border=False,
             prepare=_dists_network,
+        ),
+        PairMetric(
+            name="perceptual",
+            higher_is_better=False,
+            unit="",
+            protocol="as LPIPS on the extractor's stages without learned weights, RGB, 8 bit",
+            formula=_no_extractor,
+            cuts_border=False,
         ),
         PairMetric(
             name="auc",

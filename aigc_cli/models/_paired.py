@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from abc import abstractmethod
 from typing import ClassVar, Literal
 
@@ -16,7 +15,7 @@ from aigc_cli.media.image import from_tensor
 from aigc_cli.metrics.table import METRICS
 from aigc_cli.models._base import Batch, GenerativeModule
 from aigc_cli.models._tiles import TileOptions
-from aigc_cli.nn.features import FeatureNetwork
+from aigc_cli.nn.features import perceptual_distance
 from aigc_cli.recipe.sections import Section
 from aigc_cli.specs import PairSpec, Spec
 
@@ -130,34 +129,6 @@ def compared(made: Tensor, target: Tensor) -> dict[str, Tensor]:
         for name in ("psnr_rgb", "ssim_rgb")
     }
     return {"l1": (made - target).abs().flatten(1).mean(1), **found}
-
-
-def perceptual_distance(network: FeatureNetwork, x: Tensor, y: Tensor) -> Tensor:
-    """Squared distance of activations of unit length, mean over positions and stages: (B,).
-
-    Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR
-    2018, https://arxiv.org/abs/1801.03924, equation 1 with all weights 1. It shares the name of no
-    published number unless `network` is VGG with ImageNet's weights.
-    """
-    stages = last_of_stages(network.layers)
-    ones, others = network(x, stages), network(y, stages)
-    distances = [
-        (F.normalize(ones[s].float(), dim=1) - F.normalize(others[s].float(), dim=1))
-        .square()
-        .sum(1)
-        .flatten(1)
-        .mean(1)
-        for s in stages
-    ]
-    return torch.stack(distances).mean(0)
-
-
-def last_of_stages(layers: tuple[str, ...]) -> list[str]:
-    """The last activation at each size: relu1_2, relu2_2 ... of a plain network, the stages of
-    others.
-    """
-    last = {m[1]: name for name in layers if (m := re.fullmatch(r"relu(\d+)_\d+", name))}
-    return list(last.values()) or [n for n in layers if n not in ("flat", "pooled", "logits")]
 
 
 def as_channels(image: Tensor, channels: int) -> Tensor:

@@ -9,6 +9,7 @@ Random weights serve textures: Ustyuzhaninov et al., 2017, https://arxiv.org/abs
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, Self
 
 import torch
@@ -224,3 +225,32 @@ def random_features(name: str = "vgg19", seed: int = 0) -> FeatureNetwork:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=random)
             nn.init.zeros_(layer.bias)
     return FeatureNetwork(chain, arch, f"{name} random seed {seed}")
+
+
+def perceptual_distance(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Squared distance of activations of unit length at each place, mean over places and over the
+    last layers of the stages: (B, C, H, W) twice, in [-1, 1] -> (B,).
+
+    Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR
+    2018, https://arxiv.org/abs/1801.03924, equation 1 with all weights 1. It shares the name of no
+    published number.
+    """
+    ends = stage_ends(network.layers)  # type: ignore[arg-type]
+    ones, others = network(x, ends), network(y, ends)
+    distances = [
+        (F.normalize(ones[s].float()) - F.normalize(others[s].float())).square().sum(1)
+        for s in ends
+    ]
+    return torch.stack([d.reshape(len(x), -1).mean(1) for d in distances]).mean(0)
+
+
+def stage_ends(layers: Sequence[str]) -> list[str]:
+    """The last layer of each stage that keeps places: relu1_2, relu2_2 ...; layer1_2 ...; `pooled`
+    of a network without stages.
+    """
+    kept = [name for name in layers if name.startswith(("relu", "layer"))]
+    return [list(names)[-1] for _, names in groupby(kept, _stage)] or ["pooled"]
+
+
+def _stage(layer: str) -> str:
+    return layer.split("_")[0]

@@ -31,7 +31,7 @@ from aigc_cli.errors import (
 from aigc_cli.media.image import Picture, from_tensor, tile_grid, write_picture
 from aigc_cli.metrics.requirement import check, parse_requirement
 from aigc_cli.metrics.sets import SET_GROUPS, SET_METRICS, SetMetric
-from aigc_cli.metrics.table import GROUPS, METRICS, PairMetric
+from aigc_cli.metrics.table import GROUPS, METRICS, PairMetric, seen_by
 from aigc_cli.recipe.load import Recipe, recipe_from_dict
 from aigc_cli.registry import load_data_kind
 from aigc_cli.run.callbacks import text_sheet
@@ -102,9 +102,9 @@ def evaluate_model(
         )
     work: Callable[[], dict[str, Any] | None]
     if isinstance(trained.spec, SuperResolutionSpec):
-        pairs = _pairs(with_required(asked, require))
-        for metric in pairs:
-            metric.prepare()
+        pairs = _prepared(
+            _pairs(with_required(asked, require)), judging, device, trained.recipe.bases
+        )
 
         def work() -> dict[str, Any]:
             return compare_enlargements(
@@ -169,8 +169,7 @@ def evaluate_files(
         extractor = open_extractor(judging.extractor, device)
         both = Sets(made, real, train=real)
         check_sets(sets, both, extractor, None)
-    for metric in pairs:
-        metric.prepare()
+    pairs = _prepared(pairs, judging, device)
     if save is not None:
         prepare_output(save, overwrite=overwrite)
 
@@ -254,6 +253,22 @@ def _pairs(names: Sequence[str]) -> list[PairMetric]:
     if sets or others:
         raise _unknown([*others, *(m.name for m in sets)][0], [*METRICS, *GROUPS])
     return pairs
+
+
+def _prepared(
+    pairs: Sequence[PairMetric], judging: Judging, device: str, bases: Sequence[Path] = ()
+) -> list[PairMetric]:
+    """The metrics with the networks that they need.
+
+    Raises:
+        MissingError, InputError: there is no such network.
+    """
+    if any(metric.name == "perceptual" for metric in pairs):
+        extractor = open_extractor(judging.extractor, device, bases)
+        pairs = [seen_by(metric, extractor.stamp, extractor.distance) for metric in pairs]
+    for metric in pairs:
+        metric.prepare()
+    return list(pairs)
 
 
 def _unknown(name: str, known: Sequence[str]) -> InputError:

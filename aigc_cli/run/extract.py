@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from aigc_cli.data._cache import cache_folder, digest
 from aigc_cli.errors import InputError, MissingError
+from aigc_cli.nn.features import perceptual_distance
 from aigc_cli.nn.fid_inception import fid_inception
 from aigc_cli.run.checkpoint import load_checkpoint
 from aigc_cli.run.devices import World, choose_device, find_world
@@ -114,23 +115,9 @@ class Extractor:
         return Features(pooled, found["logits"].float().cpu() if "logits" in found else None)
 
     def distance(self, a: Tensor, b: Tensor) -> Tensor:
-        """LPIPS without its learned weights: features of unit length at each position, squared
-        differences, summed over the last layers of each stage; (B, C, H, W) twice -> (B,).
-        """
-        layers = stage_ends(self.network.layers)
+        """See `perceptual_distance`: (B, C, H, W) twice -> (B,)."""
         with torch.inference_mode():
-            x, y = (self.network(images.to(self.device), layers) for images in (a, b))
-        total = torch.zeros(len(a))
-        for name in layers:
-            u, v = (F.normalize(z[name], dim=1, eps=1e-10) for z in (x, y))
-            total += (u - v).square().sum(1).flatten(1).mean(1).float().cpu()
-        return total
-
-
-def stage_ends(layers: Sequence[str]) -> list[str]:
-    """The last layer of each stage that keeps places: relu1_2, relu2_2 ...; layer1_2 ..."""
-    kept = [name for name in layers if name.startswith(("relu", "layer"))]
-    return [list(names)[-1] for _, names in groupby(kept, lambda name: name.split("_")[0])]
+            return perceptual_distance(self.network, a.to(self.device), b.to(self.device)).cpu()
 
 
 def open_extractor(text: str, device: str = "auto", bases: Sequence[Path] = ()) -> Extractor:

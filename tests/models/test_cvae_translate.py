@@ -12,7 +12,6 @@ from torch.distributions import kl_divergence as torch_kl
 
 from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, Run, _Noise
-from aigc_cli.models._paired import last_of_stages, perceptual_distance
 from aigc_cli.models.image.cvae_translate import (
     Config,
     Model,
@@ -166,17 +165,6 @@ def test_blur_leaves_nothing_smaller_than_its_factor() -> None:
     slope = torch.linspace(-1, 1, 32).expand(1, 1, 32, 32)
     found = reduced(slope / 2 + checks / 2, "blur", 4)
     torch.testing.assert_close(found, reduced(slope / 2, "blur", 4), atol=0.15, rtol=0)
-
-
-def test_perceptual_distance_is_zero_for_equal_pictures_only() -> None:
-    network = random_features("cnn")
-    image, other = pictures(2, 3, S, S), pictures(2, 3, S, S, seed=1)
-    assert perceptual_distance(network, image, image).tolist() == [0, 0]
-    apart = perceptual_distance(network, image, other)
-    near = perceptual_distance(network, image, image.lerp(other, 0.1))
-    assert (near > 0).all()
-    assert (near < apart).all()
-    assert last_of_stages(network.layers) == ["relu1_2", "relu2_2", "relu3_2", "relu4_2"]
 
 
 def test_a_network_of_features_adds_a_term_and_a_measure() -> None:

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from aigc_cli.errors import AigcError, CheckpointError, InputError, MissingError
 from aigc_cli.nn.classifier import build
-from aigc_cli.nn.features import FeatureNetwork, cnn_arch, random_features, vgg_arch
+from aigc_cli.nn.features import (
+    FeatureNetwork,
+    cnn_arch,
+    perceptual_distance,
+    random_features,
+    stage_ends,
+    vgg_arch,
+)
 from aigc_cli.run.checkpoint import load_checkpoint, save_checkpoint
 from aigc_cli.run.features import open_features
 
@@ -215,3 +222,24 @@ def test_wrong_names(text: str, message: str) -> None:
         open_features(text)
     assert caught.value.message == message
     assert caught.value.exit_code == 2
+
+
+def test_perceptual_distance_is_that_of_its_formula() -> None:
+    network = random_features("cnn")
+    x, y = torch.rand(2, 2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    layers = ["relu1_2", "relu2_2", "relu3_2", "relu4_2"]
+    found = [network(images, layers) for images in (x, y)]
+    expected = torch.zeros(2)
+    for name in layers:
+        u, v = (one[name] / one[name].norm(dim=1, keepdim=True) for one in found)
+        cosine = (u * v).sum(1)  # of unit vectors: |u - v|^2 = 2 - 2 cos
+        expected += (2 - 2 * cosine).mean((1, 2)) / 4
+    torch.testing.assert_close(perceptual_distance(network, x, y), expected, rtol=1e-4, atol=1e-6)
+    assert perceptual_distance(network, x, x).tolist() == [0, 0]
+
+
+def test_stages_end_where_the_next_begins() -> None:
+    names = ["conv1_1", "relu1_1", "relu1_2", "pool1", "relu2_1", "pooled", "logits"]
+    assert stage_ends(names) == ["relu1_2", "relu2_1"]
+    assert stage_ends(["stem", "layer1_1", "layer1_2", "layer2_1"]) == ["layer1_2", "layer2_1"]
+    assert stage_ends(["flat", "hidden1", "pooled", "logits"]) == ["pooled"]

@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from aigc_cli.media.image import Picture, read_picture, write_picture
+from aigc_cli.media.image import Picture, read_picture, to_tensor, write_picture
 from aigc_cli.media.resize import modcrop, resize_bicubic
 from aigc_cli.metrics.sets import SET_METRICS
 from aigc_cli.metrics.table import METRICS
+from aigc_cli.nn.features import perceptual_distance, random_features
 from tests.run.conftest import Ending
 
 Aigc = Callable[..., Ending]
@@ -44,6 +45,22 @@ def test_a_model_scores_what_its_files_score(aigc: Aigc, run: str, here: Path) -
         assert report["metrics"][name]["value"] == pytest.approx(files["metrics"][name]["value"])
         assert report["metrics"][name]["n"] == 11
         assert report["metrics"][name]["protocol"] == files["metrics"][name]["protocol"]
+
+
+def test_perceptual_looks_through_the_extractor(aigc: Aigc, run: str, here: Path) -> None:
+    words = ["-m", "perceptual", "--extractor", "random:cnn", "--json"]
+    score = aigc("evaluate", run, "--data", "photos", *words).json["metrics"]["perceptual"]
+    assert 0 < score["bicubic"] < score["value"]  # of two steps of training
+    assert "cnn random seed 0" in score["protocol"]
+    photo = next((here / "photos").iterdir())
+    noisy = read_picture(photo).pixels.copy()
+    noisy[::2] ^= 31
+    write_picture(here / "noisy.png", Picture(noisy))
+    words = ["--generated", "noisy.png", "--reference", photo, *words]
+    value = aigc("evaluate", *words).json["metrics"]["perceptual"]["value"]
+    images = [to_tensor(read_picture(file).pixels)[None] for file in (here / "noisy.png", photo)]
+    expected = perceptual_distance(random_features("cnn"), *images)
+    assert value == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_psnr_and_ssim_agree_with_scikit_image(aigc: Aigc, here: Path) -> None:

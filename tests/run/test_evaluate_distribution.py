@@ -21,7 +21,7 @@ from aigc_cli.metrics.sets import SET_METRICS
 from aigc_cli.nn.fid_inception import FILES, FIDInception
 from aigc_cli.run import extract as extracting
 from aigc_cli.run.distribution import Sets, compare
-from aigc_cli.run.extract import Features, extract, open_extractor, stage_ends
+from aigc_cli.run.extract import Features, extract, open_extractor
 from aigc_cli.run.pictures import Drawn, Files, Part
 from aigc_cli.run.trained import load_trained
 from tests.run.conftest import Child, Ending, paint
@@ -303,12 +303,6 @@ def test_real_training_and_held_out_pictures_are_near(
     noisy = extractor((images[200:] + 0.2 * torch.randn(200, 1, 28, 28)).clamp(-1, 1)).pooled
     assert fid(real, other) < fid(real, noisy)
     assert kid(real, other).mean < kid(real, noisy).mean / 2
-
-
-def test_stages_end_where_the_next_begins() -> None:
-    names = ["conv1_1", "relu1_1", "relu1_2", "pool1", "relu2_1", "pooled", "logits"]
-    assert stage_ends(names) == ["relu1_2", "relu2_1"]
-    assert stage_ends(["stem", "layer1_1", "layer1_2", "layer2_1"]) == ["layer1_2", "layer2_1"]
 
 
 def test_features_are_numbered_as_the_pictures(here: Path) -> None:

@@ -16,7 +16,6 @@ Differs from the paper:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -32,14 +31,13 @@ from aigc_cli.metrics.diversity import mean_distance_within
 from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models._unpaired import SMALLEST, UnpairedModule, UnpairedOptions
 from aigc_cli.nn.adversarial import discriminator_loss, generator_loss
-from aigc_cli.nn.features import FeatureNetwork
+from aigc_cli.nn.features import perceptual_distance
 from aigc_cli.nn.init import init_normal
 from aigc_cli.nn.instance_norm import InstanceNorm
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import Spec
 
-STAGE = re.compile(r"(relu|layer)\d+_\d+")  # names of layers that are worth comparing
 OUTPUTS = 4  # of one input, whose differences are its diversity
 
 
@@ -315,8 +313,9 @@ class Model(UnpairedModule):
         return {"fake_a": fake_a, "fake_b": fake_b, "cycle_a": cycle_a, "cycle_b": cycle_b}
 
     def measure(self, batch: Batch, options: Section) -> dict[str, Tensor]:
-        """Also `diversity`: mean perceptual distance between 4 outputs of one input; `content_l1`:
-        mean absolute distance between the content of a picture and that of its outputs.
+        """Also `diversity`: mean perceptual distance between 4 outputs of one input, L1 where the
+        recipe names no features; `content_l1`: mean absolute distance between the content of a
+        picture and that of its outputs.
         """
         assert isinstance(options, Options)
         content, _, decoder, back = self._way(options.direction)
@@ -329,7 +328,8 @@ class Model(UnpairedModule):
         return {
             **self.evaluate_batch(batch),
             "diversity": mean_distance_within(
-                outputs.unflatten(0, (B, OUTPUTS)), partial(perceptual, self.attached)
+                outputs.unflatten(0, (B, OUTPUTS)),
+                partial(perceptual_distance, self.features) if self.has_features else _l1,
             ),
             "content_l1": distance.mean(1),
         }
@@ -389,26 +389,15 @@ class Options(UnpairedOptions):
     """What `aigc sample` may set."""
 
 
-def perceptual(features: FeatureNetwork | None, x: Tensor, y: Tensor) -> Tensor:
-    """Distance of two batches (B, C, H, W) in the last layer of every stage, activations of unit
-    length at each place, as LPIPS without its learned weights; without a network, L1. (B,)
-    """
-    if features is None:
-        return (x - y).abs().flatten(1).mean(1)
-    stages = {name.split("_")[0]: name for name in features.layers if STAGE.fullmatch(name)}
-    layers = list(stages.values()) or ["pooled"]
-    found_x, found_y = features(x, layers), features(y, layers)
-    distances = [
-        (F.normalize(found_x[layer].float()) - F.normalize(found_y[layer].float())).square().sum(1)
-        for layer in layers
-    ]
-    return torch.stack([d.flatten(1).mean(1) for d in map(torch.atleast_2d, distances)]).mean(0)
-
-
 def _judged(discriminator: MultiScale, real: Tensor, fake: Tensor) -> Tensor:
     """Sum over the scales."""
     says = (x.split(len(real)) for x in discriminator(torch.cat([real, fake])))
     return _sum(discriminator_loss("lsgan", *pair) for pair in says)
+
+
+def _l1(x: Tensor, y: Tensor) -> Tensor:
+    """Of each item, (B,)."""
+    return (x - y).abs().flatten(1).mean(1)
 
 
 def _mean(x: Tensor, y: Tensor) -> Tensor:
