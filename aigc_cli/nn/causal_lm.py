@@ -1,0 +1,301 @@
+"""Decoder-only language models: Llama and Qwen3, and GPT-2, with the weight names of Hugging Face.
+
+Touvron et al., "LLaMA", 2023, https://arxiv.org/abs/2302.13971; Yang et al., "Qwen3", 2025,
+https://arxiv.org/abs/2505.09388; Radford et al., "Language Models are Unsupervised Multitask
+Learners" (GPT-2), 2019; initial weights as in nanoGPT.
+
+Letters as in nn/transformer.py, and V for the vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from aigc_cli.nn.transformer import Cache, Gelu, GPT2Block, LlamaBlock, RMSNorm, Rope
+from aigc_cli.specs import IGNORE
+
+MOST_LOGITS = 1 << 25  # of one piece: 128 MB in float32
+
+
+class Prefix:
+    """What a network has read: the caches of its layers, and the padding on the left of each row.
+
+    pad (R,): how many of the first columns are none of the row's; None where all rows are full.
+    """
+
+    def __init__(self, num_layers: int, pad: Tensor | None = None) -> None:
+        self.caches = [Cache() for _ in range(num_layers)]
+        self.pad = pad if pad is not None and bool(pad.any()) else None
+
+    @property
+    def length(self) -> int:
+        """Columns read so far, padding included."""
+        return self.caches[0].length
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows, in this order and possibly several times."""
+        for cache in self.caches:
+            cache.select(rows)
+        if self.pad is not None:
+            self.pad = self.pad[rows]
+
+
+class CausalLM(nn.Module):
+    """Base of the two layouts: tokens (R, T) -> logits (R, T, V), or nats with a `target`."""
+
+    context: int
+
+    def forward(
+        self,
+        tokens: Tensor,
+        *,
+        target: Tensor | None = None,
+        document: Tensor | None = None,
+        prefix: Prefix | None = None,
+    ) -> Tensor:
+        """Logits (R, T, V); with `target` the cross-entropy (R, T) of each, 0 where it is IGNORE;
+        with `prefix` the logits (R, V) after the last of tokens that follow it.
+
+        Texts with another number in `document` (R, T) do not see each other.
+        """
+        T = tokens.shape[1]
+        positions: Tensor | slice = slice(T)
+        mask, causal = None, T > 1
+        if document is not None:
+            mask, positions = isolated(document)
+        elif prefix is not None:
+            begin = prefix.length
+            positions = slice(begin, begin + T)
+            if prefix.pad is not None or (begin and T > 1):
+                mask, positions = _after(prefix, T, tokens.device)
+        hidden = self.hidden(tokens, positions, mask, causal and mask is None, prefix)
+        if target is not None:
+            return token_losses(hidden, self.head_weight, target)
+        if prefix is not None:
+            hidden = hidden[:, -1]
+        return F.linear(hidden, self.head_weight)
+
+    def hidden(
+        self,
+        tokens: Tensor,
+        positions: Tensor | slice,
+        mask: Tensor | None,
+        causal: bool,
+        prefix: Prefix | None,
+    ) -> Tensor:
+        """Normalised features (R, T, D) before the head."""
+        raise NotImplementedError
+
+    @property
+    def head_weight(self) -> Tensor:
+        """(V, D)"""
+        raise NotImplementedError
+
+    @property
+    def num_layers(self) -> int:
+        raise NotImplementedError
+
+    def _init(self, residual: tuple[str, ...]) -> None:
+        """| weight                                     | from               |
+        |--------------------------------------------|--------------------|
+        | embeddings and linear layers               | N(0, 0.02)         |
+        | their last in a block, before its sum      | N(0, 0.02/sqrt(2L))|
+        | biases, scales of normalisations           | 0, 1               |
+        """
+        for name, module in self.named_modules():
+            if isinstance(module, (nn.Linear, nn.Embedding)):
+                std = 0.02 / (2 * self.num_layers) ** 0.5 if name.endswith(residual) else 0.02
+                nn.init.normal_(module.weight, 0.0, std)
+                if isinstance(module, nn.Linear) and module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+
+class LlamaBody(nn.Module):
+    """Holds what has the prefix `model.` in Hugging Face's names."""
+
+    def __init__(self, embed_tokens: nn.Embedding, layers: nn.ModuleList, norm: RMSNorm) -> None:
+        super().__init__()
+        self.embed_tokens, self.layers, self.norm = embed_tokens, layers, norm
+
+
+class Llama(CausalLM):
+    """Layout of LlamaForCausalLM; with `qk_norm` that of Qwen3ForCausalLM."""
+
+    def __init__(
+        self,
+        vocab_size: int,
+        context: int,
+        *,
+        dim: int,
+        num_layers: int,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        hidden_dim: int,
+        qk_norm: bool,
+        rope_theta: float,
+        tied: bool,
+        eps: float,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.context = context
+        blocks = nn.ModuleList(
+            LlamaBlock(
+                dim, num_heads, num_kv_heads, head_dim=head_dim, hidden_dim=hidden_dim,
+                qk_norm=qk_norm, eps=eps, dropout=dropout,
+            )
+            for _ in range(num_layers)
+        )  # fmt: skip
+        self.model = LlamaBody(nn.Embedding(vocab_size, dim), blocks, RMSNorm(dim, eps))
+        self.lm_head = None if tied else nn.Linear(dim, vocab_size, bias=False)
+        self.rope = Rope(head_dim, context, rope_theta)
+        self.dropout = nn.Dropout(dropout)
+        self._init(("o_proj", "down_proj"))
+
+    def hidden(
+        self,
+        tokens: Tensor,
+        positions: Tensor | slice,
+        mask: Tensor | None,
+        causal: bool,
+        prefix: Prefix | None,
+    ) -> Tensor:
+        rotation = self.rope(positions)
+        x = self.dropout(self.model.embed_tokens(tokens))  # (R, T, D)
+        for layer, cache in zip(self.model.layers, _caches(prefix), strict=False):
+            x = layer(x, rotation, mask=mask, causal=causal, cache=cache)
+        out: Tensor = self.model.norm(x)
+        return out
+
+    @property
+    def head_weight(self) -> Tensor:
+        return self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.model.layers)
+
+
+class GPT2Body(nn.Module):
+    """Holds what has the prefix `transformer.` in Hugging Face's names."""
+
+    def __init__(
+        self, wte: nn.Embedding, wpe: nn.Embedding, h: nn.ModuleList, ln_f: nn.LayerNorm
+    ) -> None:
+        super().__init__()
+        self.wte, self.wpe, self.h, self.ln_f = wte, wpe, h, ln_f
+
+
+class GPT2(CausalLM):
+    """Layout of GPT2LMHeadModel, always with tied embeddings."""
+
+    def __init__(
+        self,
+        vocab_size: int,
+        context: int,
+        *,
+        dim: int,
+        num_layers: int,
+        num_heads: int,
+        bias: bool,
+        gelu: Gelu,
+        eps: float,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.context = context
+        blocks = nn.ModuleList(
+            GPT2Block(dim, num_heads, bias=bias, gelu=gelu, eps=eps, dropout=dropout)
+            for _ in range(num_layers)
+        )
+        self.transformer = GPT2Body(
+            nn.Embedding(vocab_size, dim),
+            nn.Embedding(context, dim),
+            blocks,
+            nn.LayerNorm(dim, eps, bias=bias),
+        )
+        self.dropout = nn.Dropout(dropout)
+        self._init(("c_proj",))
+
+    def hidden(
+        self,
+        tokens: Tensor,
+        positions: Tensor | slice,
+        mask: Tensor | None,
+        causal: bool,
+        prefix: Prefix | None,
+    ) -> Tensor:
+        x = self.transformer.wte(tokens) + self.transformer.wpe.weight[positions]  # (R, T, D)
+        x = self.dropout(x)
+        for block, cache in zip(self.transformer.h, _caches(prefix), strict=False):
+            x = block(x, mask=mask, causal=causal, cache=cache)
+        out: Tensor = self.transformer.ln_f(x)
+        return out
+
+    @property
+    def head_weight(self) -> Tensor:
+        return self.transformer.wte.weight
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.transformer.h)
+
+
+def token_losses(
+    hidden: Tensor, head: Tensor, target: Tensor, *, most: int = MOST_LOGITS
+) -> Tensor:
+    """Cross-entropy (R, T) in nats, float32, of hidden (R, T, D) @ head (V, D)^T; 0 at IGNORE.
+
+    At most `most` logits exist at once: where there are more, pieces of tokens are made one after
+    the other, and made again for the gradient.
+    """
+    x, y = hidden.flatten(0, 1), target.flatten()
+    rows = max(1, most // head.shape[0])
+    if len(x) <= rows:
+        return _losses(x, head, y).view_as(target)
+    pieces = [
+        checkpoint(_losses, a, head, b, use_reentrant=False, preserve_rng_state=False)
+        for a, b in zip(x.split(rows), y.split(rows), strict=True)
+    ]
+    return torch.cat(pieces).view_as(target)
+
+
+def _losses(x: Tensor, head: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(F.linear(x, head).float(), y, ignore_index=IGNORE, reduction="none")
+
+
+def isolated(document: Tensor) -> tuple[Tensor, Tensor]:
+    """Mask (R, 1, T, T) and positions (R, T) for rows in which texts follow each other."""
+    T = document.shape[1]
+    column = torch.arange(T, device=document.device)
+    same = document[:, :, None] == document[:, None, :]
+    begins = F.pad(document[:, 1:] != document[:, :-1], (1, 0), value=True)
+    first = (column * begins).cummax(1).values
+    return (same & (column[:, None] >= column))[:, None], column - first
+
+
+def _after(prefix: Prefix, T: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mask (R, 1, T, S) and positions (R, T) of T tokens after a prefix.
+
+    Padding looks at itself, so that no row of the mask is empty.
+    """
+    S = prefix.length + T
+    column = torch.arange(S, device=device)
+    query = column[prefix.length :]
+    pad = torch.zeros(1, dtype=torch.int64, device=device) if prefix.pad is None else prefix.pad
+    mine = (column >= pad[:, None])[:, None] & (column <= query[:, None])
+    mask = mine | (column == query[:, None])
+    return mask[:, None], (query - pad[:, None]).clamp(min=0)
+
+
+def _caches(prefix: Prefix | None) -> Iterator[Cache | None]:
+    if prefix is not None:
+        yield from prefix.caches
+    while True:
+        yield None
