@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Protocol, TypeVar
+from typing import Annotated, Literal, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -22,6 +22,7 @@ VAL_FOLDERS = (("testA", "testB"), ("valA", "valB"))
 
 C = TypeVar("C", bound="DomainConfig")
 Side = Annotated[int, Field(ge=4, le=4096)]
+LoadSize = Side | tuple[Side, Side] | None
 
 
 class DomainConfig(SourceConfig):
@@ -33,7 +34,7 @@ class DomainConfig(SourceConfig):
     """Pictures of domain B to validate with; see `val`."""
     image_size: int = Field(256, ge=4, le=2048)
     """Side of the square pictures in pixels."""
-    load_size: Side | tuple[Side, Side] | None = None
+    load_size: LoadSize = None
     """Shorter side before training cuts `image_size` at random; [least, most]: itself at random."""
     resize: Literal["crop", "stretch", "none"] = "crop"
     """crop: keep the shape and cut; stretch: make square; none: cut from pictures as they are."""
@@ -43,19 +44,32 @@ class DomainConfig(SourceConfig):
     @property
     def load_sizes(self) -> tuple[int, int]:
         """Least and most; both `image_size` when nothing is said."""
-        size = self.load_size or self.image_size
-        return (size, size) if isinstance(size, int) else size
+        return least_and_most(self.load_size, self.image_size)
 
     @model_validator(mode="after")
-    def _window_fits(self) -> DomainConfig:
-        least, most = self.load_sizes
-        if self.load_size is not None and self.resize == "none":
-            raise ValueError("load_size has no meaning with resize=none, which enlarges nothing")
-        if least > most:
-            raise ValueError(f"load_size is [least, most], not [{least}, {most}]")
-        if least < self.image_size:
-            raise ValueError(f"load_size ({least}) must be at least image_size ({self.image_size})")
+    def _window_fits(self) -> Self:
+        self.require_window("load_size", self.load_size)
         return self
+
+    def require_window(self, key: str, size: LoadSize) -> None:
+        """See that `image_size` can be cut from what `key` says.
+
+        Raises:
+            ValueError: it cannot.
+        """
+        least, most = least_and_most(size, self.image_size)
+        if size is not None and self.resize == "none":
+            raise ValueError(f"{key} has no meaning with resize=none, which enlarges nothing")
+        if least > most:
+            raise ValueError(f"{key} is [least, most], not [{least}, {most}]")
+        if least < self.image_size:
+            raise ValueError(f"{key} ({least}) must be at least image_size ({self.image_size})")
+
+
+def least_and_most(size: LoadSize, image_size: int) -> tuple[int, int]:
+    """Both ends of a `load_size`; `image_size` when nothing is said."""
+    size = size or image_size
+    return (size, size) if isinstance(size, int) else size
 
 
 class Named(NamedTuple):
@@ -155,11 +169,13 @@ class Scaled:
 
 
 class Windows:
-    """Draws the windows of training: where, how large, mirrored or not."""
+    """Draws the windows of training: where, how large, mirrored or not; `load_sizes` are least and
+    most.
+    """
 
-    def __init__(self, config: DomainConfig) -> None:
+    def __init__(self, config: DomainConfig, load_sizes: tuple[int, int]) -> None:
         self.image_size, self.flip = config.image_size, config.flip
-        self.least, self.most = config.load_sizes
+        self.least, self.most = load_sizes
 
     def draw(self, rng: random.Random, size: tuple[int, int]) -> Window:
         """A window of a picture of `size` (H, W) that was loaded at the largest `load_size`.

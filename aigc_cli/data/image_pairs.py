@@ -261,7 +261,7 @@ class Shuffled:
     """Training pairs: their window follows from the seed in the key, the same for both sides."""
 
     def __init__(self, pairs: Pairs, config: Config, cache: Path | None) -> None:
-        self.pairs, self.windows = pairs, Windows(config)
+        self.pairs, self.windows = pairs, Windows(config, config.load_sizes)
         self.scaled = Scaled(pairs, config, config.load_sizes[1], cache)
 
     def __len__(self) -> int:

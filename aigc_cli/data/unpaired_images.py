@@ -11,20 +11,23 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
+from pydantic import model_validator
 from torch import Tensor
 
 from aigc_cli.data._cache import Background, Bytes, cache_folder
 from aigc_cli.data._check import Report, at_least, check, require_good
 from aigc_cli.data._domains import (
     DomainConfig,
+    LoadSize,
     Scaled,
     Windows,
     all_gray,
     any_size,
     fit_sizes,
+    least_and_most,
     name_domains,
 )
 from aigc_cli.data._fit import Fit
@@ -54,6 +57,18 @@ class Config(DomainConfig, PictureConfig):
     """Pictures of domain B; not needed where `train` holds trainA and trainB."""
     val_b: Sources | None = None
     """Pictures of B to validate with; without it testB beside trainB, or every tenth picture."""
+    load_size_b: LoadSize = None
+    """The same for B, such as large paintings beside photographs; as `load_size` when not given."""
+
+    @property
+    def load_sizes_b(self) -> tuple[int, int]:
+        """Least and most for pictures of B."""
+        return least_and_most(self.load_size_b or self.load_size, self.image_size)
+
+    @model_validator(mode="after")
+    def _window_fits_b(self) -> Self:
+        self.require_window("load_size_b", self.load_size_b)
+        return self
 
 
 def check_domains(config: Config, bases: Sequence[Path], cache: Path | None) -> dict[str, Report]:
@@ -106,9 +121,10 @@ class Shuffled:
     """Training pictures: the one of B and both windows follow from the seed in the key."""
 
     def __init__(self, a: Domain, b: Domain, config: Config, cache: Path | None) -> None:
-        most = config.load_sizes[1]
-        self.a, self.b = Scaled(a, config, most, cache), Scaled(b, config, most, cache)
-        self.windows = Windows(config)
+        self.a = Scaled(a, config, config.load_sizes[1], cache)
+        self.b = Scaled(b, config, config.load_sizes_b[1], cache)
+        self.windows_a = Windows(config, config.load_sizes)
+        self.windows_b = Windows(config, config.load_sizes_b)
 
     def __len__(self) -> int:
         """Pictures of the larger domain."""
@@ -123,17 +139,18 @@ class Shuffled:
         a, b = [], []
         for index, seed in keys:
             rng = random.Random(seed)
-            a.append(self._cut(self.a, index % len(self.a), rng))
-            b.append(self._cut(self.b, rng.randrange(len(self.b)), rng))
+            a.append(_cut(self.a, index % len(self.a), self.windows_a, rng))
+            b.append(_cut(self.b, rng.randrange(len(self.b)), self.windows_b, rng))
         return {"a": to_range(np.stack(a)), "b": to_range(np.stack(b))}
-
-    def _cut(self, domain: Scaled, index: int, rng: random.Random) -> Bytes:
-        return domain.cut(index, self.windows.draw(rng, domain.sizes[index]))
 
     @staticmethod
     def collate(batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """For the DataLoader's `collate_fn`: a batch already is one."""
         return batch
+
+
+def _cut(domain: Scaled, index: int, windows: Windows, rng: random.Random) -> Bytes:
+    return domain.cut(index, windows.draw(rng, domain.sizes[index]))
 
 
 class InOrder:

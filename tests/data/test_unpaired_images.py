@@ -10,6 +10,7 @@ import pytest
 import torch
 from painted import pixels
 from PIL import Image
+from pydantic import ValidationError
 from torch.utils.data import DataLoader
 
 from aigc_cli.data._check import BadPicturesError
@@ -103,19 +104,34 @@ def test_windows_of_both_domains_have_nothing_in_common(photos):
 
 
 def test_windows_at_a_range_of_sizes_show_more_and_less(tmp_path):
-    """A ramp from left to right: how steep it is in a window tells the size it was loaded at."""
-    ramp = np.tile(np.arange(0, 256, 4, dtype=np.uint8)[:, None], (64, 1, 3))
-    (tmp_path / "ramp").mkdir()
-    Image.fromarray(ramp).save(tmp_path / "ramp" / "1.png")
-    folder = tmp_path / "ramp"
-    data = made(folder, train_b=folder, val=folder, val_b=folder, load_size=(16, 64), resize="crop")
-    images = data.train.__getitems__([(0, seed * 2654435761) for seed in range(200)])["a"]
-    rows = images[:, 0, :, 4:12] * 127.5
-    slopes = (rows[..., -1] - rows[..., 0]).mean(1).abs() / 7
+    slopes = ramps(tmp_path, load_size=(16, 64))["a"]
     # 4 levels a pixel at 64, 16 at 16: each load size L gives 4 * 64 / L
     assert slopes.min() < 4.4
     assert slopes.max() > 13
     assert ((slopes > 3.8) & (slopes < 16.5)).all()
+
+
+def test_each_domain_may_be_loaded_at_sizes_of_its_own(tmp_path):
+    slopes = ramps(tmp_path, load_size=64, load_size_b=(16, 32))
+    assert ((slopes["a"] > 3.8) & (slopes["a"] < 4.2)).all()
+    assert slopes["b"].min() < 9
+    assert slopes["b"].max() > 13
+    with pytest.raises(ValidationError, match=r"load_size_b \(15\) must be at least image_size"):
+        made(tmp_path / "ramp", load_size_b=15)
+
+
+def ramps(tmp_path, **keys):
+    """Levels a pixel, (200,) by domain, of windows of a ramp from left to right of 4 levels a
+    pixel: how steep it is tells the size it was loaded at.
+    """
+    ramp = np.tile(np.arange(0, 256, 4, dtype=np.uint8)[:, None], (64, 1, 3))
+    folder = tmp_path / "ramp"
+    folder.mkdir()
+    Image.fromarray(ramp).save(folder / "1.png")
+    data = made(folder, train_b=folder, val=folder, val_b=folder, resize="crop", **keys)
+    batch = data.train.__getitems__([(0, seed * 2654435761) for seed in range(200)])
+    rows = {name: images[:, 0, :, 4:12] * 127.5 for name, images in batch.items()}
+    return {name: (x[..., -1] - x[..., 0]).mean(1).abs() / 7 for name, x in rows.items()}
 
 
 def test_batches_do_not_depend_on_the_number_of_processes(photos):
