@@ -1,4 +1,4 @@
-"""Decoder-only language models: Llama and Qwen3, and GPT-2, with the weight names of Hugging Face.
+"""Decoder-only language models: Llama, Qwen2, Qwen3 and GPT-2, with the names of Hugging Face.
 
 Touvron et al., "LLaMA", 2023, https://arxiv.org/abs/2302.13971; Yang et al., "Qwen3", 2025,
 https://arxiv.org/abs/2505.09388; Radford et al., "Language Models are Unsupervised Multitask
@@ -124,7 +124,9 @@ class LlamaBody(nn.Module):
 
 
 class Llama(CausalLM):
-    """Layout of LlamaForCausalLM; with `qk_norm` that of Qwen3ForCausalLM."""
+    """Layout of LlamaForCausalLM; with `qk_norm` that of Qwen3ForCausalLM, with `qkv_bias` that of
+    Qwen2ForCausalLM.
+    """
 
     def __init__(
         self,
@@ -142,13 +144,14 @@ class Llama(CausalLM):
         tied: bool,
         eps: float,
         dropout: float,
+        qkv_bias: bool = False,
     ) -> None:
         super().__init__()
         self.context = context
         blocks = nn.ModuleList(
             LlamaBlock(
                 dim, num_heads, num_kv_heads, head_dim=head_dim, hidden_dim=hidden_dim,
-                qk_norm=qk_norm, eps=eps, dropout=dropout,
+                qk_norm=qk_norm, eps=eps, dropout=dropout, qkv_bias=qkv_bias,
             )
             for _ in range(num_layers)
         )  # fmt: skip

@@ -119,7 +119,10 @@ def attend(
 
 
 class Attention(nn.Module):
-    """Self-attention with the weight names of Llama, or of Qwen3 with `qk_norm`."""
+    """Self-attention with the weight names of Llama, or of Qwen3 with `qk_norm`.
+
+    bias: of queries, keys, values, and of the output unless `out_bias` says otherwise.
+    """
 
     def __init__(
         self,
@@ -129,6 +132,7 @@ class Attention(nn.Module):
         *,
         head_dim: int,
         bias: bool = False,
+        out_bias: bool | None = None,
         qk_norm: bool = False,
         eps: float = 1e-5,
         dropout: float = 0.0,
@@ -138,7 +142,8 @@ class Attention(nn.Module):
         self.q_proj = nn.Linear(dim, num_heads * head_dim, bias=bias)
         self.k_proj = nn.Linear(dim, num_kv_heads * head_dim, bias=bias)
         self.v_proj = nn.Linear(dim, num_kv_heads * head_dim, bias=bias)
-        self.o_proj = nn.Linear(num_heads * head_dim, dim, bias=bias)
+        out_bias = bias if out_bias is None else out_bias
+        self.o_proj = nn.Linear(num_heads * head_dim, dim, bias=out_bias)
         self.q_norm = RMSNorm(head_dim, eps) if qk_norm else None
         self.k_norm = RMSNorm(head_dim, eps) if qk_norm else None
 
@@ -216,7 +221,7 @@ class SwiGLU(nn.Module):
 
 
 class LlamaBlock(nn.Module):
-    """Pre-norm decoder block of Llama and Qwen3."""
+    """Pre-norm decoder block of Llama; with `qkv_bias` that of Qwen2, with `qk_norm` of Qwen3."""
 
     def __init__(
         self,
@@ -229,12 +234,13 @@ class LlamaBlock(nn.Module):
         qk_norm: bool,
         eps: float,
         dropout: float,
+        qkv_bias: bool = False,
     ) -> None:
         super().__init__()
         self.input_layernorm = RMSNorm(dim, eps)
         self.self_attn = Attention(
-            dim, num_heads, num_kv_heads, head_dim=head_dim, qk_norm=qk_norm, eps=eps,
-            dropout=dropout,
+            dim, num_heads, num_kv_heads, head_dim=head_dim, bias=qkv_bias, out_bias=False,
+            qk_norm=qk_norm, eps=eps, dropout=dropout,
         )  # fmt: skip
         self.post_attention_layernorm = RMSNorm(dim, eps)
         self.mlp = SwiGLU(dim, hidden_dim)

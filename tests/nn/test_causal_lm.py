@@ -13,7 +13,7 @@ from aigc_cli.nn.causal_lm import GPT2, CausalLM, Llama, Prefix, token_losses
 from aigc_cli.specs import IGNORE
 
 V, CONTEXT = 37, 24
-LAYOUTS = ["llama", "qwen3", "gpt2"]
+LAYOUTS = ["llama", "qwen2", "qwen3", "gpt2"]
 
 
 def network(layout: str, **changes: Any) -> CausalLM:
@@ -26,7 +26,8 @@ def network(layout: str, **changes: Any) -> CausalLM:
         return gpt2.eval()
     sizes = {"dim": 16, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2, "head_dim": 8}
     rest = {"hidden_dim": 32, "rope_theta": 10_000.0, "tied": False, "eps": 1e-6, "dropout": 0.0}
-    return Llama(V, CONTEXT, **{**sizes, **rest, "qk_norm": layout == "qwen3", **changes}).eval()
+    kind = {"qk_norm": layout == "qwen3", "qkv_bias": layout == "qwen2"}
+    return Llama(V, CONTEXT, **{**sizes, **rest, **kind, **changes}).eval()
 
 
 def tokens(rows: int = 2, length: int = 11) -> Tensor:
@@ -42,7 +43,7 @@ def hugging_face(layout: str) -> Any:
             **common,
         )  # fmt: skip
         return transformers.GPT2LMHeadModel(config).eval()
-    kind = {"llama": "Llama", "qwen3": "Qwen3"}[layout]
+    kind = layout.capitalize()
     config = getattr(transformers, f"{kind}Config")(
         hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, head_dim=8, max_position_embeddings=CONTEXT, rms_norm_eps=1e-6,
