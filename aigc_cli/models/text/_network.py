@@ -6,7 +6,7 @@ Fields that a recipe with `init_from` leaves out are those of the model it start
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -26,7 +26,7 @@ class NetworkConfig(Section):
     num_heads: int = Field(4, gt=0)
     """Attention heads of a block."""
     num_kv_heads: int | None = Field(None, gt=0)
-    """llama: heads of keys and values, each shared by several of queries; as many when not given."""
+    """llama: heads of keys and values, each shared by several of queries; num_heads if not given."""
     head_dim: int | None = Field(None, gt=0, multiple_of=2)
     """llama: features of a head; dim / num_heads when not given."""
     hidden_dim: int | None = Field(None, gt=0)
@@ -42,7 +42,7 @@ class NetworkConfig(Section):
     tied: bool = True
     """llama: the head is the embedding; classic always does so."""
     bias: bool = False
-    """classic: biases of linear layers and normalisations; GPT-2 has them, nanoGPT's recipes not."""
+    """classic: biases of linear layers and normalisations; GPT-2 has them, nanoGPT has not."""
     gelu: Literal["exact", "tanh"] = "exact"
     """classic: the activation; GPT-2 has tanh."""
     eps: float = Field(1e-5, gt=0)
@@ -62,18 +62,22 @@ class NetworkConfig(Section):
         return self
 
 
+def sizes(config: NetworkConfig) -> dict[str, Any]:
+    """All fields of the network and no others, those not given filled in."""
+    c = config
+    return {name: getattr(c, name) for name in NetworkConfig.model_fields} | {
+        "num_kv_heads": c.num_kv_heads or c.num_heads,
+        "head_dim": c.head_dim or c.dim // c.num_heads,
+        "hidden_dim": c.hidden_dim or -(-8 * c.dim // (3 * 64)) * 64,
+    }
+
+
 def build_network(config: NetworkConfig, vocab_size: int, context: int) -> CausalLM:
     """The network with its initial weights."""
-    c = config
-    head_dim = c.head_dim or c.dim // c.num_heads
-    if c.arch == "classic":
-        return GPT2(
-            vocab_size, context, dim=c.dim, num_layers=c.num_layers, num_heads=c.num_heads,
-            bias=c.bias, gelu=c.gelu, eps=c.eps, dropout=c.dropout,
-        )  # fmt: skip
-    return Llama(
-        vocab_size, context, dim=c.dim, num_layers=c.num_layers, num_heads=c.num_heads,
-        num_kv_heads=c.num_kv_heads or c.num_heads, head_dim=head_dim,
-        hidden_dim=c.hidden_dim or -(-8 * c.dim // (3 * 64)) * 64, qk_norm=c.qk_norm,
-        qkv_bias=c.qkv_bias, rope_theta=c.rope_theta, tied=c.tied, eps=c.eps, dropout=c.dropout,
-    )  # fmt: skip
+    network, names = (Llama, _LLAMA) if config.arch == "llama" else (GPT2, _CLASSIC)
+    given = {name: value for name, value in sizes(config).items() if name in names}
+    return network(vocab_size, context, **given)
+
+
+_CLASSIC = {"dim", "num_layers", "num_heads", "bias", "gelu", "eps", "dropout"}
+_LLAMA = NetworkConfig.model_fields.keys() - {"arch", "bias", "gelu"}
