@@ -1,0 +1,447 @@
+"""Text to token ids and back: byte-level BPE, unigram, characters and words.
+
+One class over the `tokenizers` library. A tokenizer is one JSON text, the `tokenizer.json` of the
+Hugging Face libraries, which is all that the spec and so every checkpoint stores. Which tokens pad,
+begin and end a text stands in it too, as the tokens of a template that adds none by itself.
+
+| kind         | tokens                                                    | what comes back         |
+|--------------|-----------------------------------------------------------|-------------------------|
+| `bpe`        | merged bytes within words (Sennrich et al., 2016; GPT-2)  | the text                |
+| `unigram`    | likely pieces (Kudo, 2018), bytes of other characters     | the text                |
+| `characters` | code points                                               | `<unk>` for a new one   |
+| `words`      | words, clitics (`'s`, `-like`), marks, single CJK         | usual spaces, `<unk>`   |
+
+Text that spells a special token never becomes one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer as Engine
+from tokenizers.decoders import DecodeStream
+
+from aigc_cli.errors import InputError
+
+Kind = Literal["bpe", "unigram", "characters", "words"]
+ROLES = ("pad", "bos", "eos")
+SPECIALS = ("<pad>", "<bos>", "<eos>")
+UNKNOWN = "<unk>"
+BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
+SUBWORDS = 8000  # tokens of bpe and unigram when no number is given
+
+_CJK = r"\p{Han}\p{Hiragana}\p{Katakana}ー"
+_CJK_MARKS = "、。，！？；：「」『』（）《》〈〉【】…"  # noqa: RUF001
+_WORD = rf"[\p{{L}}\p{{M}}\p{{N}}_&&[^{_CJK}]]"
+_WORDS = rf"[{_CJK}]|(?<={_WORD})['’-]{_WORD}+|(?<=\p{{N}})[.,]\p{{N}}+|{_WORD}+|[^\s]"  # noqa: RUF001
+# A word takes a space before it, unless it is a clitic or mark, follows a bracket, or is CJK.
+_GLUED = (
+    r" (?=['’-]\w|[.,]\p{N}|[.,;:!?%…)\]}»])"  # noqa: RUF001
+    r"|(?<=[(\[{«]) "
+    rf"|(?<=[{_CJK}{_CJK_MARKS}]) (?=[{_CJK}{_CJK_MARKS}])"
+)
+_PIECES = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s"
+
+
+class Tokenizer:
+    """Fixed tokens of a text. Ids of the specials come first: pad 0, bos 1, eos 2, then others."""
+
+    def __init__(self, engine: Engine, text: str) -> None:
+        self._engine, self._text = engine, text
+        engine.encode_special_tokens = True  # that is: as the ordinary text they are
+
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        *,
+        kind: Kind,
+        vocab_size: int | None = None,
+        min_count: int = 1,
+        lowercase: bool = False,
+        specials: Sequence[str] = SPECIALS,
+    ) -> Tokenizer:
+        """A tokenizer of at most `vocab_size` tokens, all included; equal for equal texts.
+
+        texts: read once. None is the default of `vocab_size`: every character, every word, or
+        SUBWORDS. min_count: least occurrences of a character, a word or a merged pair.
+        specials: names like `<pad>`, the first three with the roles ROLES; none at all makes a
+        `characters` vocabulary of exactly the sorted symbols, which refuses any other.
+
+        Raises:
+            InputError: there is no text, `vocab_size` leaves no room, or a special has no brackets.
+        """
+        for special in specials:
+            if not re.fullmatch(r"<\|?\w+\|?>", special):
+                raise InputError(
+                    f"special token {special!r} is not written like <name> or <|name|>"
+                )
+        if specials and (len(specials) < len(ROLES) or len(set(specials)) < len(specials)):
+            raise InputError(f"special tokens {list(specials)} are not {len(ROLES)} or more names")
+        if not specials and kind != "characters":
+            raise InputError(f"a tokenizer of kind {kind} needs special tokens")
+        engine = _TRAIN[kind](texts, vocab_size, min_count, lowercase, specials)
+        if specials:
+            engine.add_special_tokens(list(specials))
+            engine.post_processor = _roles(dict(zip(ROLES, specials, strict=False)), engine)
+        return cls.from_json(engine.to_str())
+
+    @classmethod
+    def from_json(cls, text: str) -> Tokenizer:
+        """Inverse of `to_json`.
+
+        Raises:
+            InputError: it is damaged, or no tokenizer of ours (`adopt` takes others).
+        """
+        tokenizer = cls(_parse(text), text)
+        roles = tokenizer._roles
+        if roles and (set(roles) != set(ROLES) or roles["pad"] == roles["eos"]):
+            raise InputError(
+                "the tokenizer does not say which tokens pad, begin and end a text",
+                code="tokenizer",
+            )
+        return tokenizer
+
+    @classmethod
+    def adopt(
+        cls, text: str, *, eos: str, bos: str | None = None, pad: str | None = None
+    ) -> Tokenizer:
+        """The tokenizer in a `tokenizer.json` of another program, told its roles.
+
+        Without `bos` texts begin with eos, as in GPT-2. A pad that is absent or the same as eos
+        becomes a token `<pad>` of its own, behind all others.
+
+        Raises:
+            InputError: it is damaged, or has no token of such a name.
+        """
+        engine = _parse(text)
+        if pad in (None, eos):
+            pad = "<pad>"
+            engine.add_special_tokens([pad])
+        names = {"eos": eos, "bos": bos or eos, "pad": pad}
+        for role, name in names.items():
+            if name is None or engine.token_to_id(name) is None:
+                raise InputError(f"the tokenizer has no token {name!r} to be its {role}")
+        engine.post_processor = _roles(names, engine)
+        return cls.from_json(engine.to_str())
+
+    def to_json(self) -> str:
+        return self._text
+
+    def __getstate__(self) -> str:
+        return self._text
+
+    def __setstate__(self, text: str) -> None:
+        self.__init__(_parse(text), text)  # type: ignore[misc]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the JSON: equal for equal tokenizers."""
+        return hashlib.sha256(self._text.encode()).hexdigest()
+
+    @cached_property
+    def _json(self) -> dict[str, Any]:
+        return json.loads(self._text)
+
+    @cached_property
+    def _roles(self) -> dict[str, int]:
+        template = self._json.get("post_processor") or {}
+        tokens = template.get("special_tokens") if isinstance(template, dict) else None
+        return {t["id"]: t["ids"][0] for t in (tokens or {}).values() if t["id"] in ROLES}
+
+    @cached_property
+    def vocab_size(self) -> int:
+        """Number of ids, specials included."""
+        return self._engine.get_vocab_size()
+
+    @property
+    def pad_id(self) -> int | None:
+        return self._roles.get("pad")
+
+    @property
+    def bos_id(self) -> int | None:
+        return self._roles.get("bos")
+
+    @property
+    def eos_id(self) -> int | None:
+        return self._roles.get("eos")
+
+    @cached_property
+    def unk_id(self) -> int | None:
+        """What stands for anything else; None where every text has tokens of its own."""
+        model = self._json["model"]
+        name = model.get("unk_token")
+        return None if name is None else self._engine.token_to_id(name)
+
+    def id_of(self, token: str) -> int:
+        """Id of a special or any other token by name.
+
+        Raises:
+            InputError: there is no such token.
+        """
+        number: int | None = self._engine.token_to_id(token)
+        if number is None:
+            raise InputError(f"the tokenizer has no token {token!r}", code="tokenizer")
+        return number
+
+    @property
+    def tokens(self) -> list[str]:
+        """The name of every id. Bytes of `bpe` are written as GPT-2 writes them."""
+        return [self._engine.id_to_token(number) or "" for number in range(self.vocab_size)]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, with no special tokens added. Raises as `encode_batch`."""
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text.
+
+        Raises:
+            InputError: a character is unknown and there is no `<unk>`; or half of a surrogate pair.
+        """
+        try:
+            encodings = self._engine.encode_batch_fast(list(texts), add_special_tokens=False)
+        except TypeError as error:
+            raise InputError(f"the text cannot be written in UTF-8 ({error})") from error
+        if self._symbols is not None:
+            self._require_known(texts)
+        return [encoding.ids for encoding in encodings]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of ids; special tokens are left out, `<unk>` stays."""
+        return self._engine.decode(list(ids))
+
+    def decode_batch(self, rows: Iterable[Iterable[int]]) -> list[str]:
+        return self._engine.decode_batch([list(ids) for ids in rows])
+
+    def stream(self) -> Callable[[int], str]:
+        """A function that takes one id after the other and returns the text that this completes,
+        which is never half a character.
+        """
+        stream = DecodeStream(skip_special_tokens=True)
+        return lambda number: stream.step(self._engine, number) or ""
+
+    def words(self, text: str) -> list[str]:
+        """The words that `words` looks up, also those it does not know."""
+        return _split(self._engine, text)
+
+    @cached_property
+    def byte_lengths(self) -> list[int]:
+        """Bytes of UTF-8 that each id adds to a text: 0 for specials, one more for the space before
+        a word of `words`.
+        """
+        decoder = json.dumps(self._json.get("decoder"), ensure_ascii=False)
+        special = {token["id"] for token in self._json["added_tokens"] if token["special"]}
+        space = int("WordPiece" in decoder)
+
+        def length(token: str) -> int:
+            if "ByteLevel" in decoder:
+                return len(token)
+            if "ByteFallback" in decoder and re.fullmatch(r"<0x[0-9A-F]{2}>", token):
+                return 1
+            return len((token.replace("▁", " ") if "▁" in decoder else token).encode()) + space
+
+        return [0 if n in special else length(token) for n, token in enumerate(self.tokens)]
+
+    @cached_property
+    def _symbols(self) -> frozenset[str] | None:
+        """All the characters there are, where others are an error."""
+        bare = not self._roles and self._json["model"].get("unk_token") is None
+        return frozenset(self.tokens) if bare else None
+
+    def _require_known(self, texts: Sequence[str]) -> None:
+        assert self._symbols is not None
+        for text in texts:
+            if unknown := sorted(set(_normal(self._engine, text)) - self._symbols):
+                raise InputError(
+                    f"the character {unknown[0]!r} is none of the tokenizer's {self.vocab_size}",
+                    hint="train with data.tokenizer.specials=true for an <unk>, or leave it out",
+                )
+
+
+def _parse(text: str) -> Engine:
+    try:
+        return Engine.from_str(text)
+    except Exception as error:  # the library raises the bare class
+        raise InputError(f"not a tokenizer: {error}", code="tokenizer") from error
+
+
+def _roles(names: dict[str, Any], engine: Engine) -> processors.TemplateProcessing:
+    """A template that adds nothing and remembers which token has which role."""
+    tokens = [
+        {"id": role, "ids": [engine.token_to_id(name)], "tokens": [name]}
+        for role, name in names.items()
+    ]
+    return processors.TemplateProcessing(single="$A", pair="$A $B", special_tokens=tokens)
+
+
+def _engine(model: models.Model, lowercase: bool) -> Engine:
+    engine = Engine(model)
+    if lowercase:
+        engine.normalizer = normalizers.Lowercase()
+    return engine
+
+
+Train = Callable[[Iterable[str], int | None, int, bool, Sequence[str]], Engine]
+
+
+def _bpe(
+    texts: Iterable[str], size: int | None, least: int, lowercase: bool, specials: Sequence[str]
+) -> Engine:
+    engine = _engine(models.BPE(), lowercase)
+    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    engine.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=_room(size, specials),
+        min_frequency=least,
+        special_tokens=list(specials),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    engine.train_from_iterator(_some(texts), trainer)
+    return engine
+
+
+def _unigram(
+    texts: Iterable[str], size: int | None, least: int, lowercase: bool, specials: Sequence[str]
+) -> Engine:
+    """By sentencepiece, since the trainer in `tokenizers` follows the order of a random hash."""
+    import sentencepiece
+
+    engine = _engine(models.Unigram(), lowercase)
+    # "<" stands alone, so that no text matches a special or the name of a byte.
+    split = [pre_tokenizers.Split(pattern, "isolated") for pattern in ("<", Regex(_PIECES))]
+    engine.pre_tokenizer = pre_tokenizers.Sequence(split)
+    engine.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    room = _room(size, specials) - len(specials) - len(BYTES)
+    counts = _counted(engine, texts)
+    stored = io.BytesIO()
+    if any(word.strip() for word in counts) and room > 1:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=(f"{word}\t{n}" for word, n in sorted(counts.items())),
+            input_format="tsv",
+            model_writer=stored,
+            model_type="unigram",
+            vocab_size=room + 1,  # with its own <unk>
+            hard_vocab_limit=False,
+            normalization_rule_name="identity",
+            add_dummy_prefix=False,
+            remove_extra_whitespaces=False,
+            num_threads=4,  # a fixed number, as sums in another order round differently
+            max_sentence_length=1 << 30,
+            unk_id=0,
+            bos_id=-1,
+            eos_id=-1,
+            minloglevel=2,
+        )
+    found = _scores(stored.getvalue())[:room]
+    low = min((score for _, score in found), default=0.0) - 10
+    pieces = [*((special, 0.0) for special in specials), *found, *((byte, low) for byte in BYTES)]
+    engine.model = models.Unigram(pieces, unk_id=0, byte_fallback=True)
+    return engine
+
+
+def _scores(model: bytes) -> list[tuple[str, float]]:
+    """Pieces of a sentencepiece model with their log-probabilities, likely ones first."""
+    import sentencepiece
+
+    if not model:
+        return []
+    trained = sentencepiece.SentencePieceProcessor(model_proto=model)
+    return [
+        (trained.id_to_piece(n).replace("▁", " "), trained.get_score(n))
+        for n in range(1, trained.get_piece_size())
+    ]
+
+
+def _characters(
+    texts: Iterable[str], size: int | None, least: int, lowercase: bool, specials: Sequence[str]
+) -> Engine:
+    """A BPE without merges; ids by code point."""
+    engine = _engine(models.BPE(), lowercase)
+    engine.decoder = decoders.Fuse()
+    counts: Counter[str] = Counter()
+    for text in _some(texts):
+        counts.update(_normal(engine, text))
+    fixed = [*specials, UNKNOWN] if specials else []
+    chosen = sorted(_frequent(counts, size, least, len(fixed)))
+    vocab = {token: number for number, token in enumerate([*fixed, *chosen])}
+    engine.model = models.BPE(vocab, [], unk_token=UNKNOWN if specials else None)
+    return engine
+
+
+def _words(
+    texts: Iterable[str], size: int | None, least: int, lowercase: bool, specials: Sequence[str]
+) -> Engine:
+    """Ids by falling count, then by code point."""
+    engine = _engine(models.WordLevel(), lowercase)
+    engine.pre_tokenizer = pre_tokenizers.Split(Regex(_WORDS), "removed", invert=True)
+    spaced = decoders.WordPiece(prefix="##", cleanup=False)
+    glued = decoders.Replace(Regex(_GLUED), "")
+    engine.decoder = decoders.Sequence([spaced, decoders.Fuse(), glued])
+    fixed = [*specials, UNKNOWN]
+    chosen = _frequent(_counted(engine, texts), size, least, len(fixed))
+    vocab = {token: number for number, token in enumerate([*fixed, *chosen])}
+    engine.model = models.WordLevel(vocab, unk_token=UNKNOWN)
+    return engine
+
+
+_TRAIN: dict[Kind, Train] = {
+    "bpe": _bpe,
+    "unigram": _unigram,
+    "characters": _characters,
+    "words": _words,
+}
+
+
+def _room(size: int | None, specials: Sequence[str]) -> int:
+    size = SUBWORDS if size is None else size
+    if size < len(specials) + len(BYTES):
+        raise InputError(
+            f"vocab_size {size} is less than the {len(BYTES)} bytes and {len(specials)} specials"
+        )
+    return size
+
+
+def _some(texts: Iterable[str]) -> Iterator[str]:
+    """The texts.
+
+    Raises:
+        InputError: all are empty.
+    """
+    empty = True
+    for text in texts:
+        if text:
+            empty = False
+            yield text
+    if empty:
+        raise InputError("there is no text to train a tokenizer on", code="tokenizer")
+
+
+def _normal(engine: Engine, text: str) -> str:
+    return text if engine.normalizer is None else engine.normalizer.normalize_str(text)
+
+
+def _split(engine: Engine, text: str) -> list[str]:
+    return [word for word, _ in engine.pre_tokenizer.pre_tokenize_str(_normal(engine, text))]
+
+
+def _counted(engine: Engine, texts: Iterable[str]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for text in _some(texts):
+        counts.update(_split(engine, text))
+    return counts
+
+
+def _frequent(counts: Counter[str], size: int | None, least: int, fixed: int) -> list[str]:
+    """The most frequent tokens with at least `least` occurrences that fit beside `fixed` others."""
+    order = sorted((-n, token) for token, n in counts.items() if n >= least)
+    return [token for _, token in order[: None if size is None else max(size - fixed, 0)]]
