@@ -26,7 +26,7 @@ class NetworkConfig(Section):
     num_heads: int = Field(4, gt=0)
     """Attention heads of a block."""
     num_kv_heads: int | None = Field(None, gt=0)
-    """llama: heads of keys and values, each shared by several of queries; num_heads if not given."""
+    """llama: heads of keys and values, which those of queries share; num_heads when not given."""
     head_dim: int | None = Field(None, gt=0, multiple_of=2)
     """llama: features of a head; dim / num_heads when not given."""
     hidden_dim: int | None = Field(None, gt=0)
