@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -20,9 +21,22 @@ class SampleNoise:
         self.first, self.count = first, count
         self._rows = [_generator(seed, first + i) for i in range(count)]
 
+    @classmethod
+    def joined(cls, parts: Sequence[SampleNoise]) -> SampleNoise:
+        """The rows of all, each with what it has left to give; the parts are used up."""
+        whole = cls(0, 0, 0)
+        whole._rows = [row for part in parts for row in part._rows]
+        whole.count = len(whole._rows)
+        return whole
+
     def randn(self, *shape: int) -> Tensor:
         """Standard normal, float32 (count, *shape)."""
         return torch.stack([torch.randn(shape, generator=row) for row in self._rows])
+
+    def rand(self, *shape: int) -> Tensor:
+        """Uniform in [0, 1), float64 (count, *shape)."""
+        draws = [torch.rand(shape, generator=row, dtype=torch.float64) for row in self._rows]
+        return torch.stack(draws)
 
 
 def _generator(seed: int, index: int) -> torch.Generator:
