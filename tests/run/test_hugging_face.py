@@ -1,0 +1,196 @@
+"""Folders of transformers: read, written, and written again, with equal logits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from aigc_cli.errors import InputError
+from aigc_cli.models.text._network import NetworkConfig, build_network
+from aigc_cli.nn.causal_lm import CausalLM
+from aigc_cli.run.hugging_face import is_folder, read_folder, write_folder
+from aigc_cli.text.tokenizer import Tokenizer
+
+CONTEXT = 24
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "Llama": {"num_kv_heads": 1, "tied": False},
+    "Qwen2": {"qkv_bias": True},
+    "Qwen3": {"qk_norm": True, "head_dim": 12, "rope_theta": 1e6, "eps": 1e-6},
+    "GPT2": {"arch": "classic", "bias": True, "gelu": "tanh"},
+    "nanoGPT": {"arch": "classic"},
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    texts = ["the cat sat on the mat and the dog on the log"]
+    return Tokenizer.train(texts, kind="bpe", vocab_size=270)
+
+
+def network(tokenizer: Tokenizer, layout: str) -> tuple[NetworkConfig, CausalLM]:
+    torch.manual_seed(0)
+    config = NetworkConfig(dim=16, num_layers=2, num_heads=2, **LAYOUTS[layout])
+    net = build_network(config, tokenizer.vocab_size, CONTEXT).eval()
+    for parameter in net.parameters():  # biases and scales too, or their names would not matter
+        torch.nn.init.normal_(parameter, 0.5 if parameter.ndim == 1 else 0.0, 0.2)
+    return config, net
+
+
+def written(path: Path, tokenizer: Tokenizer, layout: str) -> tuple[NetworkConfig, CausalLM]:
+    config, net = network(tokenizer, layout)
+    assert tokenizer.eos_id is not None
+    write_folder(
+        path, config, net.state_dict(), tokenizer, CONTEXT, stops=[tokenizer.eos_id], template=None
+    )
+    return config, net
+
+
+def tokens(tokenizer: Tokenizer) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(3, tokenizer.vocab_size, (2, 9), generator=generator)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_transformers_computes_the_same_logits(
+    tmp_path: Path, tokenizer: Tokenizer, layout: str
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    _, net = written(tmp_path / "hf", tokenizer, layout)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf").eval()
+    x = tokens(tokenizer)
+    with torch.no_grad():
+        torch.testing.assert_close(net(x), theirs(x).logits, rtol=0, atol=1e-4)
+    their_tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
+    text = "the cat, über 猫 🐈"
+    assert their_tokenizer.encode(text) == tokenizer.encode(text)
+    assert their_tokenizer.eos_token_id == tokenizer.eos_id
+    assert their_tokenizer.pad_token_id == tokenizer.pad_id
+    assert theirs.generation_config.eos_token_id == [tokenizer.eos_id]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_was_written_is_read_back(tmp_path: Path, tokenizer: Tokenizer, layout: str) -> None:
+    _, net = written(tmp_path / "hf", tokenizer, layout)
+    assert is_folder(tmp_path / "hf")
+    folder = read_folder(tmp_path / "hf")
+    assert folder.context == CONTEXT
+    assert folder.tokenizer.digest == tokenizer.digest
+    assert build_network(NetworkConfig(**folder.fields), tokenizer.vocab_size, CONTEXT)
+    state = net.state_dict()
+    assert folder.weights.keys() == state.keys()
+    assert all(torch.equal(folder.weights[key], value) for key, value in state.items())
+
+
+@pytest.mark.parametrize("layout", ["Llama", "Qwen2", "Qwen3", "GPT2"])
+def test_what_transformers_wrote_is_read(tmp_path: Path, tokenizer: Tokenizer, layout: str) -> None:
+    """Its shards, its way to say things, and rows of the vocabulary that have no token."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    V = tokenizer.vocab_size
+    if layout == "GPT2":
+        config = transformers.GPT2Config(
+            vocab_size=V, n_embd=16, n_layer=2, n_head=2, n_positions=CONTEXT
+        )
+    else:
+        config = getattr(transformers, f"{layout}Config")(
+            vocab_size=V + 7, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
+            num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=CONTEXT,
+        )  # fmt: skip
+    theirs = transformers.AutoModelForCausalLM.from_config(config).eval()
+    theirs.save_pretrained(tmp_path / "hf", max_shard_size="10KB")
+    (tmp_path / "hf/tokenizer.json").write_text(tokenizer.to_json())
+    folder = read_folder(tmp_path / "hf")
+    net = build_network(NetworkConfig(**folder.fields), V, folder.context).eval()
+    net.load_state_dict(folder.weights)
+    x = tokens(tokenizer)
+    with torch.no_grad():
+        torch.testing.assert_close(net(x), theirs(x).logits[..., :V], rtol=0, atol=1e-4)
+
+
+def test_tokenizers_of_other_programs_are_adopted(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    written(tmp_path / "hf", tokenizer, "Llama")
+    foreign = json.loads(tokenizer.to_json()) | {"post_processor": None}
+    (tmp_path / "hf/tokenizer.json").write_text(json.dumps(foreign))
+    settings = {"eos_token": {"content": "<eos>"}, "bos_token": None, "pad_token": "<eos>"}
+    (tmp_path / "hf/tokenizer_config.json").write_text(json.dumps(settings))
+    (tmp_path / "hf/chat_template.jinja").write_text("{{ messages }}")
+    folder = read_folder(tmp_path / "hf")
+    adopted = folder.tokenizer
+    assert adopted.eos_id == adopted.bos_id == tokenizer.eos_id
+    assert adopted.pad_id == tokenizer.pad_id
+    assert folder.chat_template == "{{ messages }}"
+
+
+def test_tokens_without_a_row_get_the_mean(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    _, net = written(tmp_path / "hf", tokenizer, "Llama")
+    larger = json.loads(tokenizer.to_json())
+    larger["added_tokens"].append({**larger["added_tokens"][0], "id": 270, "content": "<|more|>"})
+    (tmp_path / "hf/tokenizer.json").write_text(json.dumps(larger))
+    rows = read_folder(tmp_path / "hf").weights["model.embed_tokens.weight"]
+    before = net.state_dict()["model.embed_tokens.weight"]
+    assert torch.equal(rows[:-1], before)
+    torch.testing.assert_close(rows[-1], before.mean(0))
+
+
+def broken(folder: Path, how: str) -> str:
+    """Break a folder; what the sentence about it must say."""
+    config = json.loads((folder / "config.json").read_text())
+    match how:
+        case "architecture":
+            config["architectures"] = ["MambaForCausalLM"]
+            expected = "architecture MambaForCausalLM is not known here"
+        case "option":
+            config["rope_scaling"] = {"rope_type": "yarn", "factor": 4.0}
+            expected = "rope_scaling = {'rope_type': 'yarn', 'factor': 4.0} is not known here"
+        case "missing":
+            del config["num_hidden_layers"]
+            expected = "config.json: has no num_hidden_layers"
+        case "pickle":
+            (folder / "model.safetensors").unlink()
+            (folder / "pytorch_model.bin").write_bytes(b"\x80\x04")
+            expected = "pickled weights could run code and are not read"
+        case "damaged":
+            (folder / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0garbage!")
+            expected = "model.safetensors: not safetensors, or damaged"
+        case "tokenizer":
+            (folder / "tokenizer.json").unlink()
+            expected = "there is no tokenizer.json"
+        case "json":
+            (folder / "config.json").write_text("{")
+            return "config.json: cannot be read"
+        case _:
+            raise AssertionError(how)
+    (folder / "config.json").write_text(json.dumps(config))
+    return expected
+
+
+@pytest.mark.parametrize(
+    "how", ["architecture", "option", "missing", "pickle", "damaged", "tokenizer", "json"]
+)
+def test_what_cannot_be_read_is_said(tmp_path: Path, tokenizer: Tokenizer, how: str) -> None:
+    written(tmp_path / "hf", tokenizer, "Llama")
+    expected = broken(tmp_path / "hf", how)
+    with pytest.raises(InputError) as caught:
+        read_folder(tmp_path / "hf")
+    assert expected in str(caught.value)
+    assert "hf" in str(caught.value)
+
+
+def test_nothing_is_left_where_writing_fails(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    config, net = network(tokenizer, "Llama")
+    (tmp_path / "hf").mkdir()
+    (tmp_path / "hf/mine.txt").write_text("x")
+    with pytest.raises(InputError, match="exists"):
+        write_folder(
+            tmp_path / "hf", config, net.state_dict(), tokenizer, CONTEXT, stops=[2], template=None
+        )
+    assert [p.name for p in tmp_path.rglob("*")] == ["hf", "mine.txt"]
+
+
+def test_a_folder_of_something_else_is_none(tmp_path: Path) -> None:
+    assert not is_folder(tmp_path)
