@@ -8,12 +8,14 @@ nats per token, perplexity and bits per byte; only the last is comparable across
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import exp, log
 from typing import ClassVar, Literal
 
+from aigc_cli.errors import InputError
 from aigc_cli.models._base import GenerativeModule
-from aigc_cli.sampling.decoding import Decoder
+from aigc_cli.sampling.decoding import Answer, Decoder, Decoding, Job, decode
+from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.text.tokenizer import Tokenizer
 
 
@@ -27,6 +29,8 @@ class TextModule(GenerativeModule):
         "bits_per_byte": "min",
     }
     counted = ("nats", "tokens", "bytes")
+    continues: ClassVar[bool] = False
+    """Whether a text is the continuation of its prompt; it may then be written without one."""
     tokenizer: Tokenizer
     """Of the texts the family writes."""
 
@@ -37,6 +41,55 @@ class TextModule(GenerativeModule):
         Raises:
             InputError: a prompt is longer than the model can read; names it and both lengths.
         """
+
+    def write(
+        self,
+        prompts: Sequence[str],
+        options: Decoding,
+        noise: SampleNoise,
+        *,
+        count: int = 1,
+        watch: Callable[[int, Sequence[int]], None] | None = None,
+    ) -> list[list[Answer]]:
+        """`count` answers to each prompt. Row `p * count + i` of the noise is that of answer i to
+        prompt p; `watch` is told rows and their tokens as these come.
+
+        Raises: as `read`; InputError: more answers than beams.
+        """
+        return self.answer(self.read(prompts), len(prompts), options, noise, count, watch)
+
+    def answer(
+        self,
+        decoder: Decoder,
+        prompts: int,
+        options: Decoding,
+        noise: SampleNoise | None,
+        count: int = 1,
+        watch: Callable[[int, Sequence[int]], None] | None = None,
+    ) -> list[list[Answer]]:
+        """As `write`, of prompts that are read already."""
+        if 1 < options.beams < count:
+            raise InputError(
+                f"-n {count}: beam search with {options.beams} beams has no {count} answers",
+                hint=f"set beams={count} or more",
+            )
+        job = Job(prompts, self.stop_ids, self.text_of, self.banned_ids, count, watch)
+        return decode(decoder, options, job, noise)
+
+    @property
+    def stop_ids(self) -> list[int]:
+        """Tokens that end a text."""
+        return [] if self.tokenizer.eos_id is None else [self.tokenizer.eos_id]
+
+    @property
+    def banned_ids(self) -> list[int]:
+        """Tokens that are never written."""
+        never = {self.tokenizer.pad_id, self.tokenizer.bos_id} - {None, *self.stop_ids}
+        return sorted(token for token in never if token is not None)
+
+    def text_of(self, prompt: int, ids: Sequence[int]) -> str:
+        """The text of tokens that answer prompt number `prompt` of those read last."""
+        return self.tokenizer.decode(ids)
 
     def summarise(self, means: dict[str, float]) -> dict[str, float]:
         """loss (nats per token), perplexity, and bits per byte of UTF-8."""

@@ -1,0 +1,162 @@
+"""Base of the families that train a decoder-only network: how it is optimised, judged and read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from aigc_cli.errors import InputError
+from aigc_cli.models._base import Batch, Terms
+from aigc_cli.models._text import TextModule
+from aigc_cli.models.text._network import NetworkConfig, build_network
+from aigc_cli.nn.causal_lm import CausalLM, Prefix
+from aigc_cli.sampling.decoding import Decoder, Decoding
+from aigc_cli.sampling.noise import SampleNoise
+from aigc_cli.specs import IGNORE, Spec
+from aigc_cli.text.tokenizer import Tokenizer
+
+PREVIEW = 100  # tokens
+
+
+class CausalConfig(NetworkConfig):
+    """The network, and AdamW."""
+
+    lr: float = Field(1e-3, gt=0, le=1)
+    """AdamW's learning rate before the schedule."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    """AdamW's decay of the first and second moment; 0.95 for the second suits large batches."""
+    weight_decay: float = Field(0.1, ge=0)
+    """AdamW's pull towards zero, of embeddings and matrices only."""
+
+
+class CausalModule(TextModule):
+    """`net` is trained to give each token from those before it."""
+
+    averaged = ("net",)
+    continues = True
+    config: CausalConfig
+    byte_lengths: Tensor
+
+    def __init__(self, config: CausalConfig, spec: Spec) -> None:
+        super().__init__(config, spec)
+        tokenizer: str = spec.tokenizer  # type: ignore[attr-defined]
+        self.context: int = spec.context  # type: ignore[attr-defined]
+        self.tokenizer = Tokenizer.from_json(tokenizer)
+        self.net = build_network(config, self.tokenizer.vocab_size, self.context)
+        sizes = torch.tensor(self.tokenizer.byte_lengths)
+        self.register_buffer("byte_lengths", sizes, persistent=False)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        c = self.config
+        params = [p for p in self.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in params if p.ndim >= 2], "weight_decay": c.weight_decay},
+            {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        optimizer = torch.optim.AdamW(groups, c.lr, c.betas, fused=True)
+        # Otherwise fp16 would clip the gradient before it is unscaled.
+        optimizer._step_supports_amp_scaling = False
+        return optimizer
+
+    def weight(self, batch: Batch) -> Tensor:
+        return (batch["target"] != IGNORE).sum()
+
+    def nats(self, batch: Batch) -> Tensor:
+        """Cross-entropy (B, T) of each supervised token, 0 elsewhere."""
+        losses: Tensor = self.net(
+            batch["tokens"], target=batch["target"], document=batch.get("document")
+        )
+        return losses
+
+    def loss(self, batch: Batch) -> Terms:
+        return {"loss": self.nats(batch).sum() / self.mean_weight}
+
+    def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
+        supervised = batch["target"] != IGNORE
+        sizes = self.byte_lengths[batch["target"].clamp(min=0)]
+        return {
+            "nats": self.nats(batch).double().sum(1),
+            "tokens": supervised.sum(1),
+            "bytes": (sizes * supervised).sum(1),
+        }
+
+    def preview(self, batch: Batch) -> dict[str, list[str]]:
+        """The beginnings of the texts, and how the model continues them."""
+        half = max(1, min(self.context // 2, batch["tokens"].shape[1]))
+        prompts = batch["tokens"][:, :half].tolist()
+        options = Decoding(max_tokens=PREVIEW, temperature=0.8)
+        noise = SampleNoise(self.run.seed if self.run else 0, 0, len(prompts))
+        answers = self.answer(self.read_ids(prompts), len(prompts), options, noise)
+        return {
+            "beginning": self.tokenizer.decode_batch(prompts),
+            "continued": [answer[0].text for answer in answers],
+        }
+
+    def read(self, prompts: Sequence[str]) -> Decoder:
+        return self.read_ids([self.prompt_ids(prompt) for prompt in prompts])
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """What the network reads of a prompt.
+
+        Raises:
+            InputError: it is longer than the context; names both lengths.
+        """
+        ids = self.tokenizer.encode(prompt)
+        if self.tokenizer.bos_id is not None:
+            ids = [self.tokenizer.bos_id, *ids]
+        if len(ids) > self.context:
+            raise InputError(
+                f"the prompt {prompt[:40]!r}... has {len(ids)} tokens, and the model reads at most "
+                f"{self.context}",
+                hint="shorten it, or train with a larger data.context",
+            )
+        return ids or [0]
+
+    def read_ids(self, rows: Sequence[Sequence[int]]) -> CausalDecoder:
+        """A decoder that has read rows of 1 to `context` tokens."""
+        return CausalDecoder(self.net, rows, self.device)
+
+
+class CausalDecoder(Decoder):
+    """Continues rows of tokens with a cache. Rows may have several lengths: shorter ones are padded
+    on the left, and each has positions of its own.
+
+    A row that has filled the context goes on with its last half, read again, so texts may be longer
+    than the context.
+    """
+
+    def __init__(self, net: CausalLM, rows: Sequence[Sequence[int]], device: torch.device) -> None:
+        self.net = net
+        self.lengths = [len(row) for row in rows]
+        width = max(self.lengths)
+        padded = [[0] * (width - len(row)) + list(row) for row in rows]
+        self.tokens = torch.tensor(padded, device=device)  # (R, width)
+        self.prefix = Prefix(net.num_layers)
+
+    def step(self, tokens: Tensor | None) -> Tensor:
+        if tokens is None:
+            return self._read()
+        self.tokens = torch.cat([self.tokens, tokens[:, None]], 1)
+        context = self.net.context
+        self.lengths = [n + 1 if n < context else context // 2 + 1 for n in self.lengths]
+        if self.prefix.length == context:
+            return self._read()
+        logits: Tensor = self.net(tokens[:, None], prefix=self.prefix)
+        return logits
+
+    def _read(self) -> Tensor:
+        """Fill the cache with what each row still knows."""
+        width = max(self.lengths)
+        pad = width - torch.tensor(self.lengths, device=self.tokens.device)
+        self.prefix = Prefix(self.net.num_layers, pad)
+        logits: Tensor = self.net(self.tokens[:, -width:], prefix=self.prefix)
+        return logits
+
+    def select(self, rows: Tensor) -> None:
+        self.tokens = self.tokens[rows]
+        self.lengths = [self.lengths[row] for row in rows.tolist()]
+        self.prefix.select(rows)

@@ -1,0 +1,31 @@
+"""Language model: texts, and continuations of texts, by a decoder-only Transformer.
+
+llama: the layout of Llama and Qwen3. classic: that of GPT-2 with the training of nanoGPT
+(Karpathy, 2022), whose published losses it reproduces. Papers in nn/causal_lm.py. AdamW is
+Loshchilov and Hutter's, 2019, https://arxiv.org/abs/1711.05101.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from aigc_cli.models.text._causal import CausalConfig, CausalModule
+from aigc_cli.sampling.decoding import Decoding
+from aigc_cli.specs import TextSpec
+
+
+class Config(CausalConfig):
+    """The network and its training; the defaults train on a CPU."""
+
+
+class Model(CausalModule):
+    """Learns running text."""
+
+    accepts = (TextSpec,)
+
+
+class Options(Decoding):
+    """How texts are continued."""
+
+    temperature: float = Field(0.8, ge=0, le=100)
+    """0 always takes the likeliest token; 1 draws from the model's probabilities."""
