@@ -97,8 +97,12 @@ class CausalLM(nn.Module):
         raise NotImplementedError
 
     @property
-    def num_layers(self) -> int:
+    def blocks(self) -> nn.ModuleList:
         raise NotImplementedError
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.blocks)
 
     def _init(self, residual: tuple[str, ...]) -> None:
         """| weight                                     | from               |
@@ -181,8 +185,8 @@ class Llama(CausalLM):
         return self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
 
     @property
-    def num_layers(self) -> int:
-        return len(self.model.layers)
+    def blocks(self) -> nn.ModuleList:
+        return self.model.layers
 
 
 class GPT2Body(nn.Module):
@@ -246,8 +250,8 @@ class GPT2(CausalLM):
         return self.transformer.wte.weight
 
     @property
-    def num_layers(self) -> int:
-        return len(self.transformer.h)
+    def blocks(self) -> nn.ModuleList:
+        return self.transformer.h
 
 
 def token_losses(
