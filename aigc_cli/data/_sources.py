@@ -546,44 +546,15 @@ class HuggingFace(Source):
 
     @classmethod
     def open(cls, text: str, bases: Sequence[Path]) -> HuggingFace:
-        """Load `name[:split]`; the split defaults to train, or to the only one.
+        """Load `name[:split]`; raises as `load_split`, or DataError: no pictures in it."""
+        loaded, name = load_split(text, bases)
+        import datasets
 
-        Raises:
-            DataError: no such data set or split, no pictures in it, or it cannot be fetched.
-            MissingError: the package `datasets` is not installed.
-        """
-        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-        try:
-            import datasets
-        except ImportError as error:
-            raise MissingError(
-                "hf: data needs the package datasets", hint="pip install datasets"
-            ) from error
-        name, split = _name_and_split(text, bases)
-        try:
-            loaded = _load(name)
-        except DataError:
-            raise
-        except Exception as error:  # datasets, huggingface_hub, httpx and pyarrow raise their own
-            reason = str(error).strip().split("\n")[0] or type(error).__name__
-            hint = "check the name and the network, or name a local copy: hf:FOLDER"
-            raise DataError(
-                f"cannot load the data set {str(name)!r}: {reason}",
-                hint=hint if isinstance(name, str) else None,
-            ) from error
-        if isinstance(loaded, dict):
-            splits = list(loaded)
-            split = split or ("train" if "train" in splits or len(splits) != 1 else splits[0])
-            if split not in splits:
-                raise DataError(
-                    f"{str(name)!r} has no split {split!r}", hint=did_you_mean(split, splits)
-                )
-            loaded = loaded[split]
         columns = loaded.features
         images = [c for c, kind in columns.items() if isinstance(kind, datasets.Image)]
         if not images:
             raise DataError(
-                f"{str(name)!r} has no column of pictures", hint=f"columns: {', '.join(columns)}"
+                f"{name!r} has no column of pictures", hint=f"columns: {', '.join(columns)}"
             )
         labels = [c for c, kind in columns.items() if isinstance(kind, datasets.ClassLabel)]
         raw = loaded.cast_column(images[0], datasets.Image(decode=False))
@@ -611,6 +582,43 @@ class HuggingFace(Source):
             raise DataError(f"{name}: no picture")
         content = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"])
         return read_picture(content, name=name, max_pixels=self.max_pixels)
+
+
+def load_split(text: str, bases: Sequence[Path]) -> tuple[Any, str]:
+    """The data set `name[:split]`, and its name; the split defaults to train, or to the only one.
+
+    Raises:
+        DataError: no such data set or split, or it cannot be fetched.
+        MissingError: the package `datasets` is not installed.
+    """
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    try:
+        import datasets  # noqa: F401
+    except ImportError as error:
+        raise MissingError(
+            "hf: data needs the package datasets", hint="pip install datasets"
+        ) from error
+    name, split = _name_and_split(text, bases)
+    try:
+        loaded = _load(name)
+    except DataError:
+        raise
+    except Exception as error:  # datasets, huggingface_hub, httpx and pyarrow raise their own
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        hint = "check the name and the network, or name a local copy: hf:FOLDER"
+        raise DataError(
+            f"cannot load the data set {str(name)!r}: {reason}",
+            hint=hint if isinstance(name, str) else None,
+        ) from error
+    if isinstance(loaded, dict):
+        splits = list(loaded)
+        split = split or ("train" if "train" in splits or len(splits) != 1 else splits[0])
+        if split not in splits:
+            raise DataError(
+                f"{str(name)!r} has no split {split!r}", hint=did_you_mean(split, splits)
+            )
+        loaded = loaded[split]
+    return loaded, str(name)
 
 
 def _name_and_split(text: str, bases: Sequence[Path]) -> tuple[str | Path, str]:
