@@ -29,8 +29,11 @@ class Section(BaseModel):
 class Schedule(Section):
     """Learning rate as a multiple of each optimizer's own `lr`, a pure function of the step."""
 
-    name: Literal["constant", "cosine", "linear", "step"] = "constant"
-    """cosine, linear: fall to `final` at the last step; step: times `gamma` every `every` steps."""
+    name: Literal["constant", "cosine", "linear", "step", "inverse_sqrt"] = "constant"
+    """cosine, linear: fall to `final` at the last step; step: times `gamma` every `every` steps;
+    inverse_sqrt: after `warmup` with the square root of the step. linear with a `start` of 0.8 is
+    warm-up, stable, decay.
+    """
     warmup: int = Field(0, ge=0)
     """Steps over which the rate first rises linearly from zero."""
     start: float = Field(0.0, ge=0, lt=1)
