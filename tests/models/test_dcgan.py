@@ -399,6 +399,8 @@ def test_resume_is_exact_with_discriminator_steps_and_augmentation(
     assert one["samples"] == 6 * 2 * 8
     for key in ("weights", "ema", "optimizers"):
         assert_same(one[key], other[key])
+    steps = [row for row in rows_of(tmp_path / "whole") if row["event"] == "step"]
+    assert all(0 <= row["train/d_accuracy"] <= 1 for row in steps), "a mean over d_steps, not a sum"
 
 
 @pytest.mark.parametrize("objective", ["vanilla", "relativistic"])
