@@ -145,6 +145,21 @@ class GenerativeModule(pl.LightningModule):
         """
         return None
 
+    def expand(self, batch: Batch) -> Batch:
+        """The batch of a step with what is made of it once, before its phases and parts: samples to
+        be judged. What is added has a row for each item, and is cut with them.
+        """
+        return batch
+
+    def initial(self, weights: Mapping[str, Tensor], spec: Spec) -> Mapping[str, Tensor]:
+        """What to take, by our names, of the weights of another model (`init_from`), which `spec`
+        describes; what does not fit is left out.
+
+        Raises:
+            InputError: nothing can start from such a model.
+        """
+        return weights
+
     def translate(
         self,
         image: Tensor,
@@ -270,7 +285,7 @@ class GenerativeModule(pl.LightningModule):
         run = self._run()
         torch.manual_seed(_mix(run.seed, self.step, run.rank))
         self.terms = {}
-        batches = list(_cut(batch, self.batches_per_step))
+        batches = list(_cut(self.expand(batch), self.batches_per_step))
         phases = self.phases()
         repeats = Counter(phase.prefix for phase in phases)
         for number, phase in enumerate(phases):
@@ -399,6 +414,11 @@ class GenerativeModule(pl.LightningModule):
         """
         rank, seed = (self.run.rank, self.run.seed) if self.run else (0, 0)
         return SampleNoise(seed, rank * 2**32 + self._count, n)
+
+    def step_noise(self, n: int) -> SampleNoise:
+        """Noise for n rows that this device draws in this step, the same however often."""
+        run = self._run()
+        return SampleNoise(_mix(run.seed, self.step), run.rank * n, n)
 
     def _random(self) -> _Noise:
         if self._noise is None:
