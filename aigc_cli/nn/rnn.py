@@ -41,10 +41,10 @@ class State:
     """(B, S): true at the tokens of the source, false in padding."""
     summary: Tensor
     """(B, M): the last state of the encoder's last layer."""
-    attention: Tensor
-    """(B, S): weights of the last step; they sum to one, or are zero before the first."""
     coverage: Tensor
-    """(B, S): the sum of the weights of all steps."""
+    """(B, S): the sum of the attention of all steps."""
+    attention: Tensor | None = None
+    """(B, S): the weights of the last step, which sum to one; None before the first."""
     context: Tensor | None = None
     """(B, M or H): what the last step found, where the next is fed it; None before the first."""
 
@@ -124,15 +124,13 @@ class Encoder(nn.Module):
         hidden = ends
         if len(self.bridge):
             hidden = [self.activation(layer(h)) for layer, h in zip(self.bridge, ends, strict=True)]
-        nothing = values.new_zeros(B, S, dtype=torch.float32)
         return State(
             hidden=tuple(h.contiguous() for h in hidden),
             values=values,
             keys=values.new_zeros(B, S, 0) if self.keys is None else self.keys(values),
             mask=torch.arange(S, device=x.device) < lengths.to(x.device)[:, None],
             summary=ends[0][-1],
-            attention=nothing,
-            coverage=nothing,
+            coverage=values.new_zeros(B, S, dtype=torch.float32),
         )
 
 

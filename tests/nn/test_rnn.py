@@ -121,6 +121,7 @@ def test_coverage_is_the_sum_of_attention(kind: Attending) -> None:
     total = torch.zeros(3, 7)
     for t in range(3):
         _, state = decode(torch.randn(3, 1, E), state)
+        assert state.attention is not None
         total = total + state.attention
         torch.testing.assert_close(state.attention.sum(1), torch.ones(3))
         assert state.attention[~state.mask].eq(0).all()

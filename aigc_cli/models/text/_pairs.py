@@ -1,0 +1,115 @@
+"""Base of the families that make one text of another: what they count, read and show."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from aigc_cli.errors import InputError
+from aigc_cli.models._base import Batch
+from aigc_cli.models._text import TextModule
+from aigc_cli.recipe.sections import Section
+from aigc_cli.sampling.decoding import Decoder, Decoding
+from aigc_cli.specs import Spec, TextPairSpec
+from aigc_cli.text.tokenizer import Tokenizer
+
+PREVIEW = 100  # tokens
+
+
+class PairModule(TextModule):
+    """A family writes `log_probs` and `read_ids`, beside `loss` and `configure_optimizers`."""
+
+    accepts = (TextPairSpec,)
+    averaged = ("network",)
+    spec: TextPairSpec
+    byte_lengths: Tensor
+
+    def __init__(self, config: Section, spec: Spec) -> None:
+        super().__init__(config, spec)
+        assert isinstance(spec, TextPairSpec)
+        self.source_tokenizer = Tokenizer.from_json(spec.source_tokenizer)
+        self.tokenizer = self.source_tokenizer
+        if spec.target_tokenizer != spec.source_tokenizer:
+            self.tokenizer = Tokenizer.from_json(spec.target_tokenizer)
+        self.source_pad, self.source_eos, _ = roles(self.source_tokenizer)
+        self.pad, self.eos, self.bos = roles(self.tokenizer)
+        sizes = torch.tensor(self.tokenizer.byte_lengths)
+        self.register_buffer("byte_lengths", sizes, persistent=False)
+
+    @abstractmethod
+    def log_probs(self, source: Tensor, target: Tensor) -> Tensor:
+        """Log-probabilities (B, T - 1) of the tokens of `target` (B, T) after its first, each given
+        the source (B, S) and those before it; 0 at padding. With a gradient.
+        """
+
+    @abstractmethod
+    def read_ids(self, source: Tensor) -> Decoder:
+        """A decoder whose rows have read the rows of `source` (R, S), ended by eos, then pad."""
+
+    def read(self, prompts: Sequence[str]) -> Decoder:
+        """A decoder whose rows have read these texts.
+
+        Raises:
+            InputError: a text is longer than the model reads; names it and both lengths.
+        """
+        return self.read_ids(self.source_ids(prompts))
+
+    def source_ids(self, texts: Sequence[str]) -> Tensor:
+        """Ids (R, S) of texts, as those of a batch. Raises as `read`."""
+        rows = [[*ids, self.source_eos] for ids in self.source_tokenizer.encode_batch(texts)]
+        for text, row in zip(texts, rows, strict=True):
+            if len(row) > self.spec.max_source:
+                raise InputError(
+                    f"a text of {len(row) - 1} tokens is longer than the model reads, "
+                    f"{self.spec.max_source - 1}: {text[:60]!r}",
+                    hint="split it, or train with a larger data.max_source",
+                )
+        return padded(rows, self.source_pad).to(self.device)
+
+    def weight(self, batch: Batch) -> Tensor:
+        return (batch["target"][:, 1:] != self.pad).sum()
+
+    def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
+        target = batch["target"]
+        return {
+            "nats": -self.log_probs(batch["source"], target).double().sum(1),
+            "tokens": (target[:, 1:] != self.pad).sum(1),
+            "bytes": self.byte_lengths[target].sum(1),
+        }
+
+    def preview(self, batch: Batch) -> dict[str, list[str]]:
+        """Sources, what the model makes of them with greedy decoding, and what was asked for."""
+        source = batch["source"]
+        options = Decoding(temperature=0, max_tokens=min(PREVIEW, self.spec.max_target))
+        answers = self.answer(self.read_ids(source), len(source), options, None)
+        return {
+            "source": self.source_tokenizer.decode_batch(source.tolist()),
+            "written": [answer[0].text for answer in answers],
+            "reference": self.tokenizer.decode_batch(batch["target"].tolist()),
+        }
+
+
+def roles(tokenizer: Tokenizer) -> tuple[int, int, int]:
+    """Ids of pad, eos and bos.
+
+    Raises:
+        InputError: the tokenizer has none.
+    """
+    pad, eos, bos = tokenizer.pad_id, tokenizer.eos_id, tokenizer.bos_id
+    if pad is None or eos is None or bos is None:
+        raise InputError(
+            "texts that pair need tokens for padding, begin and end",
+            hint="leave data.tokenizer.specials at its default",
+        )
+    return pad, eos, bos
+
+
+def padded(rows: Sequence[Sequence[int]], pad: int) -> Tensor:
+    """Rows of ids as one tensor (R, S), padded at the end."""
+    made = torch.full((len(rows), max(map(len, rows), default=0)), pad)
+    for place, row in enumerate(rows):
+        made[place, : len(row)] = torch.tensor(row)
+    return made
