@@ -25,10 +25,12 @@ from aigc_cli.data._cache import digest
 from aigc_cli.errors import DataError, InputError
 from aigc_cli.media.files import write_bytes
 from aigc_cli.recipe.sections import Name, Section
+from aigc_cli.text.folder import read_tokenizer
 from aigc_cli.text.tokenizer import SPECIALS, Kind, Tokenizer
 
 VERSION = 1  # raise it when the same texts would become other ids
 CHAT = ("<|system|>", "<|user|>", "<|assistant|>")
+CHUNK = 1 << 20  # ids that are looked at at once
 PIECE = 1 << 18  # characters that are encoded at once
 
 Ids = NDArray[np.integer[Any]]
@@ -139,7 +141,7 @@ def load_tokenizer(
     path = _find(text, bases)
     try:
         if path.suffix == ".json":
-            return Tokenizer.from_json(path.read_text(encoding="utf-8"))
+            return read_tokenizer(path)
         return Tokenizer.from_json(_in_checkpoint(path, role))
     except (InputError, OSError, UnicodeDecodeError) as error:
         raise DataError(f"data.tokenizer.from: {path}: {error}") from error
@@ -196,6 +198,13 @@ class Tokens:
     def lengths(self) -> NDArray[np.int64]:
         """(rows,) ids in each."""
         return np.diff(self._starts)
+
+    def chunks(self, every: slice = slice(None)) -> Iterator[Ids]:
+        """The ids of every row in a slice of them, some at a time."""
+        if every == slice(None):
+            yield from (self.ids[i : i + CHUNK] for i in range(0, len(self.ids), CHUNK))
+        else:
+            yield from (self[row] for row in range(len(self))[every])
 
 
 Piece = tuple[Sequence[int], bool]

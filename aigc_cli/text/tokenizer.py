@@ -4,12 +4,12 @@ One class over the `tokenizers` library. A tokenizer is one JSON text, the `toke
 Hugging Face libraries, which is all that the spec and so every checkpoint stores. Which tokens pad,
 begin and end a text stands in it too, as the tokens of a template that adds none by itself.
 
-| kind         | tokens                                                    | what comes back         |
-|--------------|-----------------------------------------------------------|-------------------------|
-| `bpe`        | merged bytes within words (Sennrich et al., 2016; GPT-2)  | the text                |
-| `unigram`    | likely pieces (Kudo, 2018), bytes of other characters     | the text                |
-| `characters` | code points                                               | `<unk>` for a new one   |
-| `words`      | words, clitics (`'s`, `-like`), marks, single CJK         | usual spaces, `<unk>`   |
+| kind         | tokens                                                    | what comes back       |
+|--------------|-----------------------------------------------------------|-----------------------|
+| `bpe`        | merged bytes within words (Sennrich et al., 2016; GPT-2)  | the text              |
+| `unigram`    | likely pieces (Kudo, 2018), bytes of other characters     | the text              |
+| `characters` | code points                                               | `<unk>` for a new one |
+| `words`      | words, clitics (`'s`, `-like`), marks, single CJK, lines  | usual spaces, `<unk>` |
 
 Text that spells a special token never becomes one.
 """
@@ -41,11 +41,11 @@ SUBWORDS = 8000  # tokens of bpe and unigram when no number is given
 _CJK = r"\p{Han}\p{Hiragana}\p{Katakana}ー"
 _CJK_MARKS = "、。，！？；：「」『』（）《》〈〉【】…"  # noqa: RUF001
 _WORD = rf"[\p{{L}}\p{{M}}\p{{N}}_&&[^{_CJK}]]"
-_WORDS = rf"[{_CJK}]|(?<={_WORD})['’-]{_WORD}+|(?<=\p{{N}})[.,]\p{{N}}+|{_WORD}+|[^\s]"  # noqa: RUF001
+_WORDS = rf"[{_CJK}]|(?<={_WORD})['’-]{_WORD}+|(?<=\p{{N}})[.,]\p{{N}}+|{_WORD}+|[^\s]|\n"  # noqa: RUF001
 # A word takes a space before it, unless it is a clitic or mark, follows a bracket, or is CJK.
 _GLUED = (
     r" (?=['’-]\w|[.,]\p{N}|[.,;:!?%…)\]}»])"  # noqa: RUF001
-    r"|(?<=[(\[{«]) "
+    r"|(?<=[(\[{«\n]) | (?=\n)"
     rf"|(?<=[{_CJK}{_CJK_MARKS}]) (?=[{_CJK}{_CJK_MARKS}])"
 )
 _PIECES = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s"
@@ -221,6 +221,10 @@ class Tokenizer:
 
     def decode_batch(self, rows: Iterable[Iterable[int]]) -> list[str]:
         return self._engine.decode_batch([list(ids) for ids in rows])
+
+    def show(self, ids: Iterable[int]) -> str:
+        """As `decode`, with the names of special tokens."""
+        return self._engine.decode(list(ids), skip_special_tokens=False)
 
     def stream(self) -> Callable[[int], str]:
         """A function that takes one id after the other and returns the text that this completes,

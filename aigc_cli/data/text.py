@@ -1,0 +1,381 @@
+"""Running text or many texts, as rows of tokens, for models that continue texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from aigc_cli.data._cache import cache_folder
+from aigc_cli.data._fit import Fit
+from aigc_cli.data._pictures import Sources
+from aigc_cli.data._rows import (
+    HeldOut,
+    Item,
+    Part,
+    Rows,
+    Shuffled,
+    TextReport,
+    TextsConfig,
+    counted,
+    held_apart,
+    pack,
+    quantiles,
+    require_items,
+    tensor,
+)
+from aigc_cli.data._stream import Key
+from aigc_cli.data._text_files import TextFile, Texts, field, open_texts, strings
+from aigc_cli.data._tokens import Ids, Piece, Tokens, find_tokenizer, grouped, token_file
+from aigc_cli.errors import DataError
+from aigc_cli.recipe.sections import Name
+from aigc_cli.specs import IGNORE, TextSpec
+from aigc_cli.text.tokenizer import Tokenizer
+
+LONG = 1 << 20  # characters after which a line is cut where it is read
+
+Fragment = tuple[str, bool]
+"""Part of a document, and whether it ends there."""
+
+
+class Config(TextsConfig):
+    """Texts, and how they come into rows."""
+
+    kind: Literal["text"] = "text"
+    """Running text, or many texts."""
+    val: Sources = "last 10%"
+    """Texts to validate with, or the share of `train` that is held out: `last 10%` of the
+    characters of running text, else of the documents; `10%` is every tenth document.
+    """
+    context: int = Field(256, ge=2, le=1 << 20)
+    """Tokens in a row."""
+    packing: Literal["windows", "stream", "isolated"] = "stream"
+    """windows: rows begin anywhere, with replacement, as in nanoGPT; stream: each stretch of the
+    joined documents once an epoch; isolated: whole documents, which do not see each other.
+    """
+    documents: Literal["file", "paragraph", "line"] = "file"
+    """What is a document in plain files; in others it is a record."""
+    key: Name | int = "text"
+    """Where the text is in a JSON object or data set; in TSV the number of the column."""
+    overlong: Literal["split", "truncate", "drop"] = "split"
+    """isolated: what becomes of documents longer than a row."""
+
+
+def documents(texts: Texts, config: Config) -> Iterator[Fragment]:
+    """The documents in fragments. A list of texts, such as paragraphs, is one document.
+
+    Raises:
+        DataError: as `Texts.records`, `field` and `strings`.
+    """
+    for part in texts.parts:
+        if not isinstance(part, TextFile) or part.form != "plain":
+            for place, record in part.records():
+                text = "\n".join(strings(field(record, config.key, place), config.key, place))
+                yield from [(text, True)] if text.strip() else []
+        elif config.documents == "file":
+            yield from _in_lines(part.blocks())
+        elif config.documents == "line":
+            yield from ((line, True) for line in part.lines() if line.strip())
+        else:
+            yield from _paragraphs(part.lines())
+
+
+def _in_lines(blocks: Iterable[Fragment]) -> Iterator[Fragment]:
+    """The same text in fragments that end with a line, so that no word is cut."""
+    rest = ""
+    for block, last in blocks:
+        rest += block
+        cut = len(rest) if last else rest.rfind("\n") + 1
+        if not cut and len(rest) > LONG:
+            cut = len(rest)
+        if cut:
+            yield rest[:cut], last
+            rest = rest[cut:]
+
+
+def _paragraphs(lines: Iterable[str]) -> Iterator[Fragment]:
+    """Lines between empty ones."""
+    paragraph: list[str] = []
+    for line in lines:
+        if line.strip():
+            paragraph.append(line)
+        elif paragraph:
+            yield "\n".join(paragraph), True
+            paragraph = []
+    if paragraph:
+        yield "\n".join(paragraph), True
+
+
+def parts(config: Config, bases: Sequence[Path]) -> tuple[Part[Fragment], Part[Fragment]]:
+    """What trains and what validates.
+
+    Raises:
+        DataError: a source is absent, empty or cannot be read, or nothing is left to train on.
+    """
+    key = [config.documents, config.key]
+    trains = open_texts(config.train, bases=bases)
+
+    def read(texts: Texts = trains) -> Iterator[Fragment]:
+        return documents(texts, config)
+
+    held = HeldOut.parse(config.val)
+    if held is None:
+        vals = open_texts(config.val, bases=bases, key="data.val")
+        return (
+            Part(trains.text, [trains.digest, *key], read),
+            Part(vals.text, [vals.digest, *key], lambda: read(vals)),
+        )
+    if not (trains.is_running and config.documents == "file"):
+        return held_apart(trains.text, [trains.digest, *key], read, held, "documents")
+    if not held.last:
+        raise DataError(
+            f"data.val: {config.val} are documents, and data.documents=file has one a file",
+            hint=f"write last {config.val}, or set data.documents to line or paragraph",
+        )
+    total = sum(len(text) for text, _ in read())
+    if total < 2:
+        raise DataError(f"data.train: one character in {trains.text!r} cannot train and validate")
+    cut = held.numbers(total).start
+    return (
+        Part(trains.text, [trains.digest, *key, "to", cut], lambda: clipped(read(), 0, cut)),
+        Part(trains.text, [trains.digest, *key, "from", cut], lambda: clipped(read(), cut, total)),
+    )
+
+
+def clipped(fragments: Iterable[Fragment], start: int, stop: int) -> Iterator[Fragment]:
+    """Characters start to stop of all the text; a document that is cut does not end there."""
+    place = 0
+    for text, last in fragments:
+        inside = text[max(start - place, 0) : max(stop - place, 0)]
+        place += len(text)
+        if inside:
+            yield inside, last and place <= stop
+
+
+def tokens_of(part: Part[Fragment], tokenizer: Tokenizer, cache: Path | None) -> Tokens:
+    """A row of ids for each document, ended by eos where the tokenizer has one."""
+    end = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
+
+    def rows() -> Iterator[Piece]:
+        whole = True
+        ends: list[bool] = []
+
+        def texts() -> Iterator[str]:
+            for text, last in part:
+                ends.append(last)
+                yield text
+
+        for group in grouped(texts()):
+            for ids, last in zip(tokenizer.encode_batch(group), ends, strict=True):
+                yield (ids + end if last else ids), last
+                whole = last
+            ends.clear()
+        if not whole:  # cut where the part ends
+            yield [], True
+
+    return token_file(cache, ["text", tokenizer.digest, *part.key], tokenizer.vocab_size, rows)
+
+
+class TextRows(Rows):
+    """Rows of `context` tokens. Where the tokenizer has bos, a row begins with it, and so a prompt
+    does; the rest are the tokens before each target.
+    """
+
+    def __init__(self, tokens: Tokens, tokenizer: Tokenizer, context: int) -> None:
+        self.tokens, self.context, self.bos = tokens, context, tokenizer.bos_id
+        self.tokenizer = tokenizer
+        self.pad = tokenizer.pad_id or 0
+        self.pads = {"tokens": self.pad, "target": IGNORE}
+        self.counts: dict[str, int] = {}
+
+    @property
+    def total(self) -> int:
+        """Tokens that can be learned: without bos nothing comes before the first."""
+        return len(self.tokens.ids) - (self.bos is None)
+
+    def cut(self, ids: Ids, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """tokens and target for the targets number start to stop of `ids`."""
+        if self.bos is None:
+            return tensor(ids[start:stop]), tensor(ids[start + 1 : stop + 1])
+        target = tensor(ids[start:stop])
+        return torch.cat([torch.tensor([self.bos]), target[:-1]]), target
+
+    def row(self, start: int) -> Item:
+        """tokens (context,) and target (context,) of the joined documents from a place on."""
+        tokens, target = self.cut(self.tokens.ids, start, min(start + self.context, self.total))
+        short = self.context - len(target)
+        return {
+            "tokens": torch.nn.functional.pad(tokens, (0, short), value=self.pad),
+            "target": torch.nn.functional.pad(target, (0, short), value=IGNORE),
+        }
+
+    def texts(self, index: int) -> dict[str, object]:
+        """The first half of an item as a prompt, and how it goes on."""
+        target = self[index]["target"]
+        target = target[target != IGNORE]
+        half = len(target) // 2
+        prompt, rest = (self.tokenizer.decode(ids.tolist()) for ids in target.tensor_split([half]))
+        return {"prompt": prompt, "references": [rest]}
+
+
+class Blocks(TextRows):
+    """Each stretch of the joined documents once; the last one is padded."""
+
+    def __len__(self) -> int:
+        return -(-self.total // self.context)
+
+    def __getitem__(self, index: int) -> Item:
+        return self.row(index * self.context)
+
+
+class Windows(Blocks):
+    """Rows that begin anywhere; as many in an epoch as there are stretches."""
+
+    def at(self, seed: int) -> Item:
+        return self.row(seed % max(self.total - self.context + 1, 1))
+
+
+class Drawn(Shuffled):
+    """Training rows whose place follows from their seed."""
+
+    def __init__(self, windows: Windows) -> None:
+        super().__init__(windows)
+        self.windows = windows
+
+    def __getitem__(self, key: Key) -> Item:
+        return self.windows.at(key[1])
+
+
+class Documents(TextRows):
+    """Whole documents, or stretches of long ones, several in a row where they fit."""
+
+    def __init__(
+        self, tokens: Tokens, tokenizer: Tokenizer, config: Config, *, packed: bool
+    ) -> None:
+        super().__init__(tokens, tokenizer, config.context)
+        self.packed = packed
+        whole = np.maximum(tokens.lengths - (self.bos is None), 0)  # targets of each document
+        long = whole > self.context
+        lengths = whole
+        if config.overlong != "split":
+            limit = self.context if config.overlong == "truncate" else 0
+            lengths = np.where(long, limit, whole)
+        pieces = -(-lengths // self.context)
+        self.document = np.repeat(np.arange(len(lengths)), pieces)
+        first = np.repeat(np.cumsum(pieces) - pieces, pieces)
+        self.start = (np.arange(len(self.document)) - first) * self.context
+        self.stop = np.minimum(self.start + self.context, lengths[self.document])
+        sizes = self.stop - self.start
+        self.rows = pack(sizes, self.context) if packed else [[n] for n in range(len(sizes))]
+        lost = int((whole - lengths).sum())
+        became = {"split": "split", "truncate": "truncated", "drop": "dropped"}[config.overlong]
+        self.counts = {"rows": len(self.rows), became: int(long.sum())}
+        if lost:
+            self.counts[f"{became} tokens"] = lost
+        if packed:
+            self.counts["padding"] = len(self.rows) * self.context - int(sizes.sum())
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Item:
+        pieces = [
+            self.cut(self.tokens[int(self.document[n])], int(self.start[n]), int(self.stop[n]))
+            for n in self.rows[index]
+        ]
+        tokens, target = (torch.cat(side) for side in zip(*pieces, strict=True))
+        if not self.packed:
+            return {"tokens": tokens, "target": target}
+        sizes = torch.tensor([len(piece[1]) for piece in pieces])
+        short = self.context - len(target)
+        document = torch.repeat_interleave(torch.arange(len(pieces)), sizes)
+        pad = torch.nn.functional.pad
+        return {
+            "tokens": pad(tokens, (0, short), value=self.pad),
+            "target": pad(target, (0, short), value=IGNORE),
+            "document": pad(document, (0, short), value=len(pieces)),
+        }
+
+
+class Data:
+    """Training and validation rows, all encoded when this is built.
+
+    Relative paths are tried against `bases` in turn.
+
+    Raises:
+        DataError: a source is absent, empty or cannot be read, or nothing can be learned from it.
+        MissingError: a source needs a package that is not installed.
+    """
+
+    val_batch_size: int | None = None
+
+    def __init__(self, config: Config, *, seed: int, bases: Sequence[Path] = ()) -> None:
+        cache = cache_folder(config.cache)
+        trains, vals = parts(config, bases)
+        self.tokenizer = find_tokenizer(
+            config.tokenizer,
+            lambda: (text for text, _ in trains),
+            key=trains.key,
+            cache=cache,
+            bases=bases,
+        )
+        self.spec = TextSpec(self.tokenizer.to_json(), config.context)
+        train, val = (tokens_of(part, self.tokenizer, cache) for part in (trains, vals))
+        rows: TextRows
+        if config.packing == "isolated":
+            rows = Documents(train, self.tokenizer, config, packed=True)
+            self.val: TextRows = Documents(val, self.tokenizer, config, packed=False)
+            self.train = Shuffled(rows)
+        else:
+            self.val = Blocks(val, self.tokenizer, config.context)
+            if config.packing == "windows":
+                rows = Windows(train, self.tokenizer, config.context)
+                self.train = Drawn(rows)
+            else:
+                rows = Blocks(train, self.tokenizer, config.context)
+                self.train = Shuffled(rows)
+        self.report = {
+            "data.train": report(trains.name, rows),
+            "data.val": report(vals.name, self.val),
+        }
+        require_items({"data.train": rows, "data.val": self.val}, self.report)
+
+    def start_background(self) -> None:
+        """Nothing is left to prepare."""
+
+    def stop_background(self) -> None:
+        """Nothing is running."""
+
+    def examples(self, count: int) -> Iterator[str]:
+        """Training rows as text, with special tokens by name."""
+        for index in range(min(count, len(self.train))):
+            yield self.tokenizer.show(self.train.rows[index]["tokens"].tolist())
+
+
+def report(name: str, rows: TextRows) -> TextReport:
+    tokens, size, unknown = counted(rows.tokenizer, rows.tokens)
+    lengths = {"tokens": quantiles(rows.tokens.lengths)}
+    return TextReport(
+        name, "documents", len(rows.tokens), tokens, size, unknown, lengths, rows.counts
+    )
+
+
+def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
+    """A context that the texts fill, for `aigc recipe new`.
+
+    Raises:
+        DataError: as `parts`.
+    """
+    trains, _ = parts(config, bases)
+    sizes = [len(text) for text, _ in trains]
+    total = sum(sizes)
+    context = max(16, min(256, 1 << (total // 100).bit_length()))
+    return {
+        "train": (config.train, f"{total:,} characters train."),
+        "context": (context, "256 is usual for a start; 1024 when the texts are long."),
+    }
