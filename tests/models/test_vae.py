@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from aigc_cli.models.image.vae import (
     Config,
     Model,
     Options,
+    _hash,
     fixed_coin,
     kl_divergence,
     log_mean_exp,
@@ -210,6 +212,15 @@ def test_coins_fall_with_the_intensity_and_always_the_same() -> None:
     assert 0.8 < error[:-1].std() < 1.2
     assert share[-1] == 1
     assert not fixed_coin(torch.full((2, 1, 4, 4), -1.0)).any()
+
+
+def test_the_hash_is_that_of_unsigned_numbers() -> None:
+    x = np.arange(-(2**31), 2**31, 1_000_003, dtype=np.int64).astype(np.int32)
+    h = x.view(np.uint32).copy()
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+        h = (h ^ h >> np.uint32(shift)) * np.uint32(factor)
+    h ^= h >> np.uint32(16)
+    assert (_hash(torch.from_numpy(x)).numpy().view(np.uint32) == h).all()
 
 
 def test_coins_of_neighbouring_pixels_are_independent() -> None:

@@ -381,21 +381,26 @@ def fixed_coin(x: Tensor) -> Tensor:
     The coin of a pixel is a hash of its place and of a hash of the whole picture, so that coins
     differ between pictures, and no file of coins need be kept.
     """
-    level = ((x.float() + 1) * 127.5).round().long()
-    place = torch.arange(1, level[0].numel() + 1, device=x.device)  # the hash of 0 is 0
-    picture = (level.flatten(1) * _hash(place)).sum(1)
-    coin = _hash(place ^ _hash(picture ^ picture >> 32)[:, None])  # (B, C H W), 0 to 2^32 - 1
-    return coin.view(x.shape) * 255 < level << 32
+    level = ((x.float() + 1) * 127.5).round().long().flatten(1)
+    place = torch.arange(1, level.shape[1] + 1, dtype=torch.int32, device=x.device)  # not 0
+    picture = (level * _unsigned(_hash(place))).sum(1)
+    picture = (picture ^ picture >> 32).to(torch.int32)
+    coin = _hash(place ^ _hash(picture)[:, None])
+    return (_unsigned(coin) * 255 < level << 32).view(x.shape)
 
 
 def _hash(x: Tensor) -> Tensor:
-    """A well mixed 32-bit number of the lowest 32 bits: `lowbias32` of Wellons, 2018,
-    https://nullprogram.com/blog/2018/07/31/.
+    """Well mixed bits, int32 -> int32: `lowbias32` of Wellons, 2018,
+    https://nullprogram.com/blog/2018/07/31/. The masks make shifts those of unsigned numbers.
     """
-    x = x & 0xFFFFFFFF
-    x = (x ^ x >> 16) * 0x7FEB352D & 0xFFFFFFFF
-    x = (x ^ x >> 15) * 0x846CA68B & 0xFFFFFFFF
-    return x ^ x >> 16
+    x = (x ^ (x >> 16 & 0xFFFF)) * 0x7FEB352D
+    x = (x ^ (x >> 15 & 0x1FFFF)) * (0x846CA68B - 2**32)
+    return x ^ (x >> 16 & 0xFFFF)
+
+
+def _unsigned(x: Tensor) -> Tensor:
+    """The bits of int32 as a number from 0 to 2^32 - 1."""
+    return x.long() & 0xFFFFFFFF
 
 
 def _expected(mean: Tensor, bernoulli: bool) -> Tensor:
