@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -144,6 +145,21 @@ class GenerativeModule(pl.LightningModule):
         """
         return None
 
+    def expand(self, batch: Batch) -> Batch:
+        """The batch of a step with what is made of it once, before its phases and parts: samples to
+        be judged. What is added has a row for each item, and is cut with them.
+        """
+        return batch
+
+    def initial(self, weights: Mapping[str, Tensor], spec: Spec) -> Mapping[str, Tensor]:
+        """What to take, by our names, of the weights of another model (`init_from`), which `spec`
+        describes; what does not fit is left out.
+
+        Raises:
+            InputError: nothing can start from such a model.
+        """
+        return weights
+
     def translate(
         self,
         image: Tensor,
@@ -269,10 +285,12 @@ class GenerativeModule(pl.LightningModule):
         run = self._run()
         _seed_generators(_mix(run.seed, self.step, run.rank))
         self.terms = {}
-        batches = list(_cut(batch, self.batches_per_step))
-        for number, phase in enumerate(self.phases()):
+        batches = list(_cut(self.expand(batch), self.batches_per_step))
+        phases = self.phases()
+        repeats = Counter(phase.prefix for phase in phases)
+        for number, phase in enumerate(phases):
             self._noise = _Noise(_mix(run.seed, self.step, number), run, self.device)
-            self._optimise(phase, batches[min(number, len(batches) - 1)])
+            self._optimise(phase, batches[min(number, len(batches) - 1)], repeats[phase.prefix])
         self._noise = None
         if self.device.type == "cpu":
             self.raise_if_diverged()  # free here; on a GPU it waits for the device, so less often
@@ -280,7 +298,8 @@ class GenerativeModule(pl.LightningModule):
             self.ema.update(self.step)
         self.step += 1
 
-    def _optimise(self, phase: Phase, batch: Batch) -> None:
+    def _optimise(self, phase: Phase, batch: Batch, repeats: int) -> None:
+        """One optimizer step; the terms of all `repeats` of a phase are averaged."""
         run = self._run()
         optimizers = _as_list(self.optimizers())
         optimizer = optimizers[phase.optimizer]
@@ -298,7 +317,7 @@ class GenerativeModule(pl.LightningModule):
                 self._random().start_part(number)
                 with nullcontext() if number == parts - 1 else self._without_sync():
                     terms = phase.loss(part)
-                    self._record(terms, phase.prefix, parts)
+                    self._record(terms, phase.prefix, parts * repeats)
                     self.manual_backward(terms["loss"] / parts)
         if weight is None or weight > 0:
             optimizer.step()
@@ -330,6 +349,7 @@ class GenerativeModule(pl.LightningModule):
         return context
 
     def _record(self, terms: Terms, prefix: str, parts: int) -> None:
+        """Add one of the `parts` of a step to the means that are logged, and look for NaN."""
         for name, value in terms.items():
             key = prefix + name
             value = value.detach().float()
@@ -394,6 +414,11 @@ class GenerativeModule(pl.LightningModule):
         """
         rank, seed = (self.run.rank, self.run.seed) if self.run else (0, 0)
         return SampleNoise(seed, rank * 2**32 + self._count, n)
+
+    def step_noise(self, n: int) -> SampleNoise:
+        """Noise for n rows that this device draws in this step, the same however often."""
+        run = self._run()
+        return SampleNoise(_mix(run.seed, self.step), run.rank * n, n)
 
     def _random(self) -> _Noise:
         if self._noise is None:
