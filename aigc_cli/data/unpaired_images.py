@@ -43,6 +43,9 @@ from aigc_cli.data._stream import Key, permutation
 from aigc_cli.errors import DataError
 from aigc_cli.specs import UnpairedSpec
 
+MOST_ENLARGED = 8
+"""Times that a picture may be enlarged before there is nothing in it to learn from."""
+
 
 class Config(DomainConfig, PictureConfig):
     """Pictures of two domains, and how they come to one size."""
@@ -89,7 +92,8 @@ def check_domains(config: Config, bases: Sequence[Path], cache: Path | None) -> 
     parts_a = split(train.a, val_a or None, bases=bases, max_pixels=limit)
     parts_b = split(train.b, val_b, bases=bases, max_pixels=limit, suffix="_b")
     keys = ("data.train", "data.val", "data.train_b", "data.val_b")
-    unfit = at_least(config.image_size if config.resize == "none" else 1)
+    least = config.image_size if config.resize == "none" else config.image_size // MOST_ENLARGED
+    unfit = at_least(least)
     reports = {
         key: check(part.source, part.numbers, unfit=unfit, cache=cache)
         for key, part in zip(keys, parts_a + parts_b, strict=True)

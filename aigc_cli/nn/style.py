@@ -12,7 +12,26 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from aigc_cli.errors import InputError
+
 EPS = 1e-8
+LEAST_SIDE = 32
+"""Pixels of a side below which no stroke can be seen, and the last stage of VGG has one place."""
+
+
+def require_style(picture: Tensor) -> None:
+    """See that a picture (C, H, W) can be a style.
+
+    Raises:
+        InputError: a side has fewer than LEAST_SIDE pixels.
+    """
+    H, W = picture.shape[-2:]
+    if min(H, W) < LEAST_SIDE:
+        raise InputError(
+            f"a style picture of {W} x {H} pixels shows no style, it needs {LEAST_SIDE} on each "
+            "side",
+            hint="take a larger picture of the same painting",
+        )
 
 
 def gram(x: Tensor) -> Tensor:

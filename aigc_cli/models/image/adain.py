@@ -25,7 +25,14 @@ from aigc_cli.models._base import Batch, GenerativeModule, Terms
 from aigc_cli.models._tiles import TileOptions
 from aigc_cli.nn.classifier import VGG_DEPTHS
 from aigc_cli.nn.features import FeatureNetwork
-from aigc_cli.nn.style import adain, moment_distance, moments, relative, with_colors_of
+from aigc_cli.nn.style import (
+    adain,
+    moment_distance,
+    moments,
+    relative,
+    require_style,
+    with_colors_of,
+)
 from aigc_cli.recipe.sections import Name, Section
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import Spec, UnpairedSpec
@@ -170,10 +177,11 @@ class Model(GenerativeModule):
         """The same answer for each row of noise: the network uses none.
 
         Raises:
-            InputError: the style is too small to be encoded.
+            InputError: the style is too small.
         """
         deepest, (reference,) = self.config.layers[-1], references
-        style = moments(self.encode(reference[None])[deepest])
+        require_style(reference)
+        style = self._moments(reference[None], options.tile)
 
         def paint(x: Tensor, statistics: tuple[Tensor, Tensor] | None = None) -> Tensor:
             content = self.encode(x)[deepest]
@@ -182,26 +190,28 @@ class Model(GenerativeModule):
             made: Tensor = self.decoder(torch.lerp(content, target, options.strength))
             return made
 
-        whole = self._moments(image[None], options) if max(image.shape[1:]) > options.tile else None
+        cut = 0 < options.tile < max(image.shape[1:])
+        whole = self._moments(image[None], options.tile) if cut else None
         made = options.apply(lambda x: paint(x, whole), image[None], multiple=self.multiple)
         if options.preserve_colors and image.shape[0] == 3:
             made = with_colors_of(made, image[None])
         return made.expand(noise.count, -1, -1, -1)
 
-    def _moments(self, image: Tensor, options: Options) -> tuple[Tensor, Tensor] | None:
-        """Moments of a whole picture (1, C, H, W), put together from those of its tiles."""
-        if options.tile == 0:
-            return None
-        found = [
-            self.encode(tile)[self.config.layers[-1]].double()
-            for row in image.split(options.tile, 2)
-            for tile in row.split(options.tile, 3)
-            if min(tile.shape[2:]) >= self.multiple
-        ]
-        count = sum(x[0, 0].numel() for x in found)
-        mean = torch.stack([x.sum((2, 3), keepdim=True) for x in found]).sum(0) / count
-        square = torch.stack([x.square().sum((2, 3), keepdim=True) for x in found]).sum(0) / count
-        deviation = (square - mean.square() + 1e-5).clamp(min=1e-5).sqrt()
+    def _moments(self, image: Tensor, tile: int) -> tuple[Tensor, Tensor]:
+        """Moments of a picture (1, C, H, W), put together from those of its tiles if it has any."""
+        deepest = self.config.layers[-1]
+        if tile == 0 or max(image.shape[2:]) <= tile:
+            return moments(self.encode(image)[deepest])
+        count = 0
+        total = square = torch.zeros((), dtype=torch.float64, device=image.device)
+        for part in (part for row in image.split(tile, 2) for part in row.split(tile, 3)):
+            if min(part.shape[2:]) >= self.multiple:
+                x = self.encode(part)[deepest].double()
+                count += x[0, 0].numel()
+                total = total + x.sum((2, 3), keepdim=True)
+                square = square + x.square().sum((2, 3), keepdim=True)
+        mean = total / count
+        deviation = (square / count - mean.square() + 1e-5).clamp(min=1e-5).sqrt()
         return mean.float(), deviation.float()
 
 

@@ -31,6 +31,7 @@ from aigc_cli.nn.style import (
     first_of_each_stage,
     gram,
     relative,
+    require_style,
     total_variation,
     with_colors_of,
 )
@@ -80,6 +81,8 @@ class Model(GenerativeModule):
         Raises:
             InputError: a layer that the network does not have, or pictures too small for it.
         """
+        for reference in references:
+            require_style(reference)
         H, W = image.shape[1:]
         longest = options.size or max(H, W)
         made = []
