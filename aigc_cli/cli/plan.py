@@ -22,6 +22,8 @@ def plan(
     """Parameters, memory, time and disk of a run, before spending them."""
     from aigc_cli.recipe.load import load_recipe, require_trainable
     from aigc_cli.run import plan as planning
+    from aigc_cli.run.weights import complete
 
-    facts = planning.plan(require_trainable(load_recipe(recipe, overrides or ())), measure)
+    chosen = complete(require_trainable(load_recipe(recipe, overrides or ())))
+    facts = planning.plan(chosen, measure)
     Output(json, quiet).result(facts, planning.plan_text(facts))

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from aigc_cli.errors import InputError, OutputError, did_you_mean
 from aigc_cli.models.text._network import NetworkConfig, sizes
+from aigc_cli.text.folder import read_json, read_tokenizer
 from aigc_cli.text.tokenizer import Tokenizer
 
 CONV1D = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
@@ -62,7 +63,7 @@ def read_folder(path: Path) -> Folder:
         InputError: it is no such folder, its architecture or an option of it is not known here, its
             weights are absent, pickled or do not fit, or it has no fast tokenizer.
     """
-    config = _json(path / "config.json")
+    config = read_json(path / "config.json")
     names = config.get("architectures") or [f"model_type {config.get('model_type')}"]
     if names[0] not in ARCHITECTURES:
         raise InputError(
@@ -73,7 +74,7 @@ def read_folder(path: Path) -> Folder:
         fields, context = ARCHITECTURES[names[0]](config, path)
     except KeyError as error:
         raise InputError(f"{path}/config.json: has no {error.args[0]}") from error
-    tokenizer = _tokenizer(path)
+    tokenizer = read_tokenizer(path / "tokenizer.json")
     weights = _weights(path, fields)
     rows = tokenizer.vocab_size
     for key in _EMBEDDINGS & weights.keys():
@@ -153,36 +154,16 @@ def _refuse_unless(path: Path, known: Mapping[str, bool], config: Fields) -> Non
             raise InputError(f"{path}/config.json: {key} = {config.get(key)!r} is not known here")
 
 
-def _tokenizer(path: Path) -> Tokenizer:
-    file = path / "tokenizer.json"
-    if not file.is_file():
-        raise InputError(
-            f"{path}: there is no tokenizer.json",
-            hint="save it once with transformers' AutoTokenizer(...).save_pretrained(FOLDER)",
-        )
-    text = file.read_text(encoding="utf-8")
-    settings = _json(path / "tokenizer_config.json", {})
-    eos, bos, pad = (_token_name(settings.get(f"{role}_token")) for role in ("eos", "bos", "pad"))
-    tokenizer = Tokenizer.from_json(text)
-    if eos is None or tokenizer.eos_id is not None:
-        return tokenizer  # one of ours comes back as it was
-    return Tokenizer.adopt(text, eos=eos, bos=bos, pad=pad)
-
-
-def _token_name(value: Any) -> str | None:
-    return value.get("content") if isinstance(value, dict) else value
-
-
 def _chat_template(path: Path) -> str | None:
     file = path / "chat_template.jinja"
     if file.is_file():
         return file.read_text(encoding="utf-8")
-    template = _json(path / "tokenizer_config.json", {}).get("chat_template")
+    template = read_json(path / "tokenizer_config.json", {}).get("chat_template")
     return template if isinstance(template, str) else None
 
 
 def _weights(path: Path, fields: Fields) -> dict[str, Tensor]:
-    index = _json(path / "model.safetensors.index.json", {}).get("weight_map", {})
+    index = read_json(path / "model.safetensors.index.json", {}).get("weight_map", {})
     files = [path / name for name in sorted(set(index.values()))] or [path / "model.safetensors"]
     weights: dict[str, Tensor] = {}
     for file in files:
@@ -217,22 +198,6 @@ def _with_rows(weight: Tensor, rows: int) -> Tensor:
     if missing <= 0:
         return weight[:rows].clone()
     return torch.cat([weight, weight.mean(0, keepdim=True).expand(missing, -1)])
-
-
-def _json(path: Path, default: Fields | None = None) -> Fields:
-    """
-    Raises:
-        InputError: it holds no JSON object; or it is absent and there is no default.
-    """
-    if not path.is_file() and default is not None:
-        return default
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: holds no JSON object")
-    return data
 
 
 def write_folder(

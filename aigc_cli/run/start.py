@@ -20,6 +20,7 @@ from aigc_cli.run.folder import FOLDER_VARIABLE, find_checkpoint
 from aigc_cli.run.launch import end_with_parent, launch
 from aigc_cli.run.train import attach_features, build, check_monitor, choose_folder, train
 from aigc_cli.run.trained import load_trained
+from aigc_cli.run.weights import complete
 
 
 def resolve(recipe: str | None, overrides: Sequence[str], resume: str | None) -> Recipe:
@@ -31,7 +32,7 @@ def resolve(recipe: str | None, overrides: Sequence[str], resume: str | None) ->
     if recipe is not None and "=" in recipe and not Path(recipe).exists():
         overrides, recipe = [recipe, *overrides], None  # aigc train --resume RUN key=value
     if recipe is not None:
-        return require_trainable(load_recipe(recipe, overrides))
+        return complete(require_trainable(load_recipe(recipe, overrides)))
     if resume in (None, "auto"):
         raise InputError(
             "which recipe? aigc train RECIPE", hint="see what there is with: aigc recipe ls"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,14 @@ import torch
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
-from aigc_cli.errors import CheckpointError, InputError
+from aigc_cli.errors import CheckpointError, InputError, Problem, RecipeError
 from aigc_cli.models._base import GenerativeModule
+from aigc_cli.models.text._network import NetworkConfig, sizes
+from aigc_cli.recipe.load import Recipe, recipe_from_dict
 from aigc_cli.run.checkpoint import load_checkpoint
 from aigc_cli.run.folder import find_checkpoint
+from aigc_cli.run.hugging_face import is_folder, read_folder
+from aigc_cli.specs import Spec, TextSpec, spec_from_dict
 
 
 def network_state(
@@ -79,26 +84,97 @@ def load_averaged(model: GenerativeModule, state: dict[str, Any], *, ema: bool) 
     model.load_state_dict({**state["weights"], **(average or {})})
 
 
-def load_initial(model: GenerativeModule, source: str, bases: Sequence[Path]) -> str:
-    """Start from another run's weights where names and shapes agree; says what was taken.
+@dataclass(frozen=True)
+class Initial:
+    """A model that a run starts from: of a checkpoint, or of a folder of transformers."""
+
+    path: Path
+    family: str
+    sizes: Mapping[str, Any]
+    """Fields of its recipe's section `model`."""
+    weights: Mapping[str, Any]
+    spec: Spec
+
+
+def open_initial(source: str, bases: Sequence[Path]) -> Initial:
+    """The model that `init_from` names; relative paths are tried against `bases` in turn.
 
     Raises:
-        InputError: nothing fits, or there is no such checkpoint.
+        InputError: there is none, or it cannot be read.
     """
     places = [Path(source), *(base / source for base in bases)]
-    path = find_checkpoint(next((p for p in places if p.exists()), places[0]))
+    place = next((p for p in places if p.exists()), places[0])
+    if is_folder(place):
+        folder = read_folder(place)
+        network = sizes(NetworkConfig(**folder.fields))
+        weights = {f"net.{name}": value for name, value in folder.weights.items()}
+        spec: Spec = TextSpec(folder.tokenizer.to_json(), folder.context)
+        return Initial(place, "lm", network, weights, spec)
+    path = find_checkpoint(place)
     state = load_checkpoint(path)
     weights = {**state["weights"], **(state["ema"] or {})}
+    recipe = state["recipe"]
+    return Initial(path, recipe["family"], recipe["model"], weights, spec_from_dict(state["spec"]))
+
+
+def complete(recipe: Recipe) -> Recipe:
+    """A recipe whose network and tokenizer are those of the model that it starts from, where it
+    does not say them itself.
+
+    Raises:
+        InputError: as `open_initial`, or that model has no such network. RecipeError: the recipe
+            says a size, and it is another there.
+    """
+    config = recipe.model
+    if recipe.init_from is None or not isinstance(config, NetworkConfig):
+        return recipe
+    initial = open_initial(recipe.init_from, recipe.bases)
+    fields = NetworkConfig.model_fields.keys()
+    if not fields <= initial.sizes.keys():
+        raise InputError(
+            f"init_from: {initial.path} is of family {initial.family}, which has another network "
+            f"than {recipe.family}"
+        )
+    theirs = sizes(NetworkConfig(**{name: initial.sizes[name] for name in fields}))
+    ours, given = sizes(config), config.model_fields_set & fields
+    free = {"dropout"}  # belongs to the training, not to the weights
+    problems = [
+        Problem(
+            f"{ours[name]!r}, but {theirs[name]!r} in {initial.path}",
+            file=str(recipe.path) if recipe.path else None,
+            key=f"model.{name}",
+            hint="leave it out: init_from decides",
+        )
+        for name in sorted(given - free)
+        if ours[name] != theirs[name]
+    ]
+    if problems:
+        raise RecipeError(problems)
+    data = recipe.as_dict()
+    data["model"] |= {name: theirs[name] for name in fields - (given & free)}
+    if "tokenizer" not in recipe.data.model_fields_set:
+        data["data"]["tokenizer"]["from"] = recipe.init_from
+    return recipe_from_dict(data, recipe.path)
+
+
+def load_initial(model: GenerativeModule, source: str, bases: Sequence[Path]) -> str:
+    """Start from another model's weights where names and shapes agree; says what was taken.
+
+    Raises:
+        InputError: nothing fits, or there is no such model.
+    """
+    initial = open_initial(source, bases)
     own = model.state_dict()
+    weights = model.initial(initial.weights, initial.spec)
     fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
     begun = {key.split(".")[0] for key in fitting}  # a network of which nothing fits is one name
     names = {key: key.split(".")[0] for key in own.keys() - fitting.keys()}
     left = sorted({key if name in begun else name for key, name in names.items()})
     if not fitting:
         raise InputError(
-            f"init_from: nothing in {path}, family {state['recipe']['family']}, fits this model",
+            f"init_from: nothing in {initial.path}, family {initial.family}, fits this model",
             hint="name a checkpoint of the same family and size",
         )
     model.load_state_dict(fitting, strict=False)
-    message = f"init_from: {len(fitting)} of {len(own)} tensors from {path}"
+    message = f"init_from: {len(fitting)} of {len(own)} tensors from {initial.path}"
     return f"{message}; from scratch: {', '.join(left)}" if left else message
