@@ -24,6 +24,8 @@ class PairModule(TextModule):
 
     accepts = (TextPairSpec,)
     averaged = ("network",)
+    truncates: bool = False
+    """Whether of a source that is too long the beginning is read; otherwise it is refused."""
     spec: TextPairSpec
     byte_lengths: Tensor
 
@@ -57,17 +59,27 @@ class PairModule(TextModule):
         """
         return self.read_ids(self.source_ids(prompts))
 
+    def sides(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What of a batch `log_probs` and `read_ids` take."""
+        return batch["source"], batch["target"]
+
+    def encoded(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each source, without its end."""
+        return self.source_tokenizer.encode_batch(texts)
+
     def source_ids(self, texts: Sequence[str]) -> Tensor:
         """Ids (R, S) of texts, as those of a batch. Raises as `read`."""
-        rows = [[*ids, self.source_eos] for ids in self.source_tokenizer.encode_batch(texts)]
+        most = self.spec.max_source - 1
+        rows = self.encoded(texts)
         for text, row in zip(texts, rows, strict=True):
-            if len(row) > self.spec.max_source:
+            if len(row) > most and not self.truncates:
                 raise InputError(
-                    f"a text of {len(row) - 1} tokens is longer than the model reads, "
-                    f"{self.spec.max_source - 1}: {text[:60]!r}",
+                    f"a text of {len(row)} tokens is longer than the model reads, {most}: "
+                    f"{text[:60]!r}",
                     hint="split it, or train with a larger data.max_source",
                 )
-        return padded(rows, self.source_pad).to(self.device)
+        ended = [[*row[:most], self.source_eos] for row in rows]
+        return padded(ended, self.source_pad).to(self.device)
 
     def weight(self, batch: Batch) -> Tensor:
         return (batch["target"][:, 1:] != self.pad).sum()
@@ -75,18 +87,18 @@ class PairModule(TextModule):
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
         target = batch["target"]
         return {
-            "nats": -self.log_probs(batch["source"], target).double().sum(1),
+            "nats": -self.log_probs(*self.sides(batch)).double().sum(1),
             "tokens": (target[:, 1:] != self.pad).sum(1),
             "bytes": self.byte_lengths[target].sum(1),
         }
 
     def preview(self, batch: Batch) -> dict[str, list[str]]:
         """Sources, what the model makes of them with greedy decoding, and what was asked for."""
-        source = batch["source"]
+        source, _ = self.sides(batch)
         options = Decoding(temperature=0, max_tokens=min(PREVIEW, self.spec.max_target))
         answers = self.answer(self.read_ids(source), len(source), options, None)
         return {
-            "source": self.source_tokenizer.decode_batch(source.tolist()),
+            "source": self.source_tokenizer.decode_batch(batch["source"].tolist()),
             "written": [answer[0].text for answer in answers],
             "reference": self.tokenizer.decode_batch(batch["target"].tolist()),
         }

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models.text._pairs import PairModule
 from aigc_cli.nn.adam import fused_adam
@@ -66,10 +67,14 @@ class Config(Section):
     """transformer: what is added to embeddings."""
     share: Literal["none", "output", "all"] = "none"
     """transformer: one matrix for the output and the decoder's embedding, or also for the
-    encoder's; the latter needs one vocabulary, `data.tokenizer.shared`.
+    encoder's, which needs one vocabulary: no `data.target_tokenizer`.
     """
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """Part of the target's probability that is spread over the whole vocabulary."""
+    truncate: bool = False
+    """Read only the beginning of a source that is longer than `data.max_source`, as for summaries,
+    instead of refusing it.
+    """
     lr: float = Field(1e-3, gt=0, le=1)
     """Adam's learning rate before the schedule."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -99,7 +104,11 @@ class Model(PairModule):
     def __init__(self, config: Config, spec: Spec) -> None:
         super().__init__(config, spec)
         if config.share == "all" and self.spec.source_tokenizer != self.spec.target_tokenizer:
-            raise ValueError("share: all needs one vocabulary for both sides")
+            raise InputError(
+                "model.share: all needs one vocabulary for both sides",
+                hint="leave data.target_tokenizer out, or set model.share=output",
+            )
+        self.truncates = config.truncate
         self.network = self._built()
 
     def _built(self) -> EncoderDecoder:
