@@ -40,7 +40,16 @@ def sample(
     options: Options = None,
     input: Annotated[
         Path | None,
-        typer.Option("--input", "-i", help="Picture or folder to work on.", show_default=False),
+        typer.Option(
+            "--input",
+            "-i",
+            help="Picture or folder to work on; texts, one a line or as JSONL.",
+            show_default=False,
+        ),
+    ] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option("--prompt", "-p", help="Text to continue or answer.", show_default=False),
     ] = None,
     reference: Annotated[
         list[Path] | None,
@@ -59,6 +68,13 @@ def sample(
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Folder for the files. Default: samples/NAME-TIME."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Only this file: texts as JSONL, which `aigc evaluate --generated` reads.",
+            show_default=False,
+        ),
     ] = None,
     format: Annotated[str, typer.Option(help="png, jpg, webp or tiff.")] = "png",
     batch_size: Annotated[
@@ -83,6 +99,8 @@ def sample(
     request = Request(
         out=out or default_output(source),
         input=input,
+        prompts=tuple(prompt or ()),
+        output=output,
         references=tuple(reference or ()),
         count=count,
         interpolate=interpolate,
@@ -91,11 +109,24 @@ def sample(
         format=format,
         overwrite=overwrite,
     )
-    output = Output(json, quiet)
+    terminal = Output(json, quiet)
+
+    show_texts = input is None  # else they are many, and files say more
+    wrote_texts = False
 
     def made(path: Path) -> None:
-        if not json:
+        if not json and not wrote_texts:
             print(path, flush=True)
+        elif wrote_texts:
+            terminal.log(str(path))
 
-    report = make(source, request, options or (), device=device, ema=ema, made=made)
-    output.result(report)
+    def shown(text: str) -> None:
+        nonlocal wrote_texts
+        if not json and show_texts:
+            wrote_texts = True
+            print(text, flush=True)
+
+    report = make(source, request, options or (), device=device, ema=ema, made=made, shown=shown)
+    if "tokens" in report:
+        terminal.log(f"{report['tokens']} tokens, {report['tokens_per_s']} tokens/s")
+    terminal.result(report)

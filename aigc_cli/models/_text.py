@@ -30,7 +30,9 @@ class TextModule(GenerativeModule):
     }
     counted = ("nats", "tokens", "bytes")
     continues: ClassVar[bool] = False
-    """Whether a text is the continuation of its prompt; it may then be written without one."""
+    """Whether a text is the continuation of its prompt."""
+    from_nothing: ClassVar[bool] = False
+    """Whether texts can be written without a prompt, that is to an empty one."""
     tokenizer: Tokenizer
     """Of the texts the family writes."""
 
@@ -75,6 +77,17 @@ class TextModule(GenerativeModule):
             )
         job = Job(prompts, self.stop_ids, self.text_of, self.banned_ids, count, watch)
         return decode(decoder, options, job, noise)
+
+    def between(
+        self, prompts: Sequence[str], steps: int, options: Decoding, noise: SampleNoise
+    ) -> list[Answer]:
+        """Texts on the way from each prompt to the next in so many steps, both ends included; with
+        one empty prompt from each row of the noise to the next.
+
+        Raises:
+            InputError: there is no way between texts of this family.
+        """
+        raise InputError("--interpolate: the family knows no way from one text to another")
 
     @property
     def stop_ids(self) -> list[int]:

@@ -8,7 +8,7 @@ import io
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path, PurePosixPath
@@ -32,8 +32,10 @@ from aigc_cli.media.image import (
 )
 from aigc_cli.media.resize import resize_bicubic
 from aigc_cli.models._base import GenerativeModule
+from aigc_cli.models._text import TextModule
 from aigc_cli.run.folder import write_text
 from aigc_cli.run.trained import Trained, load_trained
+from aigc_cli.run.writing import open_prompts, write_texts
 from aigc_cli.sampling.interpolation import InterpolatedNoise
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import (
@@ -57,6 +59,8 @@ class Request:
 
     out: Path
     input: Path | None = None
+    prompts: tuple[str, ...] = ()
+    output: Path | None = None
     references: tuple[Path, ...] = ()
     count: int | None = None
     interpolate: int = 0
@@ -78,9 +82,10 @@ def sample(
     device: str = "auto",
     ema: bool = True,
     made: Callable[[Path], None] = lambda path: None,
+    shown: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Make samples of a run, checkpoint or training-free recipe in `request.out`; returns what
-    samples.json records.
+    samples.json records. `made` is told each file, `shown` each text.
 
     The same seed gives the same samples, whatever the batch size. Options are `key=value` of the
     family.
@@ -91,19 +96,51 @@ def sample(
         use.
     """
     trained = load_trained(source, overrides, device=device, ema=ema)
+    files: Iterable[tuple[Path, dict[str, Any]]]
+    if isinstance(trained.model, TextModule):
+        files, speed = texts(trained, request, shown)
+    else:
+        files, speed = writer(trained, request)(trained, request), {}
     items = []
-    for path, facts in writer(trained, request)(trained, request):
+    for path, facts in files:
         made(path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        items.append({"path": path.relative_to(request.out).as_posix(), **facts, "sha256": digest})
+        name = path if request.output is not None else path.relative_to(request.out)
+        items.append({"path": name.as_posix(), **facts, "sha256": digest})
     record = {
         "seed": request.seed,
         "options": trained.recipe.sample.model_dump(mode="json"),
         "model": trained.describe(),
         "items": items,
     }
-    write_text(request.out / "samples.json", json.dumps(record, indent=2, ensure_ascii=False))
-    return {"ok": True, "out": str(request.out), **record}
+    if request.output is None:
+        write_text(request.out / "samples.json", json.dumps(record, indent=2, ensure_ascii=False))
+    return {"ok": True, "out": str(request.output or request.out), **record, **speed}
+
+
+def texts(
+    trained: Trained, request: Request, shown: Callable[[str], None]
+) -> tuple[list[tuple[Path, dict[str, Any]]], dict[str, Any]]:
+    """Write the texts of a model; the files as in `Files`, and how fast it was.
+
+    Raises:
+        InputError: as `open_prompts`, or references, which only pictures have.
+    """
+    model = trained.model
+    assert isinstance(model, TextModule)
+    if request.references:
+        raise InputError(f"--reference is not for family '{trained.recipe.family}'")
+    prompts = open_prompts(model, request.prompts, request.input)
+    if request.output is not None:
+        prepare_file(request.output, overwrite=request.overwrite)
+    else:
+        prepare_output(request.out, overwrite=request.overwrite)
+    files, count, speed = write_texts(
+        trained, prompts, out=request.out, single=request.output, count=request.count,
+        interpolate=request.interpolate, seed=request.seed, batch_size=request.batch_size,
+        shown=shown,
+    )  # fmt: skip
+    return [(path, {"seed": request.seed, "texts": count}) for path in files], speed
 
 
 def writer(trained: Trained, request: Request) -> Callable[[Trained, Request], Files]:
@@ -114,6 +151,8 @@ def writer(trained: Trained, request: Request) -> Callable[[Trained, Request], F
     """
     model, family = trained.model, trained.recipe.family
     makes = model.makes
+    if request.prompts or request.output is not None:
+        raise InputError(f"--prompt and --output are for texts; family '{family}' makes pictures")
     if makes == "samples" and request.input is not None:
         if type(model).translate is GenerativeModule.translate:
             raise InputError(f"family '{family}' takes no --input", hint="give -n instead")
@@ -169,6 +208,20 @@ def prepare_output(out: Path, *, overwrite: bool) -> None:
         probe.unlink()
     except OSError as error:
         raise OutputError(f"{out}: cannot be written: {error.strerror}") from error
+
+
+def prepare_file(path: Path, *, overwrite: bool) -> None:
+    """Make the folder of a file to be written; refuse one that exists unless told otherwise.
+
+    Raises:
+        OutputError: it exists, or its folder cannot be made.
+    """
+    if path.is_dir() or (path.exists() and not overwrite):
+        raise OutputError(f"{path}: exists already", hint="choose another, or add --overwrite")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def enlarge(trained: Trained, request: Request) -> Files:

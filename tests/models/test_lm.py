@@ -57,6 +57,7 @@ class Uncached(Decoder):
             for row, token in zip(self.rows, tokens.tolist(), strict=True):
                 if len(row) == context:
                     del row[: context - context // 2]
+                    row[0] = self.lm.tokenizer.bos_id or 0
                 row.append(token)
         return torch.stack([self.lm.net(torch.tensor([row]))[0, -1] for row in self.rows])
 

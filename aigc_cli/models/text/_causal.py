@@ -37,6 +37,7 @@ class CausalModule(TextModule):
 
     averaged = ("net",)
     continues = True
+    from_nothing = True
     config: CausalConfig
     byte_lengths: Tensor
 
@@ -118,23 +119,23 @@ class CausalModule(TextModule):
 
     def read_ids(self, rows: Sequence[Sequence[int]]) -> CausalDecoder:
         """A decoder that has read rows of 1 to `context` tokens."""
-        return CausalDecoder(self.net, rows, self.device)
+        return CausalDecoder(self.net, rows, self.tokenizer.bos_id)
 
 
 class CausalDecoder(Decoder):
     """Continues rows of tokens with a cache. Rows may have several lengths: shorter ones are padded
     on the left, and each has positions of its own.
 
-    A row that has filled the context goes on with its last half, read again, so texts may be longer
-    than the context.
+    A row that has filled the context goes on with its last half, read again behind `bos`, so texts
+    may be longer than the context.
     """
 
-    def __init__(self, net: CausalLM, rows: Sequence[Sequence[int]], device: torch.device) -> None:
-        self.net = net
+    def __init__(self, net: CausalLM, rows: Sequence[Sequence[int]], bos: int | None) -> None:
+        self.net, self.bos = net, bos
         self.lengths = [len(row) for row in rows]
         width = max(self.lengths)
         padded = [[0] * (width - len(row)) + list(row) for row in rows]
-        self.tokens = torch.tensor(padded, device=device)  # (R, width)
+        self.tokens = torch.tensor(padded, device=net.head_weight.device)  # (R, width)
         self.prefix = Prefix(net.num_layers)
 
     def step(self, tokens: Tensor | None) -> Tensor:
@@ -142,7 +143,10 @@ class CausalDecoder(Decoder):
             return self._read()
         self.tokens = torch.cat([self.tokens, tokens[:, None]], 1)
         context = self.net.context
+        full = [row for row, n in enumerate(self.lengths) if n == context]
         self.lengths = [n + 1 if n < context else context // 2 + 1 for n in self.lengths]
+        if full and self.bos is not None:
+            self.tokens[full, -(context // 2 + 1)] = self.bos
         if self.prefix.length == context:
             return self._read()
         logits: Tensor = self.net(tokens[:, None], prefix=self.prefix)

@@ -1,0 +1,158 @@
+"""`aigc sample` where the model writes texts: to prompts, to the lines of a file, or to nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aigc_cli.errors import DataError, InputError
+from aigc_cli.media.lines import read_json_lines, read_lines
+from aigc_cli.models._text import TextModule
+from aigc_cli.run.folder import write_text
+from aigc_cli.run.trained import Trained
+from aigc_cli.sampling.decoding import Answer, Decoding
+from aigc_cli.sampling.noise import SampleNoise
+
+KEYS = ("prompt", "source", "text", "instruction", "question")
+"""Of a row of JSONL, in this order, where it has no `messages`."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """An answer, which answer to which prompt it is, and what it was written to."""
+
+    number: int
+    index: int
+    prompt: str
+    answer: Answer
+
+    def row(self, seed: int) -> dict[str, Any]:
+        """Of samples.jsonl."""
+        facts = {"prompt": self.prompt, "text": self.answer.text, "seed": seed, "index": self.index}
+        score = {} if self.answer.score is None else {"score": round(self.answer.score, 4)}
+        ending = {"tokens": len(self.answer.ids), "finished": self.answer.finished}
+        return {**facts, **ending, **score}
+
+
+def written(
+    trained: Trained,
+    prompts: Sequence[str],
+    *,
+    count: int = 1,
+    seed: int = 0,
+    batch_size: int = 16,
+) -> Iterator[Text]:
+    """`count` answers to each prompt, in order; `batch_size` answers are written at once.
+
+    Answer i to prompt p depends on the seed, p and i alone.
+    """
+    model, options = trained.model, trained.recipe.sample
+    assert isinstance(model, TextModule)
+    assert isinstance(options, Decoding)
+    at_once = max(1, batch_size // max(count, options.beams))
+    for first in range(0, len(prompts), at_once):
+        part = prompts[first : first + at_once]
+        numbers = range(first, first + len(part))
+        noise = SampleNoise.joined([SampleNoise(seed, number << 20, count) for number in numbers])
+        for number, answers in zip(
+            numbers, model.write(part, options, noise, count=count), strict=True
+        ):
+            for index, answer in enumerate(answers):
+                yield Text(number, index, prompts[number], answer)
+
+
+def between(
+    trained: Trained, prompts: Sequence[str], *, count: int, steps: int, seed: int
+) -> Iterator[Text]:
+    """The way from each prompt, or of `count` texts from each, to the next."""
+    model, options = trained.model, trained.recipe.sample
+    assert isinstance(model, TextModule)
+    assert isinstance(options, Decoding)
+    answers = model.between(prompts, steps, options, SampleNoise(seed, 0, count))
+    for number, answer in enumerate(answers):
+        yield Text(number, 0, "", answer)
+
+
+def write_texts(
+    trained: Trained,
+    prompts: Sequence[str],
+    *,
+    out: Path,
+    single: Path | None,
+    count: int | None,
+    interpolate: int,
+    seed: int,
+    batch_size: int,
+    shown: Callable[[str], None],
+) -> tuple[list[Path], int, dict[str, Any]]:
+    """Write samples.jsonl and samples.txt in `out`, or only the file `single`: the files, how many
+    texts, and how many tokens in which time. `shown` is told each text as a person reads it.
+    """
+    model = trained.model
+    assert isinstance(model, TextModule)
+    begun, tokens = time.perf_counter(), 0
+    rows: list[str] = []
+    pages: list[str] = []
+    made = (
+        between(trained, prompts, count=count or 2, steps=interpolate, seed=seed)
+        if interpolate
+        else written(trained, prompts, count=count or 1, seed=seed, batch_size=batch_size)
+    )
+    for text in made:
+        tokens += len(text.answer.ids)
+        rows.append(json.dumps(text.row(seed), ensure_ascii=False) + "\n")
+        page = text.prompt + text.answer.text if model.continues else text.answer.text
+        pages.append(page)
+        shown(page)
+    seconds = time.perf_counter() - begun
+    if single is not None:
+        files = {single: "".join(rows)}
+    else:
+        lines = pages if model.continues else [" ".join(page.splitlines()) for page in pages]
+        apart = "\n\n" if model.continues else "\n"  # a line each stands beside its source
+        sheet = "".join(line + apart for line in lines)
+        files = {out / "samples.jsonl": "".join(rows), out / "samples.txt": sheet}
+    for path, content in files.items():
+        write_text(path, content)
+    rate = round(tokens / max(seconds, 1e-9), 1)
+    return list(files), len(rows), {"tokens": tokens, "tokens_per_s": rate}
+
+
+def open_prompts(model: TextModule, given: Sequence[str], source: Path | None) -> list[str]:
+    """What to write to: what was given, a line each of a text file, or a row each of JSONL. Some
+    models also write from nothing.
+
+    Raises:
+        InputError: both or, where it takes one, none. DataError: the file cannot be used.
+    """
+    if given and source is not None:
+        raise InputError("--prompt and --input are two ways to say the same: give one of them")
+    if given:
+        return list(given)
+    if source is None:
+        if model.from_nothing:
+            return [""]
+        raise InputError(
+            "the model makes texts of texts and needs one",
+            hint='add --prompt "...", or --input FILE with one a line',
+        )
+    if ".jsonl" not in source.suffixes[-2:]:
+        return read_lines(source)
+    return [
+        _prompt(model, row, f"{source}:{number}")
+        for number, row in enumerate(read_json_lines(source), 1)
+    ]
+
+
+def _prompt(model: TextModule, row: dict[str, Any], place: str) -> str:
+    key = next((key for key in KEYS if isinstance(row.get(key), str)), None)
+    if key is None:
+        raise DataError(
+            f"{place}: no text under any of {', '.join(KEYS)}; keys: {', '.join(row) or 'none'}"
+        )
+    text: str = row[key]
+    return text
