@@ -274,11 +274,14 @@ def quantiles(lengths: Counts) -> list[int]:
 
 def counted(tokenizer: Tokenizer, tokens: Tokens, every: slice = slice(None)) -> list[int]:
     """[tokens, bytes, unknown] of every row in a slice of them."""
-    sizes = np.array(tokenizer.byte_lengths)
+    beyond = tokenizer.vocab_size  # words that can only be copied
+    sizes = np.array([*tokenizer.byte_lengths, 0])
     total = np.zeros(3, np.int64)
     for ids in tokens.chunks(every):
-        unknown = 0 if tokenizer.unk_id is None else int((ids == tokenizer.unk_id).sum())
-        total += [len(ids), int(sizes[ids].sum()), unknown]
+        unknown = (ids >= beyond) | (
+            ids == (beyond if tokenizer.unk_id is None else tokenizer.unk_id)
+        )
+        total += [len(ids), int(sizes[np.minimum(ids, beyond)].sum()), int(unknown.sum())]
     return total.tolist()
 
 

@@ -192,7 +192,7 @@ class Tokenizer:
             raise InputError(f"the tokenizer has no token {token!r}", code="tokenizer")
         return number
 
-    @property
+    @cached_property
     def tokens(self) -> list[str]:
         """The name of every id. Bytes of `bpe` are written as GPT-2 writes them."""
         return [self._engine.id_to_token(number) or "" for number in range(self.vocab_size)]
@@ -226,6 +226,11 @@ class Tokenizer:
         """As `decode`, with the names of special tokens."""
         return self._engine.decode(list(ids), skip_special_tokens=False)
 
+    def join(self, words: Sequence[str]) -> str:
+        """Text of words or other tokens by name, with the spacing of `decode`."""
+        text: str = self._engine.decoder.decode(list(words))
+        return text
+
     def stream(self) -> Callable[[int], str]:
         """A function that takes one id after the other and returns the text that this completes,
         which is never half a character.
@@ -234,8 +239,26 @@ class Tokenizer:
         return lambda number: stream.step(self._engine, number) or ""
 
     def words(self, text: str) -> list[str]:
-        """The words that `words` looks up, also those it does not know."""
+        """What is looked up in the vocabulary of `words` or `characters`, known or not."""
         return _split(self._engine, text)
+
+    def copy_ids(self, source: str, target: str | None = None) -> tuple[list[int], list[int]]:
+        """Ids of a source and of its target in which words that the vocabulary lacks, but the
+        source has, are numbered from `vocab_size` on in the order of the source (See et al., 2017).
+        """
+        numbers: dict[str, int] = {}
+        unknown = -1 if self.unk_id is None else self.unk_id
+
+        def ids(text: str, *, new: bool) -> list[int]:
+            found = []
+            for word in self.words(text):
+                number = self._engine.token_to_id(word)
+                if number is None and new:
+                    number = numbers.setdefault(word, self.vocab_size + len(numbers))
+                found.append(numbers.get(word, unknown) if number is None else number)
+            return found
+
+        return ids(source, new=True), [] if target is None else ids(target, new=False)
 
     @cached_property
     def byte_lengths(self) -> list[int]:
@@ -328,9 +351,9 @@ def _unigram(
     room = _room(size, specials) - len(specials) - len(BYTES)
     counts = _counted(engine, texts)
     stored = io.BytesIO()
-    if any(word.strip() for word in counts) and room > 1:
+    if not all(map(str.isspace, counts)) and room > 1:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=(f"{word}\t{n}" for word, n in sorted(counts.items())),
+            sentence_iterator=(f"{w}\t{n}" for w, n in sorted(counts.items()) if not w.isspace()),
             input_format="tsv",
             model_writer=stored,
             model_type="unigram",
@@ -435,7 +458,10 @@ def _normal(engine: Engine, text: str) -> str:
 
 
 def _split(engine: Engine, text: str) -> list[str]:
-    return [word for word, _ in engine.pre_tokenizer.pre_tokenize_str(_normal(engine, text))]
+    text = _normal(engine, text)
+    if engine.pre_tokenizer is None:  # characters
+        return list(text)
+    return [word for word, _ in engine.pre_tokenizer.pre_tokenize_str(text)]
 
 
 def _counted(engine: Engine, texts: Iterable[str]) -> Counter[str]:

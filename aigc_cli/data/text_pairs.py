@@ -1,0 +1,442 @@
+"""Pairs of texts: translations, summaries, replies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from aigc_cli.data._cache import cache_folder
+from aigc_cli.data._fit import Fit
+from aigc_cli.data._pictures import Sources
+from aigc_cli.data._rows import (
+    HeldOut,
+    Item,
+    Part,
+    Rows,
+    Shuffled,
+    TextReport,
+    TextsConfig,
+    counted,
+    held_apart,
+    quantiles,
+    require_items,
+    tensor,
+)
+from aigc_cli.data._text_files import Place, Record, Texts, field, open_texts, strings
+from aigc_cli.data._tokens import Piece, TokenizerConfig, Tokens, find_tokenizer, token_file
+from aigc_cli.errors import DataError
+from aigc_cli.recipe.sections import Name
+from aigc_cli.specs import TextPairSpec
+from aigc_cli.text.tokenizer import Tokenizer
+
+PAIRS = 1000  # that are encoded at once
+
+
+class Config(TextsConfig):
+    """Pairs of texts, and where they are."""
+
+    kind: Literal["text_pairs"] = "text_pairs"
+    """Pairs of texts."""
+    train_target: Sources | None = None
+    """Texts that belong to those of `train` line by line, where these are files of their own."""
+    val_target: Sources | None = None
+    """As `train_target`, for `val`."""
+    source_key: Name | int | None = None
+    """Where the source is: column of a TSV, by default 0; key of an object, by default source. A
+    list of texts is joined.
+    """
+    target_key: Name | int | None = None
+    """Where the target is: by default column 1 or key target. Of a list each text is right: they
+    train as pairs of their own.
+    """
+    references_key: Name | None = None
+    """Key of more targets that are right, which only validate."""
+    turns_key: Name | None = None
+    """Key of the turns of a dialogue, in place of the keys above: each turn but the first is the
+    target of those before it, which are joined by line ends.
+    """
+    context_turns: int = Field(3, ge=1)
+    """Most turns that a reply answers to."""
+    max_source: int = Field(128, ge=2, le=1 << 16)
+    """Most tokens of a source, with eos."""
+    max_target: int = Field(128, ge=3, le=1 << 16)
+    """Most tokens of a target, with bos and eos."""
+    overlong: Literal["truncate", "drop"] = "truncate"
+    """What becomes of training pairs with a longer side; those that validate are truncated."""
+    bucketing: bool = True
+    """Make batches of pairs of about one length, which pads less."""
+    target_tokenizer: TokenizerConfig | None = None
+    """How targets become tokens; without it one vocabulary serves both sides."""
+    copying: bool = False
+    """Number the words that the vocabulary lacks, so that a model can copy them."""
+    languages: tuple[Name, Name] | None = None
+    """Codes of source and target such as [de, en], which choose how measures split words."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Config:
+        if self.copying and (
+            self.target_tokenizer is not None or self.tokenizer.kind not in ("words", "characters")
+        ):
+            raise ValueError("copying needs one vocabulary for both sides, of words or characters")
+        if self.turns_key is not None and self.train_target is not None:
+            raise ValueError("turns_key and train_target do not go together")
+        if (
+            self.train_target is not None
+            and HeldOut.parse(self.val) is None
+            and self.val_target is None
+        ):
+            raise ValueError("train_target needs val_target, unless val is a share such as 10%")
+        for key in ("tokenizer", "target_tokenizer"):
+            tokenizer = getattr(self, key)
+            if tokenizer is not None and tokenizer.specials == "none":
+                raise ValueError(f"{key}.specials: none is only for running text")
+        return self
+
+
+class Pair(NamedTuple):
+    source: str
+    targets: list[str]
+    """All that are right; the first one is learned."""
+
+
+def read_lines(source: Texts, target: Texts) -> Iterator[Pair]:
+    """Lines that belong together.
+
+    Raises:
+        DataError: one source has more; names both counts.
+    """
+    records = zip_longest(source.records(), target.records())
+    for number, (one, other) in enumerate(records):
+        if one is None or other is None:
+            rest = 1 + sum(1 for _ in records)
+            counts = (number, number + rest) if one is None else (number + rest, number)
+            raise DataError(
+                f"{source.text} has {counts[0]:,} texts and {target.text} has {counts[1]:,}:"
+                " they do not pair"
+            )
+        yield Pair(_line(*one), [_line(*other)])
+
+
+def _line(place: Place, record: Record) -> str:
+    if not isinstance(record, str):
+        raise DataError(f"{place}: no plain line, as data.train_target needs")
+    return record
+
+
+def read_records(texts: Texts, config: Config, *, references: bool) -> Iterator[Pair]:
+    """The pairs in records; `references` adds those of `references_key`.
+
+    Raises:
+        DataError: a record lacks a key, or holds something else than texts.
+    """
+    for place, record in texts.records():
+        if isinstance(record, str):
+            raise DataError(
+                f"{place}: a plain line is no pair",
+                hint="name the other side with data.train_target, or give .tsv or .jsonl",
+            )
+        if config.turns_key is not None:
+            yield from dialogue(turns(record, config.turns_key, place), config.context_turns)
+            continue
+        columns = isinstance(record, list)
+        source, target = config.source_key, config.target_key
+        source = (0 if columns else "source") if source is None else source
+        target = (1 if columns else "target") if target is None else target
+        targets = strings(field(record, target, place), target, place)
+        if references and config.references_key is not None:
+            more = field(record, config.references_key, place)
+            targets = targets + strings(more, config.references_key, place)
+        joined = " ".join(strings(field(record, source, place), source, place))
+        yield from [Pair(joined, targets)] if targets else []
+
+
+def turns(record: Record, key: Name, place: Place) -> list[str]:
+    """What was said, one after the other: texts, or pairs of a speaker and a text.
+
+    Raises:
+        DataError: it is something else.
+    """
+    found = field(record, key, place)
+    if not isinstance(found, list):
+        raise DataError(f"{place}: {key!r} is no list of turns")
+    said = [turn[-1] if isinstance(turn, list) and turn else turn for turn in found]
+    return [re.sub(r"\s*\n\s*", " ", text).strip() for text in strings(said, key, place)]
+
+
+def dialogue(said: Sequence[str], context: int) -> Iterator[Pair]:
+    """Each turn but the first as the reply to at most `context` turns before it."""
+    for i in range(1, len(said)):
+        yield Pair("\n".join(said[max(0, i - context) : i]), [said[i]])
+
+
+def parts(config: Config, bases: Sequence[Path]) -> tuple[Part[Pair], Part[Pair]]:
+    """What trains and what validates.
+
+    Raises:
+        DataError: a source is absent, empty or cannot be read, or there are no pairs.
+    """
+
+    def part(train: bool, source: Sources, target: Sources | None) -> Part[Pair]:
+        key = "train" if train else "val"
+        texts = open_texts(source, bases=bases, key=f"data.{key}")
+        settings = [config.source_key, config.target_key, config.references_key, config.turns_key,
+                    config.context_turns, train]  # fmt: skip
+        if target is None:
+            keys = [texts.digest, *settings]
+            return Part(texts.text, keys, lambda: read_records(texts, config, references=not train))
+        others = open_texts(target, bases=bases, key=f"data.{key}_target")
+        name = f"{texts.text} and {others.text}"
+        return Part(name, [texts.digest, others.digest, train], lambda: read_lines(texts, others))
+
+    trains = part(True, config.train, config.train_target)
+    held = HeldOut.parse(config.val)
+    if held is None:
+        return trains, part(False, config.val, config.val_target)
+    vals = part(False, config.train, config.train_target)
+    train, _ = held_apart(trains.name, trains.key, trains.__iter__, held, "pairs")
+    _, val = held_apart(vals.name, vals.key, vals.__iter__, held, "pairs")
+    return train, val
+
+
+def learned(part: Part[Pair], *, each: bool) -> Iterator[tuple[str, str]]:
+    """Source and target of every pair; with `each` a pair for each target that is right."""
+    for pair in part:
+        for target in pair.targets if each else pair.targets[:1]:
+            yield pair.source, target
+
+
+def tokens_of(
+    part: Part[Pair],
+    source: Tokenizer,
+    target: Tokenizer,
+    cache: Path | None,
+    *,
+    each: bool,
+    copying: bool,
+) -> Tokens:
+    """Two rows for each pair, without special tokens; with `copying` as `copy_ids`."""
+
+    def rows() -> Iterator[Piece]:
+        for group in _groups(learned(part, each=each)):
+            sides = tuple(zip(*group, strict=True))
+            if copying:
+                for pair in group:
+                    yield from ((ids, True) for ids in source.copy_ids(*pair))
+                continue
+            for ids in zip(
+                source.encode_batch(sides[0]), target.encode_batch(sides[1]), strict=True
+            ):
+                yield from ((side, True) for side in ids)
+
+    key = ["pairs", source.digest, target.digest, each, copying, *part.key]
+    size = 1 << 32 if copying else max(source.vocab_size, target.vocab_size)
+    return token_file(cache, key, size, rows)
+
+
+def _groups(pairs: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    group = []
+    for pair in pairs:
+        group.append(pair)
+        if len(group) == PAIRS:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+class Pairs(Rows):
+    """Pairs cut to their greatest lengths."""
+
+    def __init__(
+        self, tokens: Tokens, source: Tokenizer, target: Tokenizer, config: Config, *, drop: bool
+    ) -> None:
+        self.tokens, self.copying = tokens, config.copying
+        self.limits = config.max_source - 1, config.max_target - 2
+        self.vocab = source.vocab_size
+        self.unk = _id(source.unk_id) if config.copying else -1
+        self.source_eos = _id(source.eos_id)
+        self.bos, self.eos = _id(target.bos_id), _id(target.eos_id)
+        pads = {"source": _id(source.pad_id), "target": _id(target.pad_id)}
+        self.pads = pads | {f"{side}_copy": pad for side, pad in pads.items()}
+        sizes = tokens.lengths.reshape(-1, 2)
+        whole = (sizes > 0).all(1)
+        long = (sizes > self.limits).any(1) & whole
+        kept = whole & ~long if drop else whole
+        self.numbers: NDArray[np.intp] = np.nonzero(kept)[0]
+        cut = np.minimum(sizes, self.limits)
+        self.lengths = cut[kept].sum(1) + 3  # with special tokens
+        lost = sizes[long].sum() if drop else (sizes - cut)[kept].sum()
+        self.counts = {
+            "empty": int((~whole).sum()),
+            "dropped" if drop else "truncated": int(long.sum()),
+        }
+        self.counts["dropped tokens" if drop else "truncated tokens"] = int(lost)
+        self.sizes = sizes
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> Item:
+        """source (S,) and target (T,); with `copying` also source_copy and target_copy."""
+        row = 2 * int(self.numbers[index])
+        source = np.append(self.tokens[row][: self.limits[0]].astype(np.int64), self.source_eos)
+        target = self.tokens[row + 1][: self.limits[1]].astype(np.int64)
+        target = np.concatenate(([self.bos], target, [self.eos]))
+        if not self.copying:
+            return {"source": tensor(source), "target": tensor(target)}
+        target[target > max(source.max(), self.vocab - 1)] = self.unk  # only beyond the cut
+        return {
+            "source": tensor(np.where(source < self.vocab, source, self.unk)),
+            "target": tensor(np.where(target < self.vocab, target, self.unk)),
+            "source_copy": tensor(source),
+            "target_copy": tensor(target),
+        }
+
+
+class Held(Pairs):
+    """Pairs that validate, and their texts."""
+
+    def __init__(self, part: Part[Pair], *given: object, **options: object) -> None:
+        super().__init__(*given, **options)  # type: ignore[arg-type]
+        pairs = list(part)
+        self._pairs = [pairs[number] for number in self.numbers]
+
+    def texts(self, index: int) -> dict[str, object]:
+        """The source as a prompt, and all targets that are right."""
+        source, targets = self._pairs[index]
+        return {"prompt": source, "references": targets}
+
+
+def _id(number: int | None) -> int:
+    if number is None:
+        raise DataError("data.tokenizer has no tokens for padding, begin and end of a text")
+    return number
+
+
+class Data:
+    """Training and validation pairs, all encoded when this is built.
+
+    Relative paths are tried against `bases` in turn.
+
+    Raises:
+        DataError: a source is absent, empty or cannot be read, lines do not pair, or nothing is
+            left to learn.
+        MissingError: a source needs a package that is not installed.
+    """
+
+    val_batch_size: int | None = None
+
+    def __init__(self, config: Config, *, seed: int, bases: Sequence[Path] = ()) -> None:
+        cache = cache_folder(config.cache)
+        trains, vals = parts(config, bases)
+        self.source, self.target = tokenizers(config, trains, cache, bases)
+        self.spec = TextPairSpec(
+            self.source.to_json(),
+            self.target.to_json(),
+            config.max_source,
+            config.max_target,
+            config.copying,
+            config.languages,
+        )
+
+        def encoded(part: Part[Pair], each: bool) -> Tokens:
+            return tokens_of(
+                part, self.source, self.target, cache, each=each, copying=config.copying
+            )
+
+        sides = self.source, self.target, config
+        train = Pairs(encoded(trains, True), *sides, drop=config.overlong == "drop")
+        self.val = Held(vals, encoded(vals, False), *sides, drop=False)
+        self.train = Shuffled(train, train.lengths if config.bucketing else None)
+        self.report = {
+            key: report(part.name, pairs, self.source, self.target)
+            for key, part, pairs in (
+                ("data.train", trains, train),
+                ("data.val", vals, self.val),
+            )
+        }
+        require_items({"data.train": train, "data.val": self.val}, self.report)
+
+    def start_background(self) -> None:
+        """Nothing is left to prepare."""
+
+    def stop_background(self) -> None:
+        """Nothing is running."""
+
+    def examples(self, count: int) -> Iterator[str]:
+        """Training pairs as text, with special tokens by name."""
+        for index in range(min(count, len(self.train))):
+            item = self.train.rows[index]
+            source = self.source.show(item["source"].tolist())
+            yield f"{source}\n=> {self.target.show(item['target'].tolist())}"
+
+
+def tokenizers(
+    config: Config, part: Part[Pair], cache: Path | None, bases: Sequence[Path]
+) -> tuple[Tokenizer, Tokenizer]:
+    """Those of source and target, which are one where the vocabulary is shared.
+
+    Raises: as `find_tokenizer`.
+    """
+
+    def side(number: int) -> Iterator[str]:
+        return (pair[number] for pair in learned(part, each=True))
+
+    def both() -> Iterator[str]:
+        return (text for pair in learned(part, each=True) for text in pair)
+
+    if config.target_tokenizer is None:
+        shared = find_tokenizer(config.tokenizer, both, key=["both", *part.key], cache=cache,
+                                bases=bases)  # fmt: skip
+        return shared, shared
+    return (
+        find_tokenizer(
+            config.tokenizer,
+            lambda: side(0),
+            key=["source", *part.key],
+            cache=cache,
+            bases=bases,
+            role="source",
+        ),
+        find_tokenizer(
+            config.target_tokenizer,
+            lambda: side(1),
+            key=["target", *part.key],
+            cache=cache,
+            bases=bases,
+        ),
+    )
+
+
+def report(name: str, pairs: Pairs, source: Tokenizer, target: Tokenizer) -> TextReport:
+    sides = (source, target)
+    facts = [counted(side, pairs.tokens, slice(i, None, 2)) for i, side in enumerate(sides)]
+    tokens, size, unknown = (sum(values) for values in zip(*facts, strict=True))
+    lengths = {side: quantiles(pairs.sizes[:, i]) for i, side in enumerate(("source", "target"))}
+    count = len(pairs.sizes)
+    return TextReport(name, "pairs", count, tokens, size, unknown, lengths, pairs.counts)
+
+
+def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
+    """Lengths that hold most pairs, for `aigc recipe new`.
+
+    Raises:
+        DataError: as `parts`.
+    """
+    data = Data(config, seed=0, bases=bases)
+    found: Fit = {"train": (config.train, f"{len(data.train):,} pairs train.")}
+    lengths = data.report["data.train"].lengths
+    for side, extra in (("source", 1), ("target", 2)):
+        long = lengths[side][3]
+        found[f"max_{side}"] = (
+            max(8, min(512, -(-(long + extra) // 8) * 8)),
+            f"99 of 100 have at most {long} tokens.",
+        )
+    return found
