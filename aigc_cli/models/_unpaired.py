@@ -99,9 +99,10 @@ class UnpairedModule(AdversarialModule):
         [0, 2], of a picture that went there and back.
         """
         made = self.there_and_back(batch, self.val_noise(len(batch["a"])))
+        of_a, of_b = (l1_each(made[f"cycle_{k}"], batch[k]) for k in ("a", "b"))
         return {
             "block_kid": self._distance(made["fake_a"], made["fake_b"], batch),
-            "cycle_l1": (_l1(made["cycle_a"], batch["a"]) + _l1(made["cycle_b"], batch["b"])) / 2,
+            "cycle_l1": (of_a + of_b) / 2,
         }
 
     def baselines(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
@@ -147,7 +148,7 @@ class UnpairedModule(AdversarialModule):
         """What `health` looks at: how much a picture changes, and whether its light and dark do."""
         with torch.no_grad():
             pairs = {"ab": (batch["a"], fake_b), "ba": (batch["b"], fake_a)}
-            change = {f"change_{k}": _l1(x, y).mean() for k, (x, y) in pairs.items()}
+            change = {f"change_{k}": l1_each(x, y).mean() for k, (x, y) in pairs.items()}
             luma = {f"luma_{k}": _correlation(x, y).mean() for k, (x, y) in pairs.items()}
         return change | luma
 
@@ -176,7 +177,7 @@ def repeated(image: Tensor, noise: SampleNoise) -> Tensor:
     return image.expand(noise.count, -1, -1, -1)
 
 
-def _l1(x: Tensor, y: Tensor) -> Tensor:
+def l1_each(x: Tensor, y: Tensor) -> Tensor:
     return (x - y).abs().flatten(1).mean(1)
 
 

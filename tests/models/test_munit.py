@@ -181,6 +181,11 @@ def test_measures_know_equal_outputs_from_different_ones() -> None:
         assert set(values) == set(made.measures)
         assert all(value.shape == (2,) for value in values.values())
         assert (values["diversity"] > 0).all()
+        others = made.baselines(data)["other pictures"]
+        content = made.content_a(data["a"])
+        apart = (content[0] - content[1]).abs().mean()
+        torch.testing.assert_close(others["content_l1"], apart.expand(2))
+        assert (others["diversity"] > 0).all()
         for parameter in made.decoder_b.mlp.parameters():
             parameter.zero_()  # then no style has any effect
         assert made.measure(data, Options())["diversity"].abs().max() < 1e-6

@@ -27,9 +27,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from aigc_cli.errors import InputError
-from aigc_cli.metrics.diversity import mean_distance_within
+from aigc_cli.metrics.diversity import Distance, mean_distance_within
 from aigc_cli.models._base import Batch, Terms
-from aigc_cli.models._unpaired import SMALLEST, UnpairedModule, UnpairedOptions
+from aigc_cli.models._unpaired import SMALLEST, UnpairedModule, UnpairedOptions, l1_each
 from aigc_cli.nn.adversarial import discriminator_loss, generator_loss
 from aigc_cli.nn.features import perceptual_distance
 from aigc_cli.nn.init import init_normal
@@ -325,14 +325,31 @@ class Model(UnpairedModule):
         styles = self.val_noise(B).randn(OUTPUTS, Z).flatten(0, 1).to(self.device)
         outputs = decoder(given, styles)
         distance = (back(outputs) - given).abs().flatten(1).mean(1).unflatten(0, (B, OUTPUTS))
+        outputs = outputs.unflatten(0, (B, OUTPUTS))
         return {
             **self.evaluate_batch(batch),
-            "diversity": mean_distance_within(
-                outputs.unflatten(0, (B, OUTPUTS)),
-                partial(perceptual_distance, self.features) if self.has_features else _l1,
-            ),
+            "diversity": mean_distance_within(outputs, self._apart),
             "content_l1": distance.mean(1),
         }
+
+    def baselines(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
+        """Also how far different pictures of the batch are from each other: the target's domain by
+        `diversity`, the content of the source's by `content_l1`.
+        """
+        found = super().baselines(batch)
+        a, b = batch["a"], batch["b"]
+        if len(a) < 2:
+            return found
+        content = self.content_a(a)
+        others = {
+            "diversity": self._apart(b, b.roll(1, 0)),
+            "content_l1": l1_each(content, content.roll(1, 0)),
+        }
+        return {**found, "other pictures": others}
+
+    @property
+    def _apart(self) -> Distance:
+        return partial(perceptual_distance, self.features) if self.has_features else l1_each
 
     def preview(self, batch: Batch) -> dict[str, Tensor]:
         a, B, Z = batch["a"], len(batch["a"]), self.config.style_dim
@@ -393,11 +410,6 @@ def _judged(discriminator: MultiScale, real: Tensor, fake: Tensor) -> Tensor:
     """Sum over the scales."""
     says = (x.split(len(real)) for x in discriminator(torch.cat([real, fake])))
     return _sum(discriminator_loss("lsgan", *pair) for pair in says)
-
-
-def _l1(x: Tensor, y: Tensor) -> Tensor:
-    """Of each item, (B,)."""
-    return (x - y).abs().flatten(1).mean(1)
 
 
 def _mean(x: Tensor, y: Tensor) -> Tensor:
