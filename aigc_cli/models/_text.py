@@ -28,7 +28,7 @@ class TextModule(GenerativeModule):
         "perplexity": "min",
         "bits_per_byte": "min",
     }
-    counted = ("nats", "tokens", "bytes")
+    counted: ClassVar[tuple[str, ...]] = ("nats", "tokens", "bytes")
     continues: ClassVar[bool] = False
     """Whether a text is the continuation of its prompt."""
     from_nothing: ClassVar[bool] = False

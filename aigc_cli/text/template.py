@@ -1,10 +1,10 @@
 """How the turns of a conversation become one text, and which of its tokens are learned.
 
-| name     | a turn                                               | ends an answer | from           |
-|----------|------------------------------------------------------|----------------|----------------|
-| `turns`  | `<|user|>` text eos                                  | eos            | this toolkit   |
-| `chatml` | `<|im_start|>` user, line end, text, `<|im_end|>`    | `<|im_end|>`   | OpenAI, Qwen   |
-| `text`   | `User: ` text, empty line; `Assistant: ` text eos    | eos            | this toolkit   |
+| name     | a turn                                            | ends an answer | from         |
+|----------|---------------------------------------------------|----------------|--------------|
+| `turns`  | `<|user|>` text eos                               | eos            | this toolkit |
+| `chatml` | `<|im_start|>` user, line end, text, `<|im_end|>` | `<|im_end|>`   | OpenAI, Qwen |
+| `text`   | `User: ` text, empty line; `Assistant: ` text eos | eos            | this toolkit |
 
 `text` needs no tokens of its own, so any language model can go on with it. Learned are the answers
 and the token that ends each, always. A message that spells a special token stays text.
@@ -12,7 +12,9 @@ and the token that ends each, always. A message that spells a special token stay
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import NamedTuple
 
 from aigc_cli.errors import InputError, did_you_mean
@@ -35,11 +37,26 @@ BOS, EOS = Piece("bos", token=True), Piece("eos", token=True)
 """Roles rather than names: those of the tokenizer are meant."""
 
 
+@dataclass(frozen=True)
 class Template:
-    """A way to write conversations. `jinja` is the same for programs that take such a template."""
+    """A way to write conversations."""
 
-    def __init__(self, name: str, jinja: str, end: str, needs: Sequence[str] = ()) -> None:
-        self.name, self.jinja, self._end, self._needs = name, jinja, end, needs
+    name: str
+    jinja: str
+    """The same, for programs that take such a text; `bos_token` and `eos_token` are theirs."""
+    begin: tuple[Piece, ...]
+    opening: Callable[[str], tuple[Piece, ...]]
+    """What comes before the words of a role."""
+    end: Piece
+    """What ends an answer."""
+    closing: tuple[Piece, ...]
+    """What ends the words of the others."""
+    space: str = ""
+    """Between the opening and the words."""
+    after: tuple[Piece, ...] = ()
+    """Behind the end of an answer, not learned."""
+    needs: tuple[str, ...] = ()
+    """Tokens that the tokenizer must have."""
 
     def check(self, tokenizer: Tokenizer) -> None:
         """
@@ -47,7 +64,7 @@ class Template:
             InputError: the tokenizer lacks tokens of the template.
         """
         known = set(tokenizer.tokens)
-        if missing := [name for name in self._needs if name not in known]:
+        if missing := [name for name in self.needs if name not in known]:
             raise InputError(
                 f"template {self.name} needs the token {missing[0]}, which the tokenizer has not",
                 hint="train it with data.tokenizer.specials=chat, or set data.template=text",
@@ -70,22 +87,24 @@ class Template:
         """
         ids: list[int] = []
         learned: list[bool] = []
-        for piece in self.pieces(messages, answer=answer):
-            more = self._ids(piece, tokenizer) if piece.token else tokenizer.encode(piece.text)
+        pieces = self.pieces(messages, answer=answer)
+        for (token, mine), group in groupby(pieces, key=lambda piece: (piece.token, piece.learned)):
+            names = [piece.text for piece in group]
+            # Text that is not parted by a token is cut into tokens as one, as other programs do.
+            more = self._ids(names, tokenizer) if token else tokenizer.encode("".join(names))
             ids += more
-            learned += [piece.learned] * len(more)
+            learned += [mine] * len(more)
         return ids, learned
 
-    def _ids(self, piece: Piece, tokenizer: Tokenizer) -> list[int]:
-        if piece.text not in ("bos", "eos"):
-            return [tokenizer.id_of(piece.text)]
-        number = tokenizer.bos_id if piece.text == "bos" else tokenizer.eos_id
-        return [] if number is None else [number]
+    def _ids(self, names: Sequence[str], tokenizer: Tokenizer) -> list[int]:
+        roles = {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id}
+        found = [roles[n] if n in roles else tokenizer.id_of(n) for n in names]
+        return [number for number in found if number is not None]
 
     def end_id(self, tokenizer: Tokenizer) -> int:
         """The token that ends an answer. Raises as `check`."""
         self.check(tokenizer)
-        (number,) = self._ids(Piece(self._end, token=True), tokenizer)
+        (number,) = self._ids([self.end.text], tokenizer)
         return number
 
     def pieces(self, messages: Messages, *, answer: bool = False) -> Iterator[Piece]:
@@ -93,38 +112,17 @@ class Template:
         Raises:
             InputError: a role is unknown.
         """
-        if self.name != "chatml":
-            yield BOS
+        yield from self.begin
         for message in messages:
-            role = message["role"]
+            role, content = message["role"], message["content"]
             if role not in ROLES:
                 raise InputError(f"role {role!r} is not known", hint=did_you_mean(role, ROLES))
-            yield from self._turn(role, message["content"])
+            yield from self.opening(role)
+            mine = role == "assistant"
+            yield Piece(self.space + content, learned=mine)
+            yield from (self.end._replace(learned=True), *self.after) if mine else self.closing
         if answer:
-            yield from self._opening("assistant")
-
-    def _opening(self, role: str) -> Iterator[Piece]:
-        match self.name:
-            case "turns":
-                yield Piece(f"<|{role}|>", token=True)
-            case "chatml":
-                yield Piece("<|im_start|>", token=True)
-                yield Piece(f"{role}\n")
-            case _:
-                yield Piece(f"{role.capitalize()}:")
-
-    def _turn(self, role: str, content: str) -> Iterator[Piece]:
-        mine = role == "assistant"
-        yield from self._opening(role)
-        yield Piece(f" {content}" if self.name == "text" else content, learned=mine)
-        match self.name:
-            case "turns":
-                yield EOS._replace(learned=mine)
-            case "chatml":
-                yield Piece("<|im_end|>", token=True, learned=mine)
-                yield Piece("\n")
-            case _:
-                yield EOS._replace(learned=mine) if mine else Piece("\n\n")
+            yield from self.opening("assistant")
 
 
 TEMPLATES = {
@@ -135,24 +133,36 @@ TEMPLATES = {
             "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>"
             "{{ message['content'] }}{{ eos_token }}{% endfor %}"
             "{% if add_generation_prompt %}<|assistant|>{% endif %}",
-            end="eos",
-            needs=("<|system|>", "<|user|>", "<|assistant|>"),
+            begin=(BOS,),
+            opening=lambda role: (Piece(f"<|{role}|>", token=True),),
+            end=EOS,
+            closing=(EOS,),
+            needs=tuple(f"<|{role}|>" for role in ROLES),
         ),
         Template(
             "chatml",
-            "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
-            "{{ message['content'] }}<|im_end|>\n{% endfor %}"
-            "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
-            end="<|im_end|>",
+            "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' "
+            "+ message['content'] + '<|im_end|>\n' }}{% endfor %}"
+            "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
+            begin=(),
+            opening=lambda role: (Piece("<|im_start|>", token=True), Piece(f"{role}\n")),
+            end=Piece("<|im_end|>", token=True),
+            closing=(Piece("<|im_end|>", token=True), Piece("\n")),
+            after=(Piece("\n"),),
             needs=("<|im_start|>", "<|im_end|>"),
         ),
         Template(
             "text",
-            "{{ bos_token }}{% for message in messages %}{{ message['role'].capitalize() }}: "
-            "{{ message['content'] }}{% if message['role'] == 'assistant' %}{{ eos_token }}"
-            "{% else %}\n\n{% endif %}{% endfor %}"
+            "{{ bos_token }}{% for message in messages %}"
+            "{{ message['role'].capitalize() + ': ' + message['content'] }}"
+            "{% if message['role'] == 'assistant' %}{{ eos_token }}"
+            "{% else %}{{ '\n\n' }}{% endif %}{% endfor %}"
             "{% if add_generation_prompt %}Assistant:{% endif %}",
-            end="eos",
+            begin=(BOS,),
+            opening=lambda role: (Piece(f"{role.capitalize()}:"),),
+            end=EOS,
+            closing=(Piece("\n\n"),),
+            space=" ",
         ),
     )
 }

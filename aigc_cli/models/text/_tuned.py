@@ -1,0 +1,179 @@
+"""Base of the families that go on from a language model: chat, dpo, grpo. Full weights, or LoRA.
+
+A checkpoint holds all weights, also where only adapters were trained: it is one file that needs
+nothing else to answer (docs/design.md). The states of the optimizer, which are twice the trained
+weights, are those of the adapters alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from aigc_cli.errors import InputError
+from aigc_cli.models.text._causal import PREVIEW, CausalConfig, CausalModule
+from aigc_cli.nn.causal_lm import CausalLM
+from aigc_cli.nn.frozen import frozen_copy
+from aigc_cli.nn.lora import add_adapters, merge_adapters, without_adapters
+from aigc_cli.recipe.sections import Section
+from aigc_cli.sampling.decoding import Decoding
+from aigc_cli.specs import IGNORE, Spec
+from aigc_cli.text.template import Messages, find_template
+from aigc_cli.text.tokenizer import Tokenizer
+
+
+class Lora(Section):
+    """Adapters to train instead of the weights."""
+
+    rank: int = Field(0, ge=0)
+    """Inner size of the adapters of every linear layer in the blocks; 0 trains the weights."""
+    alpha: float = Field(16.0, gt=0)
+    """Adapters are scaled by alpha / rank."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Part of the adapters' input that is zeroed while training."""
+    embeddings: bool = False
+    """Train the embeddings and the head as well, for tokens that the model has never seen."""
+
+
+class TunedConfig(CausalConfig):
+    """The network and what of it is trained. Sizes come from the model of `init_from`."""
+
+    lora: Lora = Lora()
+    """Adapters; they take about ten times the learning rate of full training."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's decay of the first and second moment."""
+    weight_decay: float = Field(0.0, ge=0)
+    """AdamW's pull towards zero, of embeddings and matrices only."""
+
+
+class TunedModule(CausalModule):
+    """`net` starts from the weights of `init_from`; nothing of it may be missing there."""
+
+    continues = False
+    config: TunedConfig
+
+    def __init__(self, config: TunedConfig, spec: Spec) -> None:
+        super().__init__(config, spec)
+        self.template = find_template(spec.template)  # type: ignore[attr-defined]
+        self.end_id = self.template.end_id(self.tokenizer)
+        if config.lora.rank:
+            self._adapt(config.lora)
+
+    def _adapt(self, lora: Lora) -> None:
+        self.net.requires_grad_(False)
+        adapters = add_adapters(
+            self.net.blocks, rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout
+        )
+        embeddings = [m.weight for m in self.net.modules() if isinstance(m, nn.Embedding)]
+        for parameter in [*embeddings, self.net.head_weight] if lora.embeddings else []:
+            parameter.requires_grad_(True)
+        assert all(parameter.requires_grad for parameter in adapters)
+
+    def initial(self, weights: Mapping[str, Tensor], spec: Spec) -> dict[str, Tensor]:
+        """All of `net`, the other model's adapters merged into its weights. Positions that GPT-2
+        has beyond the context of the data are left out.
+
+        Raises:
+            InputError: it has another tokenizer, or a network of another shape.
+        """
+        self._require_tokenizer(spec)
+        theirs = merge_adapters(weights)
+        found = {}
+        for name, own in self.net.state_dict(prefix="net.").items():
+            if ".lora_" in name:
+                continue
+            value = theirs.get(name)
+            if value is not None and name.endswith(".wpe.weight"):
+                value = value[: len(own)]
+            if value is None or value.shape != own.shape:
+                shape = "absent" if value is None else tuple(value.shape)
+                raise InputError(
+                    f"init_from: '{name}' is {shape} there and {tuple(own.shape)} here"
+                )
+            found[name] = value
+        return found
+
+    def _require_tokenizer(self, spec: Spec) -> None:
+        text = getattr(spec, "tokenizer", None)
+        if text is None:
+            raise InputError(f"init_from: a model of {spec.kind} writes no texts")
+        theirs, ours = Tokenizer.from_json(text).digest, self.tokenizer.digest
+        if theirs != ours:
+            raise InputError(
+                f"init_from: its tokenizer is {theirs[:12]}, that of the data is {ours[:12]}",
+                hint="set data.tokenizer.from to the model of init_from",
+                code="tokenizer",
+            )
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        return self.conversation_ids([{"role": "user", "content": prompt}])
+
+    def conversation_ids(self, messages: Messages) -> list[int]:
+        """What the network reads before it answers a conversation.
+
+        Raises:
+            InputError: it leaves no room for an answer; names both lengths.
+        """
+        ids, _ = self.template.encode(messages, self.tokenizer, answer=True)
+        if len(ids) >= self.context:
+            raise InputError(
+                f"the prompt {messages[-1]['content'][:40]!r}... has {len(ids)} tokens, and the "
+                f"model reads less than {self.context}",
+                hint="shorten it, or train with a larger data.context",
+            )
+        return ids
+
+    @property
+    def stop_ids(self) -> list[int]:
+        return list(dict.fromkeys([self.end_id, *super().stop_ids]))
+
+    def text_of(self, prompt: int, ids: Sequence[int]) -> str:
+        return super().text_of(prompt, ids).strip()
+
+    def answers(self, tokens: Tensor, target: Tensor) -> dict[str, list[str]]:
+        """What comes before the first learned token of rows (B, T), and the likeliest answers."""
+        first = (target != IGNORE).int().argmax(1).tolist()
+        prompts = [row[: end + 1] for row, end in zip(tokens.tolist(), first, strict=True)]
+        options = Decoding(max_tokens=PREVIEW, temperature=0.0)
+        answers = self.answer(self.read_ids(prompts), len(prompts), options, None)
+        texts = [several[0].text for several in answers]
+        return {"prompt": self.tokenizer.decode_batch(prompts), "answer": texts}
+
+
+class ComparedModule(TunedModule):
+    """A policy beside the model it began as: that is the policy without its adapters, or a frozen
+    copy, which the checkpoint keeps so that a resumed run compares with the same.
+
+    There is no dropout: the two must differ by what was learned, not by chance.
+    """
+
+    reference: CausalLM | None
+
+    def __init__(self, config: TunedConfig, spec: Spec, *, compared: bool = True) -> None:
+        super().__init__(config, spec)
+        self.reference = frozen_copy(self.net) if compared and not config.lora.rank else None
+
+    def initial(self, weights: Mapping[str, Tensor], spec: Spec) -> dict[str, Tensor]:
+        found = super().initial(weights, spec)
+        if self.reference is not None:
+            found |= {f"reference.{name.removeprefix('net.')}": v for name, v in found.items()}
+        return found
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        self.net.eval()
+        return self
+
+    @torch.no_grad()
+    def reference_nats(self, tokens: Tensor, target: Tensor) -> Tensor:
+        """As `net(tokens, target=target)`, of the model as it began."""
+        if self.reference is not None:
+            losses: Tensor = self.reference(tokens, target=target)
+            return losses
+        with without_adapters(self.net):
+            losses = self.net(tokens, target=target)
+        return losses

@@ -1,0 +1,40 @@
+"""Chat: a language model learns to answer, from conversations; all its weights, or LoRA.
+
+Supervised fine-tuning: cross-entropy of the assistant's turns and of the token that ends them, so
+that the model learns to stop; what others say is read and not learned. Its start is `init_from`: a
+model of the family lm, or a folder of Hugging Face's transformers (Llama, Qwen2, Qwen3, GPT-2).
+LoRA is Hu et al.'s, 2022, https://arxiv.org/abs/2106.09685, see nn/lora.py.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from aigc_cli.models._base import Batch
+from aigc_cli.models.text._tuned import TunedConfig, TunedModule
+from aigc_cli.sampling.decoding import Decoding
+from aigc_cli.specs import ChatSpec
+
+
+class Config(TunedConfig):
+    """The network and its training; sizes are those of `init_from` where it is given."""
+
+    lr: float = Field(2e-5, gt=0, le=1)
+    """AdamW's learning rate before the schedule; with LoRA about 2e-4."""
+
+
+class Model(TunedModule):
+    """Learns the assistant's part of conversations."""
+
+    accepts = (ChatSpec,)
+
+    def preview(self, batch: Batch) -> dict[str, list[str]]:
+        """Answers to the beginnings of the conversations."""
+        return self.answers(batch["tokens"], batch["target"])
+
+
+class Options(Decoding):
+    """How it answers."""
+
+    temperature: float = Field(0.7, ge=0, le=100)
+    """0 always takes the likeliest token; 1 draws from the model's probabilities."""
