@@ -99,9 +99,15 @@ class Part(Generic[T]):
 
 
 def open_parts(
-    config: TextsConfig, bases: Sequence[Path], read: Callable[[Texts], Iterator[T]], what: str
+    config: TextsConfig,
+    bases: Sequence[Path],
+    read: Callable[[Texts], Iterator[T]],
+    what: str,
+    *,
+    key: Sequence[object],
 ) -> tuple[Part[T], Part[T]]:
-    """What trains and what validates, as the items that `read` finds; `what` names these.
+    """What trains and what validates, as the items that `read` finds; `what` names these, and `key`
+    is all that decides what `read` finds.
 
     Raises:
         DataError: there are none, or one would have to do both; and as `read`.
@@ -110,10 +116,11 @@ def open_parts(
     trains = open_texts(config.train, bases=bases)
     if held is None:
         vals = open_texts(config.val, bases=bases, key="data.val")
-        return Part(trains.text, [trains.digest], lambda: read(trains)), Part(
-            vals.text, [vals.digest], lambda: read(vals)
+        return (
+            Part(trains.text, [trains.digest, *key], lambda: read(trains)),
+            Part(vals.text, [vals.digest, *key], lambda: read(vals)),
         )
-    return held_apart(trains.text, [trains.digest], lambda: read(trains), held, what)
+    return held_apart(trains.text, [trains.digest, *key], lambda: read(trains), held, what)
 
 
 def held_apart(

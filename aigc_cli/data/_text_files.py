@@ -264,6 +264,19 @@ def strings(value: Any, key: str | int, place: Place) -> list[str]:
     return values
 
 
+def turns(record: Record, key: str, place: Place) -> list[str]:
+    """What was said, one after the other: texts, or pairs of a speaker and a text.
+
+    Raises:
+        DataError: it is something else.
+    """
+    found = field(record, key, place)
+    if not isinstance(found, list):
+        raise DataError(f"{place}: {key!r} is no list of turns")
+    said = [turn[-1] if isinstance(turn, list) and turn else turn for turn in found]
+    return [re.sub(r"\s*\n\s*", " ", text).strip() for text in strings(said, key, place)]
+
+
 def _shown(value: Any) -> str:
     return re.sub(r"\s+", " ", json.dumps(value, ensure_ascii=False, default=str))[:40]
 

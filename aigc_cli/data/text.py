@@ -190,7 +190,7 @@ class TextRows(Rows):
         self.tokens, self.context, self.bos = tokens, context, tokenizer.bos_id
         self.tokenizer = tokenizer
         self.pad = tokenizer.pad_id or 0
-        self.pads = {"tokens": self.pad, "target": IGNORE}
+        self.pads = {"tokens": self.pad, "target": IGNORE, "document": 0}
         self.counts: dict[str, int] = {}
 
     @property

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -29,7 +28,7 @@ from aigc_cli.data._rows import (
     require_items,
     tensor,
 )
-from aigc_cli.data._text_files import Place, Record, Texts, field, open_texts, strings
+from aigc_cli.data._text_files import Place, Record, Texts, field, open_texts, strings, turns
 from aigc_cli.data._tokens import Piece, TokenizerConfig, Tokens, find_tokenizer, token_file
 from aigc_cli.errors import DataError
 from aigc_cli.recipe.sections import Name
@@ -106,7 +105,7 @@ class Pair(NamedTuple):
     """All that are right; the first one is learned."""
 
 
-def read_lines(source: Texts, target: Texts) -> Iterator[Pair]:
+def read_lines(source: Texts, target: Texts) -> Iterator[list[Pair]]:
     """Lines that belong together.
 
     Raises:
@@ -121,7 +120,7 @@ def read_lines(source: Texts, target: Texts) -> Iterator[Pair]:
                 f"{source.text} has {counts[0]:,} texts and {target.text} has {counts[1]:,}:"
                 " they do not pair"
             )
-        yield Pair(_line(*one), [_line(*other)])
+        yield [Pair(_line(*one), [_line(*other)])]
 
 
 def _line(place: Place, record: Record) -> str:
@@ -130,8 +129,8 @@ def _line(place: Place, record: Record) -> str:
     return record
 
 
-def read_records(texts: Texts, config: Config, *, references: bool) -> Iterator[Pair]:
-    """The pairs in records; `references` adds those of `references_key`.
+def read_records(texts: Texts, config: Config, *, references: bool) -> Iterator[list[Pair]]:
+    """The pairs of each record; `references` adds the targets of `references_key`.
 
     Raises:
         DataError: a record lacks a key, or holds something else than texts.
@@ -143,7 +142,8 @@ def read_records(texts: Texts, config: Config, *, references: bool) -> Iterator[
                 hint="name the other side with data.train_target, or give .tsv or .jsonl",
             )
         if config.turns_key is not None:
-            yield from dialogue(turns(record, config.turns_key, place), config.context_turns)
+            said = turns(record, config.turns_key, place)
+            yield list(dialogue(said, config.context_turns))
             continue
         columns = isinstance(record, list)
         source, target = config.source_key, config.target_key
@@ -154,20 +154,7 @@ def read_records(texts: Texts, config: Config, *, references: bool) -> Iterator[
             more = field(record, config.references_key, place)
             targets = targets + strings(more, config.references_key, place)
         joined = " ".join(strings(field(record, source, place), source, place))
-        yield from [Pair(joined, targets)] if targets else []
-
-
-def turns(record: Record, key: Name, place: Place) -> list[str]:
-    """What was said, one after the other: texts, or pairs of a speaker and a text.
-
-    Raises:
-        DataError: it is something else.
-    """
-    found = field(record, key, place)
-    if not isinstance(found, list):
-        raise DataError(f"{place}: {key!r} is no list of turns")
-    said = [turn[-1] if isinstance(turn, list) and turn else turn for turn in found]
-    return [re.sub(r"\s*\n\s*", " ", text).strip() for text in strings(said, key, place)]
+        yield [Pair(joined, targets)] if targets else []
 
 
 def dialogue(said: Sequence[str], context: int) -> Iterator[Pair]:
@@ -176,14 +163,14 @@ def dialogue(said: Sequence[str], context: int) -> Iterator[Pair]:
         yield Pair("\n".join(said[max(0, i - context) : i]), [said[i]])
 
 
-def parts(config: Config, bases: Sequence[Path]) -> tuple[Part[Pair], Part[Pair]]:
-    """What trains and what validates.
+def parts(config: Config, bases: Sequence[Path]) -> tuple[Part[list[Pair]], Part[list[Pair]]]:
+    """What trains and what validates: the pairs of each record, so that none parts a dialogue.
 
     Raises:
         DataError: a source is absent, empty or cannot be read, or there are no pairs.
     """
 
-    def part(train: bool, source: Sources, target: Sources | None) -> Part[Pair]:
+    def part(train: bool, source: Sources, target: Sources | None) -> Part[list[Pair]]:
         key = "train" if train else "val"
         texts = open_texts(source, bases=bases, key=f"data.{key}")
         settings = [config.source_key, config.target_key, config.references_key, config.turns_key,
@@ -200,20 +187,21 @@ def parts(config: Config, bases: Sequence[Path]) -> tuple[Part[Pair], Part[Pair]
     if held is None:
         return trains, part(False, config.val, config.val_target)
     vals = part(False, config.train, config.train_target)
-    train, _ = held_apart(trains.name, trains.key, trains.__iter__, held, "pairs")
-    _, val = held_apart(vals.name, vals.key, vals.__iter__, held, "pairs")
+    what = "pairs" if config.turns_key is None else "dialogues"
+    train, _ = held_apart(trains.name, trains.key, trains.__iter__, held, what)
+    _, val = held_apart(vals.name, vals.key, vals.__iter__, held, what)
     return train, val
 
 
-def learned(part: Part[Pair], *, each: bool) -> Iterator[tuple[str, str]]:
+def learned(part: Part[list[Pair]], *, each: bool) -> Iterator[tuple[str, str]]:
     """Source and target of every pair; with `each` a pair for each target that is right."""
-    for pair in part:
+    for pair in chain.from_iterable(part):
         for target in pair.targets if each else pair.targets[:1]:
             yield pair.source, target
 
 
 def tokens_of(
-    part: Part[Pair],
+    part: Part[list[Pair]],
     source: Tokenizer,
     target: Tokenizer,
     cache: Path | None,
@@ -303,9 +291,9 @@ class Pairs(Rows):
 class Held(Pairs):
     """Pairs that validate, and their texts."""
 
-    def __init__(self, part: Part[Pair], *given: object, **options: object) -> None:
+    def __init__(self, part: Part[list[Pair]], *given: object, **options: object) -> None:
         super().__init__(*given, **options)  # type: ignore[arg-type]
-        pairs = list(part)
+        pairs = list(chain.from_iterable(part))
         self._pairs = [pairs[number] for number in self.numbers]
 
     def texts(self, index: int) -> dict[str, object]:
@@ -346,7 +334,7 @@ class Data:
             config.languages,
         )
 
-        def encoded(part: Part[Pair], each: bool) -> Tokens:
+        def encoded(part: Part[list[Pair]], each: bool) -> Tokens:
             return tokens_of(
                 part, self.source, self.target, cache, each=each, copying=config.copying
             )
@@ -379,7 +367,7 @@ class Data:
 
 
 def tokenizers(
-    config: Config, part: Part[Pair], cache: Path | None, bases: Sequence[Path]
+    config: Config, part: Part[list[Pair]], cache: Path | None, bases: Sequence[Path]
 ) -> tuple[Tokenizer, Tokenizer]:
     """Those of source and target, which are one where the vocabulary is shared.
 

@@ -1,0 +1,239 @@
+"""Conversations, of which the assistant's words are learned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+
+from aigc_cli.data._cache import cache_folder
+from aigc_cli.data._conversations import (
+    ConversationConfig,
+    Message,
+    conversation,
+    encoded_rows,
+    find_parts,
+    marked,
+    prepared,
+    until_answer,
+)
+from aigc_cli.data._fit import Fit
+from aigc_cli.data._rows import (
+    Item,
+    Part,
+    Rows,
+    Shuffled,
+    TextReport,
+    counted,
+    next_tokens,
+    pack,
+    quantiles,
+    require_items,
+)
+from aigc_cli.data._text_files import Place, Record
+from aigc_cli.data._tokens import Tokens
+from aigc_cli.errors import DataError
+from aigc_cli.recipe.sections import Name
+from aigc_cli.specs import IGNORE, ChatSpec
+from aigc_cli.text.template import Template
+from aigc_cli.text.tokenizer import Tokenizer
+
+
+class Config(ConversationConfig):
+    """Conversations, and how they come into rows."""
+
+    kind: Literal["chat"] = "chat"
+    """Conversations."""
+    turns_key: Name | None = None
+    """Key of a list of turns, where records have no roles: user and assistant take turns."""
+    packing: Literal["isolated", "none"] = "isolated"
+    """isolated: several conversations in a row, which do not see each other; none: one in a row."""
+    overlong: Literal["truncate", "drop"] = Field("truncate")
+    """What becomes of training conversations longer than `context`; those that validate are cut."""
+
+
+def read(place: Place, record: Record, config: Config) -> list[Message]:
+    """A conversation up to its last answer; nothing when it has none."""
+    return until_answer(conversation(record, place, config.turns_key))
+
+
+def tokens_of(
+    part: Part[list[Message]], template: Template, tokenizer: Tokenizer, cache: Path | None
+) -> Tokens:
+    """Two rows for each conversation: ids, and 1 where they are learned."""
+
+    def encode(messages: list[Message]) -> Sequence[Sequence[int]]:
+        return template.encode(messages, tokenizer) if messages else ((), ())
+
+    return encoded_rows(part, encode, ["chat", template.jinja], tokenizer, cache)
+
+
+class Conversations(Rows):
+    """Conversations of at most `context` tokens, several in a row where `packed`."""
+
+    def __init__(
+        self, tokens: Tokens, tokenizer: Tokenizer, config: Config, *, packed: bool, drop: bool
+    ) -> None:
+        self.tokens, self.context, self.packed = tokens, config.context, packed
+        self.pads = {"tokens": tokenizer.pad_id or 0, "target": IGNORE, "document": 0}
+        whole = np.maximum(tokens.lengths[::2] - 1, 0)
+        long = whole > self.context
+        sizes = np.minimum(whole, self.context)
+        learned = np.array([self._learns(n, int(size)) for n, size in enumerate(sizes)], bool)
+        kept = learned & ~long if drop else learned
+        self.numbers = np.nonzero(kept)[0]
+        self.sizes = sizes[kept]
+        self.rows = (
+            pack(self.sizes, self.context) if packed else [[n] for n in range(len(self.sizes))]
+        )
+        cut = long & kept
+        self.counts = {
+            "rows": len(self.rows),
+            "without an answer": int((whole == 0).sum()),
+            "truncated": int(cut.sum()),
+            "truncated tokens": int((whole - sizes)[cut].sum()),
+            "dropped": int((~kept & (whole > 0)).sum()),
+            "dropped tokens": int(whole[~kept].sum()),
+        }
+        if packed:
+            self.counts["padding"] = len(self.rows) * self.context - int(self.sizes.sum())
+
+    def _learns(self, number: int, size: int) -> bool:
+        return bool(self.tokens[2 * number + 1][1 : size + 1].any())
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(rows,) tokens, where a row is one conversation."""
+        return self.sizes
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def one(self, index: int) -> Item:
+        """tokens and target of a conversation."""
+        row, size = 2 * int(self.numbers[index]), int(self.sizes[index])
+        ids, learned = (self.tokens[row + side][: size + 1] for side in (0, 1))
+        tokens, target = next_tokens(ids, learned)
+        return {"tokens": tokens, "target": target}
+
+    def __getitem__(self, index: int) -> Item:
+        """tokens and target (T,); when packed also document, and T is `context`."""
+        items = [self.one(n) for n in self.rows[index]]
+        if not self.packed:
+            return items[0]
+        sizes = torch.tensor([len(item["tokens"]) for item in items])
+        short = self.context - int(sizes.sum())
+        joined = {key: torch.cat([item[key] for item in items]) for key in items[0]}
+        joined["document"] = torch.repeat_interleave(torch.arange(len(items)), sizes)
+        pads = {**self.pads, "document": len(items)}
+        return {key: F.pad(values, (0, short), value=pads[key]) for key, values in joined.items()}
+
+
+class Held(Conversations):
+    """Conversations that validate, one in a row, and their turns."""
+
+    def __init__(
+        self, part: Part[list[Message]], tokens: Tokens, tokenizer: Tokenizer, config: Config
+    ) -> None:
+        super().__init__(tokens, tokenizer, config, packed=False, drop=False)
+        conversations = list(part)
+        self._messages = [conversations[number] for number in self.numbers]
+
+    def texts(self, index: int) -> dict[str, object]:
+        """The turns before the last answer, the last of them as a prompt, and that answer."""
+        *before, answer = self._messages[index]
+        return {
+            "prompt": before[-1]["content"] if before else "",
+            "messages": before,
+            "references": [answer["content"]],
+        }
+
+
+class Data:
+    """Training and validation conversations, all encoded when this is built.
+
+    Relative paths are tried against `bases` in turn.
+
+    Raises:
+        DataError: a source is absent, empty or no conversations, no answer is there to learn, or
+            the tokenizer lacks the tokens of the template.
+        MissingError: a source needs a package that is not installed.
+    """
+
+    val_batch_size: int | None = None
+
+    def __init__(self, config: Config, *, seed: int, bases: Sequence[Path] = ()) -> None:
+        cache = cache_folder(config.cache)
+        trains, vals = find_parts(
+            config, bases, lambda place, record: read(place, record, config), "conversations",
+            key=config.turns_key,
+        )  # fmt: skip
+        for key, part in (("data.train", trains), ("data.val", vals)):
+            if not any(part):
+                raise DataError(f"{key}: no conversation of {part.name!r} has a turn of assistant")
+        tokenizer, template = prepared(
+            config, trains, lambda turns: (turn["content"] for turn in turns), cache, bases
+        )
+        self.tokenizer = tokenizer
+        self.spec = ChatSpec(tokenizer.to_json(), config.context, config.template)
+        train, val = (tokens_of(part, template, tokenizer, cache) for part in (trains, vals))
+        packed = config.packing == "isolated"
+        rows = Conversations(
+            train, tokenizer, config, packed=packed, drop=config.overlong == "drop"
+        )
+        self.val = Held(vals, val, tokenizer, config)
+        self.train = Shuffled(rows, None if packed else rows.lengths)
+        self.report = {
+            "data.train": report(trains.name, rows, tokenizer),
+            "data.val": report(vals.name, self.val, tokenizer),
+        }
+        require_items({"data.train": rows, "data.val": self.val}, self.report)
+
+    def start_background(self) -> None:
+        """Nothing is left to prepare."""
+
+    def stop_background(self) -> None:
+        """Nothing is running."""
+
+    def examples(self, count: int) -> Iterator[str]:
+        """Training rows as text; what is learned stands in ⟦ ⟧."""
+        for index in range(min(count, len(self.train))):
+            yield marked(self.tokenizer, self.train.rows[index])
+
+
+def report(name: str, rows: Conversations, tokenizer: Tokenizer) -> TextReport:
+    tokens, size, unknown = counted(tokenizer, rows.tokens, slice(0, None, 2))
+    lengths = rows.tokens.lengths[::2]
+    learned = sum(int(ids.sum()) for ids in rows.tokens.chunks(slice(1, None, 2)))
+    return TextReport(
+        name,
+        "conversations",
+        len(lengths),
+        tokens,
+        size,
+        unknown,
+        {"tokens": quantiles(lengths)},
+        {"learned": learned, **rows.counts},
+    )
+
+
+def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
+    """A context that holds most conversations, for `aigc recipe new`.
+
+    Raises:
+        DataError: as `Data`.
+    """
+    report = Data(config, seed=0, bases=bases).report["data.train"]
+    long = report.lengths["tokens"][3]
+    return {
+        "train": (config.train, f"{report.items:,} conversations train."),
+        "context": (
+            max(16, min(2048, 1 << (long - 1).bit_length())),
+            f"99 of 100 have at most {long} tokens.",
+        ),
+    }

@@ -1,0 +1,263 @@
+"""Conversations with a better and a worse answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from aigc_cli.data._cache import cache_folder
+from aigc_cli.data._conversations import (
+    ConversationConfig,
+    Message,
+    conversation,
+    encoded_rows,
+    find_parts,
+    marked,
+    message,
+    prepared,
+)
+from aigc_cli.data._fit import Fit
+from aigc_cli.data._rows import (
+    Item,
+    Part,
+    Rows,
+    Shuffled,
+    TextReport,
+    counted,
+    next_tokens,
+    padded,
+    quantiles,
+    require_items,
+)
+from aigc_cli.data._text_files import Place, Record
+from aigc_cli.data._tokens import Tokens
+from aigc_cli.errors import DataError
+from aigc_cli.recipe.sections import Name
+from aigc_cli.specs import IGNORE, PreferenceSpec
+from aigc_cli.text.template import Template
+from aigc_cli.text.tokenizer import Tokenizer
+
+SIDES = ("chosen", "rejected")
+
+
+class Config(ConversationConfig):
+    """Pairs of answers, and where they are."""
+
+    kind: Literal["preferences"] = "preferences"
+    """Conversations with a better and a worse answer."""
+    chosen_key: Name = "chosen"
+    """Key of the better answer: a text, a turn, or a list of turns."""
+    rejected_key: Name = "rejected"
+    """Key of the worse answer."""
+    overlong: Literal["truncate", "drop"] = Field("truncate")
+    """What becomes of training pairs longer than `context`; those that validate are cut."""
+
+
+class Preference(NamedTuple):
+    prompt: list[Message]
+    chosen: str
+    rejected: str
+
+
+def read(place: Place, record: Record, config: Config) -> Preference:
+    """A prompt with two answers. Lists of turns may repeat the prompt, as those of TRL do.
+
+    Raises:
+        DataError: the record has no such form.
+    """
+    if not isinstance(record, dict):
+        raise DataError(f"{place}: no JSON object, as preferences are")
+    keys = config.chosen_key, config.rejected_key
+    if missing := [key for key in keys if key not in record]:
+        raise DataError(
+            f"{place}: no key {missing[0]!r}", hint=f"keys: {', '.join(map(str, record))}"
+        )
+    answers = [_answer(record[key], key, place) for key in keys]
+    rest = {key: value for key, value in record.items() if key not in keys}
+    if isinstance(rest.get("prompt"), list):
+        prompt = [message(turn, place) for turn in rest["prompt"]]
+    elif answers[0][:-1]:
+        prompt = answers[0][:-1]
+    else:
+        prompt = conversation(rest, place)
+    return Preference(prompt, answers[0][-1]["content"], answers[1][-1]["content"])
+
+
+def _answer(value: Any, key: Name, place: Place) -> list[Message]:
+    """Turns of which the last is the assistant's."""
+    if isinstance(value, str):
+        return [{"role": "assistant", "content": value}]
+    said = [message(turn, place) for turn in (value if isinstance(value, list) else [value])]
+    if not said or said[-1]["role"] != "assistant":
+        raise DataError(f"{place}: {key!r} does not end with a turn of assistant")
+    return said
+
+
+def tokens_of(
+    part: Part[Preference], template: Template, tokenizer: Tokenizer, cache: Path | None
+) -> Tokens:
+    """Four rows for each: ids and 1 where the answer is, of the better and the worse one."""
+
+    def encode(item: Preference) -> list[Sequence[int]]:
+        before = len(template.encode(item.prompt, tokenizer)[0])
+        rows: list[Sequence[int]] = []
+        for answer in (item.chosen, item.rejected):
+            turn = {"role": "assistant", "content": answer}
+            ids, learned = template.encode([*item.prompt, turn], tokenizer)
+            rows += [ids, [n >= before and mine for n, mine in enumerate(learned)]]
+        return rows
+
+    return encoded_rows(part, encode, ["preferences", template.jinja], tokenizer, cache)
+
+
+class Preferences(Rows):
+    """Pairs whose prompt and answers have at most `context` tokens."""
+
+    def __init__(self, tokens: Tokens, tokenizer: Tokenizer, config: Config, *, drop: bool) -> None:
+        self.tokens, self.context = tokens, config.context
+        self.pad = tokenizer.pad_id or 0
+        self.pads = dict.fromkeys(SIDES, self.pad) | {f"{side}_target": IGNORE for side in SIDES}
+        whole = tokens.lengths.reshape(-1, 4)[:, ::2] - 1  # (pairs, sides)
+        long = (whole > self.context).any(1)
+        sizes = np.minimum(whole, self.context)
+        learned = np.array([self._learns(n, size) for n, size in enumerate(sizes)], bool)
+        kept = learned & ~long if drop else learned
+        self.numbers, self.sizes = np.nonzero(kept)[0], sizes[kept]
+        cut = long & kept
+        self.counts = {
+            "truncated": int(cut.sum()),
+            "truncated tokens": int((whole - sizes)[cut].sum()),
+            "dropped": int((~kept).sum()),
+            "dropped tokens": int(whole[~kept].sum()),
+        }
+
+    def _learns(self, number: int, sizes: Sequence[int]) -> bool:
+        masks = (self.tokens[4 * number + 2 * side + 1][1 : n + 1] for side, n in enumerate(sizes))
+        return all(mask.any() for mask in masks)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> Item:
+        """chosen, chosen_target, rejected, rejected_target, each as long as its side."""
+        item = {}
+        for number, side in enumerate(SIDES):
+            row = 4 * int(self.numbers[index]) + 2 * number
+            size = int(self.sizes[index][number]) + 1
+            ids, learned = self.tokens[row][:size], self.tokens[row + 1][:size]
+            item[side], item[f"{side}_target"] = next_tokens(ids, learned)
+        return item
+
+    def collate(self, items: Sequence[Item]) -> Item:
+        """(B, T) with one T for both sides."""
+        batch: Item = {}
+        for suffix in ("", "_target"):
+            keys = [f"{side}{suffix}" for side in SIDES]
+            both = padded([item[key] for key in keys for item in items], self.pads[keys[0]])
+            batch |= dict(zip(keys, both.split(len(items)), strict=True))
+        return batch
+
+
+class Held(Preferences):
+    """Pairs that validate, and their texts."""
+
+    def __init__(
+        self, part: Part[Preference], tokens: Tokens, tokenizer: Tokenizer, config: Config
+    ) -> None:
+        super().__init__(tokens, tokenizer, config, drop=False)
+        pairs = list(part)
+        self._pairs = [pairs[number] for number in self.numbers]
+
+    def texts(self, index: int) -> dict[str, object]:
+        """The turns before the answers, the last of them as a prompt, and the answers."""
+        prompt, chosen, rejected = self._pairs[index]
+        return {
+            "prompt": prompt[-1]["content"] if prompt else "",
+            "messages": prompt,
+            "references": [chosen],
+            "rejected": rejected,
+        }
+
+
+class Data:
+    """Training and validation pairs of answers, all encoded when this is built.
+
+    Relative paths are tried against `bases` in turn.
+
+    Raises:
+        DataError: a source is absent, empty or has no pairs of answers, or the tokenizer lacks the
+            tokens of the template.
+        MissingError: a source needs a package that is not installed.
+    """
+
+    val_batch_size: int | None = None
+
+    def __init__(self, config: Config, *, seed: int, bases: Sequence[Path] = ()) -> None:
+        cache = cache_folder(config.cache)
+        trains, vals = find_parts(
+            config, bases, lambda place, record: read(place, record, config), "pairs of answers",
+            key=(config.chosen_key, config.rejected_key),
+        )  # fmt: skip
+        tokenizer, template = prepared(config, trains, _words, cache, bases)
+        self.tokenizer = tokenizer
+        self.spec = PreferenceSpec(tokenizer.to_json(), config.context, config.template)
+        train, val = (tokens_of(part, template, tokenizer, cache) for part in (trains, vals))
+        rows = Preferences(train, tokenizer, config, drop=config.overlong == "drop")
+        self.val = Held(vals, val, tokenizer, config)
+        self.train = Shuffled(rows, rows.sizes.max(1, initial=0))
+        self.report = {
+            "data.train": report(trains.name, rows, tokenizer),
+            "data.val": report(vals.name, self.val, tokenizer),
+        }
+        require_items({"data.train": rows, "data.val": self.val}, self.report)
+
+    def start_background(self) -> None:
+        """Nothing is left to prepare."""
+
+    def stop_background(self) -> None:
+        """Nothing is running."""
+
+    def examples(self, count: int) -> Iterator[str]:
+        """Training pairs as text; what is compared stands in ⟦ ⟧."""
+        for index in range(min(count, len(self.train))):
+            item = self.train.rows[index]
+            yield "\n".join(
+                f"{side}: "
+                + marked(self.tokenizer, {"tokens": item[side], "target": item[f"{side}_target"]})
+                for side in SIDES
+            )
+
+
+def _words(item: Preference) -> Iterator[str]:
+    yield from (turn["content"] for turn in item.prompt)
+    yield from (item.chosen, item.rejected)
+
+
+def report(name: str, rows: Preferences, tokenizer: Tokenizer) -> TextReport:
+    tokens, size, unknown = counted(tokenizer, rows.tokens, slice(0, None, 2))
+    lengths = rows.tokens.lengths.reshape(-1, 4)[:, ::2]
+    sides = {side: quantiles(lengths[:, n]) for n, side in enumerate(SIDES)}
+    return TextReport(
+        name, "pairs of answers", len(lengths), tokens, size, unknown, sides, rows.counts
+    )
+
+
+def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
+    """A context that holds most pairs, for `aigc recipe new`.
+
+    Raises:
+        DataError: as `Data`.
+    """
+    report = Data(config, seed=0, bases=bases).report["data.train"]
+    long = max(lengths[3] for lengths in report.lengths.values())
+    return {
+        "train": (config.train, f"{report.items:,} pairs of answers train."),
+        "context": (
+            max(16, min(2048, 1 << (long - 1).bit_length())),
+            f"99 of 100 have at most {long} tokens.",
+        ),
+    }

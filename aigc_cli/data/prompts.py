@@ -1,0 +1,216 @@
+"""Prompts to be answered, with what is asked for where that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from aigc_cli.data._cache import cache_folder
+from aigc_cli.data._conversations import (
+    ConversationConfig,
+    Message,
+    conversation,
+    encoded_rows,
+    find_parts,
+    prepared,
+)
+from aigc_cli.data._fit import Fit
+from aigc_cli.data._rows import (
+    Item,
+    Part,
+    Rows,
+    Shuffled,
+    TextReport,
+    counted,
+    quantiles,
+    require_items,
+    tensor,
+)
+from aigc_cli.data._text_files import Place, Record, field, strings
+from aigc_cli.data._tokens import Tokens
+from aigc_cli.errors import DataError
+from aigc_cli.recipe.sections import Name
+from aigc_cli.specs import PromptSpec
+from aigc_cli.text.template import Template
+from aigc_cli.text.tokenizer import Tokenizer
+
+
+class Config(ConversationConfig):
+    """Prompts, and where they are."""
+
+    kind: Literal["prompts"] = "prompts"
+    """Prompts to be answered."""
+    prompt_key: Name | int | None = None
+    """Where a prompt is: key of an object, column of a TSV. Without it a plain line is a prompt,
+    and a conversation up to its last answer, which is the reference.
+    """
+    reference_key: Name | int | None = None
+    """Where the answer is that is asked for; of a list the first one."""
+
+
+class Prompt(NamedTuple):
+    messages: list[Message]
+    reference: str | None
+
+
+def read(place: Place, record: Record, config: Config) -> Prompt:
+    """A prompt and its reference.
+
+    Raises:
+        DataError: the record has no such form.
+    """
+    reference = None
+    if config.reference_key is not None:
+        key = config.reference_key
+        reference = next(iter(strings(field(record, key, place), key, place)), None)
+    if config.prompt_key is not None or isinstance(record, str):
+        key = config.prompt_key or 0
+        (text, *_) = strings(field(record, key, place), key, place) or [""]
+        return Prompt([{"role": "user", "content": text}], reference)
+    messages = conversation(record, place)
+    if messages and messages[-1]["role"] == "assistant":
+        reference = reference or messages[-1]["content"]
+        messages = messages[:-1]
+    return Prompt(messages, reference)
+
+
+def tokens_of(
+    part: Part[Prompt], template: Template, tokenizer: Tokenizer, cache: Path | None
+) -> Tokens:
+    """Two rows for each: the prompt with what begins an answer, and the reference."""
+
+    def encode(item: Prompt) -> tuple[list[int], list[int]]:
+        ids, _ = template.encode(item.messages, tokenizer, answer=True)
+        empty = not any(turn["content"].strip() for turn in item.messages)
+        return [] if empty else ids, tokenizer.encode(item.reference or "")
+
+    return encoded_rows(part, encode, ["prompts", template.jinja], tokenizer, cache)
+
+
+class Prompts(Rows):
+    """Prompts of less than `context` tokens; longer and empty ones are left out."""
+
+    left = frozenset({"prompt"})
+
+    def __init__(self, tokens: Tokens, tokenizer: Tokenizer, config: Config) -> None:
+        self.tokens = tokens
+        self.pads = {"prompt": tokenizer.pad_id or 0, "reference": tokenizer.pad_id or 0}
+        sizes = tokens.lengths.reshape(-1, 2)
+        kept = (sizes[:, 0] > 0) & (sizes[:, 0] < config.context)
+        self.numbers = np.nonzero(kept)[0]
+        self.referenced = bool(sizes[:, 1].any())
+        self.counts = {
+            "empty": int((sizes[:, 0] == 0).sum()),
+            "dropped": int((sizes[:, 0] >= config.context).sum()),
+            "dropped tokens": int(sizes[~kept, 0].sum()),
+        }
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> Item:
+        """prompt (P,), and reference (R,) where any item has one."""
+        row = 2 * int(self.numbers[index])
+        item = {"prompt": tensor(self.tokens[row])}
+        return item | ({"reference": tensor(self.tokens[row + 1])} if self.referenced else {})
+
+
+class Held(Prompts):
+    """Prompts that validate, and their texts."""
+
+    def __init__(
+        self, part: Part[Prompt], tokens: Tokens, tokenizer: Tokenizer, config: Config
+    ) -> None:
+        super().__init__(tokens, tokenizer, config)
+        prompts = list(part)
+        self._prompts = [prompts[number] for number in self.numbers]
+
+    def texts(self, index: int) -> dict[str, object]:
+        """The turns to be answered, the last of them as a prompt, and the reference."""
+        messages, reference = self._prompts[index]
+        return {
+            "prompt": messages[-1]["content"],
+            "messages": messages,
+            "references": [] if reference is None else [reference],
+        }
+
+
+class Data:
+    """Training and validation prompts, all encoded when this is built.
+
+    Relative paths are tried against `bases` in turn.
+
+    Raises:
+        DataError: a source is absent, empty or has no prompts, or the tokenizer lacks the tokens of
+            the template.
+        MissingError: a source needs a package that is not installed.
+    """
+
+    val_batch_size: int | None = None
+
+    def __init__(self, config: Config, *, seed: int, bases: Sequence[Path] = ()) -> None:
+        cache = cache_folder(config.cache)
+        trains, vals = find_parts(
+            config, bases, lambda place, record: read(place, record, config), "prompts",
+            key=(config.prompt_key, config.reference_key),
+        )  # fmt: skip
+        tokenizer, template = prepared(config, trains, _words, cache, bases)
+        self.tokenizer = tokenizer
+        self.spec = PromptSpec(tokenizer.to_json(), config.context, config.template)
+        train, val = (tokens_of(part, template, tokenizer, cache) for part in (trains, vals))
+        rows = Prompts(train, tokenizer, config)
+        self.val = Held(vals, val, tokenizer, config)
+        self.train = Shuffled(rows)
+        self.report = {
+            "data.train": report(trains.name, rows, tokenizer),
+            "data.val": report(vals.name, self.val, tokenizer),
+        }
+        require_items({"data.train": rows, "data.val": self.val}, self.report)
+        if rows.referenced != self.val.referenced:
+            raise DataError("of data.train and data.val only one has references")
+
+    def start_background(self) -> None:
+        """Nothing is left to prepare."""
+
+    def stop_background(self) -> None:
+        """Nothing is running."""
+
+    def examples(self, count: int) -> Iterator[str]:
+        """Training prompts as text, with special tokens by name, and their references."""
+        for index in range(min(count, len(self.train))):
+            item = self.train.rows[index]
+            shown = self.tokenizer.show(item["prompt"].tolist())
+            asked = self.tokenizer.show(item["reference"].tolist()) if "reference" in item else ""
+            yield f"{shown}\n=> {asked}" if asked else shown
+
+
+def _words(item: Prompt) -> Iterator[str]:
+    yield from (turn["content"] for turn in item.messages)
+    yield from [] if item.reference is None else [item.reference]
+
+
+def report(name: str, rows: Prompts, tokenizer: Tokenizer) -> TextReport:
+    tokens, size, unknown = counted(tokenizer, rows.tokens)
+    lengths = rows.tokens.lengths.reshape(-1, 2)
+    sides = {"prompt": quantiles(lengths[:, 0]), "reference": quantiles(lengths[:, 1])}
+    return TextReport(name, "prompts", len(lengths), tokens, size, unknown, sides, rows.counts)
+
+
+def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
+    """A context that holds most prompts and an answer, for `aigc recipe new`.
+
+    Raises:
+        DataError: as `Data`.
+    """
+    report = Data(config, seed=0, bases=bases).report["data.train"]
+    long = report.lengths["prompt"][3]
+    return {
+        "train": (config.train, f"{report.items:,} prompts train."),
+        "context": (
+            max(32, min(4096, 2 << (long - 1).bit_length())),
+            f"99 of 100 prompts have at most {long} tokens, and answers need room.",
+        ),
+    }
