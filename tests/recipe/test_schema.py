@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aigc_cli import registry
+from aigc_cli.recipe import header
 from aigc_cli.recipe.load import load_recipe
 from aigc_cli.recipe.schema import recipe_schema
 
@@ -118,6 +120,13 @@ def valid(value: Any, schema: Any, root: dict[str, Any]) -> bool:
         and ("anyOf" not in schema or any(valid(value, s, root) for s in schema["anyOf"]))
         and all(valid(value, s, root) for s in schema.get("allOf", ()))
     )
+
+
+@pytest.mark.parametrize("path", sorted(registry.RECIPES.glob("*/*.yaml")), ids=lambda p: p.stem)
+def test_every_recipe_of_ours_says_what_it_makes_from_what_and_how_long(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith(f"{header.SCHEMA}../schema.json\n")
+    assert list(header.facts(text)) == list(header.KEYS)
 
 
 def test_every_recipe_fits_the_schema() -> None:
