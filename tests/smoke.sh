@@ -52,6 +52,26 @@ expect 0 "$AIGC" evaluate --generated "my samples/a photo é_x2.png" \
     --reference "my samples/a photo é_x2.png" --metric psnr,ssim --require "ssim_y>=1"
 "$AIGC" run ls | grep finished >/dev/null
 
+step "two batches of other families, resume, sample, evaluate"
+tiny=(data.train=builtin:photos:train data.val=builtin:photos:validation data.image_size=32
+      trainer.global_batch=2 trainer.log_every=1 trainer.validate_every=2 trainer.checkpoint_every=1
+      trainer.preview_every=2)
+family() { # family RECIPE "words for sample" KEY=VALUE...
+    local recipe=$1 words
+    read -ra words <<<"$2"
+    set -- "${tiny[@]}" "${@:3}"
+    expect 0 "$AIGC" train "$recipe" --out "$recipe" "$@" trainer.max_steps=2
+    expect 0 "$AIGC" train "$recipe" --resume "$recipe" "$@" trainer.max_steps=3
+    grep -q '"step": 3' "$recipe/metrics.jsonl"
+    expect 0 "$AIGC" sample "$recipe" --out "$recipe/made" "${words[@]}"
+    test -f "$recipe/made/grid.png"
+    expect 0 "$AIGC" evaluate "$recipe"
+}
+family dcgan_64 "-n 3" model.num_features=8
+family cyclegan_emoji "--input $run/previews/step-0000030.png direction=b2a" \
+    data.train_b=builtin:photos:train data.val_b=builtin:photos:validation \
+    model.num_features=8 model.num_blocks=1 model.discriminator_features=8
+
 step "mistakes end with one sentence"
 expect 2 "$AIGC" train edsr_small_x2 model.lr=fast trainer.max_stps=3
 grep -q "did you mean" stderr
