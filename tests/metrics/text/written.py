@@ -1,0 +1,44 @@
+"""Texts as people and models write them: empty, of several scripts, with marks and emoji."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import strategies as st
+
+_LATIN = "the cat sat on mats running ran happily quickly a dogs' don't 4.5 1,000 café états Mr."
+_OTHERS = "— … “quoted” &amp; ( ) . , ! ? : -- x-ray 中文 東京 ありがとう カタカナ 한국어 привет"
+_RARE = "😀 👍🏽 👩\u200d👩\u200d👧 e\u0301 \ufb01 İ ß 你好。 line\u2028break"
+LATIN = _LATIN.split()
+WORDS = [*LATIN, *_OTHERS.split(), *_RARE.split(" ")]
+
+texts = st.one_of(
+    st.just(""),
+    st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join),
+    st.text(alphabet="ab c.\n中文😀é-'", max_size=20),
+)
+latin_texts = st.lists(st.sampled_from(LATIN), max_size=12).map(" ".join)
+
+
+def corpus(count: int, seed: int, words: list[str] | None = None) -> list[str]:
+    """Random texts; every tenth one or so is empty."""
+    rng = random.Random(seed)
+    lengths = [0, 1, 2, 5, 9, 14, 20]
+    return [
+        " ".join(rng.choice(words or WORDS) for _ in range(rng.choice(lengths)))
+        for _ in range(count)
+    ]
+
+
+def noisy(texts: list[str], seed: int, rate: float) -> list[str]:
+    """The same texts with words left out or doubled."""
+    rng = random.Random(seed)
+    found = []
+    for text in texts:
+        words = [
+            word
+            for word in text.split(" ")
+            for _ in range(rng.choice([0, 2]) if rng.random() < rate else 1)
+        ]
+        found.append(" ".join(words))
+    return found
