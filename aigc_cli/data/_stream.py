@@ -3,17 +3,22 @@
 Position `p` of the stream is item `permutation(seed, p // n, n)[p % n]`, and everything random
 about that item follows from `item_seed(seed, p)`. Nothing is stored and nothing is advanced, so the
 order does not depend on the number of processes or workers, and a resumed run only needs its step.
+
+Items of several lengths are read in the order of `by_length`, a permutation of an epoch in which
+the items of a batch are about equally long.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
 
 Key = tuple[int, int]
 """(item number, item seed): what a training set is asked for."""
+
+POOL = 64  # batches whose items are sorted by length together
 
 _MASK = (1 << 64) - 1
 
@@ -41,6 +46,25 @@ def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
     return order
 
 
+def by_length(seed: int, epoch: int, lengths: Sequence[int] | np.ndarray, batch: int) -> np.ndarray:
+    """As `permutation`, with items of about one length in each batch of the stream.
+
+    The permuted items are sorted in stretches of POOL batches, and the batches of a stretch
+    shuffled. Batches begin at multiples of `batch` in the whole stream, so the first items of an
+    epoch, which complete the last batch of the one before, stay where they are.
+    """
+    n = len(lengths)
+    order = permutation(seed, epoch, n).copy()
+    draw = np.random.default_rng([seed & _MASK, epoch, batch])
+    for start in range(-epoch * n % batch, n, POOL * batch):
+        stretch = order[start : start + POOL * batch]
+        stretch = stretch[np.argsort(np.asarray(lengths)[stretch], kind="stable")]
+        whole = len(stretch) // batch * batch
+        batches = draw.permutation(stretch[:whole].reshape(-1, batch)) if whole else stretch[:0]
+        order[start : start + len(stretch)] = np.concatenate([batches.ravel(), stretch[whole:]])
+    return order
+
+
 def key_at(seed: int, position: int, n: int) -> Key:
     """What is read at `position` of the endless stream over `n` items."""
     epoch, place = divmod(position, n)
@@ -53,7 +77,8 @@ class StepSampler:
     Step `t` covers positions [t G, (t + 1) G) of the stream and rank `r` of `world` the r-th part
     of them, so all ranks together see every item exactly once an epoch, and `start` alone resumes
     the order. A set smaller than the batch is simply visited several times in a step. With several
-    `batches` a step has the shares of so many successive batches, one after the other.
+    `batches` a step has the shares of so many successive batches, one after the other. With
+    `lengths` (n,) the items of a batch are about equally long.
 
     Raises:
         ValueError: there are no items, or the batch cannot be divided evenly over the ranks.
@@ -70,6 +95,7 @@ class StepSampler:
         start: int = 0,
         stop: int,
         batches: int = 1,
+        lengths: Sequence[int] | np.ndarray | None = None,
     ) -> None:
         if n < 1:
             raise ValueError("a stream needs at least one item")
@@ -79,6 +105,8 @@ class StepSampler:
         self.global_batch, self.share = global_batch, global_batch // world
         self.rank = rank
         self.start, self.stop, self.batches = start, stop, batches
+        self.lengths = lengths
+        self._order = lru_cache(maxsize=4)(self._sorted)
 
     def __len__(self) -> int:
         return max(self.stop - self.start, 0)
@@ -88,8 +116,18 @@ class StepSampler:
             keys = []
             for batch in range(step * self.batches, (step + 1) * self.batches):
                 first = batch * self.global_batch + self.rank * self.share
-                keys += [key_at(self.seed, p, self.n) for p in range(first, first + self.share)]
+                keys += [self._key(p) for p in range(first, first + self.share)]
             yield keys
+
+    def _key(self, position: int) -> Key:
+        if self.lengths is None:
+            return key_at(self.seed, position, self.n)
+        epoch, place = divmod(position, self.n)
+        return int(self._order(epoch)[place]), item_seed(self.seed, position)
+
+    def _sorted(self, epoch: int) -> np.ndarray:
+        assert self.lengths is not None
+        return by_length(self.seed, epoch, self.lengths, self.global_batch)
 
 
 class ShardSampler:

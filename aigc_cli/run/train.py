@@ -462,6 +462,7 @@ class Loaders(pl.LightningDataModule):
             start=self.model.step,
             stop=self.max_steps,
             batches=self.model.batches_per_step,
+            lengths=getattr(self.data.train, "lengths", None),
         )
         self.data.start_background()
         return DataLoader(

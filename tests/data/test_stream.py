@@ -8,36 +8,44 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aigc_cli.data._stream import ShardSampler, StepSampler, item_seed, permutation
+from aigc_cli.data._stream import POOL, ShardSampler, StepSampler, by_length, item_seed, permutation
 
 seeds = st.integers(0, 2**63)
 sizes = st.integers(1, 40)
 
 
-def keys(n: int, **given: int) -> list[list[tuple[int, int]]]:
+def keys(n: int, **given: object) -> list[list[tuple[int, int]]]:
     return list(StepSampler(n, **given))
 
 
-@given(seeds, sizes, st.integers(1, 6), st.sampled_from([1, 2, 3, 4]), st.integers(1, 6))
-def test_ranks_together_read_the_single_process_order(seed, n, share, world, steps):
+def lengths_of(n: int, sort: bool) -> list[int] | None:
+    """Lengths of n items, several of them equal, or None for no sorting."""
+    return [7 * i % 5 for i in range(n)] if sort else None
+
+
+@given(
+    seeds, sizes, st.integers(1, 6), st.sampled_from([1, 2, 3, 4]), st.integers(1, 6), st.booleans()
+)
+def test_ranks_together_read_the_single_process_order(seed, n, share, world, steps, sort):
     batch = share * world
-    alone = keys(n, global_batch=batch, seed=seed, stop=steps)
-    ranks = [
-        keys(n, global_batch=batch, seed=seed, stop=steps, rank=r, world=world)
-        for r in range(world)
-    ]
+    given = {"global_batch": batch, "seed": seed, "stop": steps, "lengths": lengths_of(n, sort)}
+    alone = keys(n, **given)
+    ranks = [keys(n, **given, rank=r, world=world) for r in range(world)]
     assert [list(chain(*parts)) for parts in zip(*ranks, strict=True)] == alone
 
 
-@given(seeds, sizes, st.integers(1, 8), st.integers(0, 5), st.integers(0, 5))
-def test_resumed_order_is_the_rest_of_the_order(seed, n, batch, start, more):
-    whole = keys(n, global_batch=batch, seed=seed, stop=start + more)
-    assert keys(n, global_batch=batch, seed=seed, start=start, stop=start + more) == whole[start:]
+@given(seeds, sizes, st.integers(1, 8), st.integers(0, 5), st.integers(0, 5), st.booleans())
+def test_resumed_order_is_the_rest_of_the_order(seed, n, batch, start, more, sort):
+    given = {"global_batch": batch, "seed": seed, "lengths": lengths_of(n, sort)}
+    whole = keys(n, **given, stop=start + more)
+    assert keys(n, **given, start=start, stop=start + more) == whole[start:]
 
 
-@given(seeds, sizes, st.integers(1, 7))
-def test_every_item_is_read_once_an_epoch(seed, n, batch):
-    read = list(chain(*keys(n, global_batch=batch, seed=seed, stop=3 * n)))
+@given(seeds, sizes, st.integers(1, 7), st.booleans())
+def test_every_item_is_read_once_an_epoch(seed, n, batch, sort):
+    read = list(
+        chain(*keys(n, global_batch=batch, seed=seed, stop=3 * n, lengths=lengths_of(n, sort)))
+    )
     for epoch in range(3 * batch):
         items = [index for index, _ in read[epoch * n : (epoch + 1) * n]]
         assert sorted(items) == list(range(n))
@@ -46,6 +54,23 @@ def test_every_item_is_read_once_an_epoch(seed, n, batch):
 def test_no_two_items_share_a_seed():
     read = list(chain(*keys(5, global_batch=16, seed=3, stop=500)))
     assert len({seed for _, seed in read}) == len(read)
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 2])
+def test_batches_hold_items_of_about_one_length(epoch):
+    """In whole batches of the stream, also in epochs that begin inside one; in no sorted order."""
+    n, batch = 1003, 8
+    lengths = [item_seed(1, i) % 200 for i in range(n)]
+    order = by_length(5, epoch, lengths, batch)
+    start = -epoch * n % batch
+    spreads, means = [], []
+    for i in range(start, n - batch + 1, batch):
+        group = [lengths[item] for item in order[i : i + batch]]
+        spreads.append(max(group) - min(group))
+        means.append(sum(group) / batch)
+    assert sum(spreads) / len(spreads) < 2 * 200 / POOL
+    assert means != sorted(means)
+    assert sorted(order) == list(range(n))
 
 
 def test_epochs_and_seeds_differ():
