@@ -197,7 +197,10 @@ def class_names(train: Checked, val: Checked) -> tuple[str, ...] | None:
             hint="put them in folders named after their classes, or set data.labels=none",
         )
     if unknown := sorted(set(other) - set(known)):
-        raise DataError(f"data.val: class {unknown[0]!r} has no training pictures")
+        raise DataError(
+            f"data.val: class {unknown[0]!r} has no training pictures",
+            hint="give each class two pictures or more, since some are held out to validate",
+        )
     return tuple(sorted(set(known), key=lambda name: (not name.isdigit(), name.zfill(20))))
 
 

@@ -101,6 +101,8 @@ class GenerativeModule(pl.LightningModule):
     """What `measure` returns, where that differs from `metrics`."""
     batches_per_step: int = 1
     """Batches of `trainer.global_batch` items that one step consumes."""
+    needs_colour: ClassVar[bool] = False
+    """Whether gray pictures teach it nothing."""
     conditional: bool = False
     """Whether samples have classes (`labels_of`)."""
 
@@ -199,12 +201,17 @@ class GenerativeModule(pl.LightningModule):
         otherwise each in turn; None where samples have no classes.
 
         Raises:
-            InputError: the model knows no such class.
+            InputError: the model knows no such class, or none at all.
         """
         names = getattr(self.spec, "labels", None)
-        if not self.conditional or names is None:
-            return None
         chosen = getattr(options, "label", None)
+        if not self.conditional or names is None:
+            if chosen is not None:
+                raise InputError(
+                    f"label={chosen}: the model was not trained to make pictures of a class",
+                    hint="leave it out, or train with model.conditional=true on labelled pictures",
+                )
+            return None
         if chosen is None:
             return (torch.arange(first, first + n) % len(names)).to(self.device)
         if chosen not in names and not (chosen.isdecimal() and int(chosen) < len(names)):

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from aigc_cli.data._check import BadPicturesError, Seen, check
+from aigc_cli.data._domains import resized
 from aigc_cli.data._pictures import in_8_bits
 from aigc_cli.data._sources import Source, open_source
 from aigc_cli.data.images import fitted
@@ -401,7 +402,7 @@ def small(picture: Picture) -> Picture:
     if scale <= 1:
         return picture
     size = (max(1, round(picture.height / scale)), max(1, round(picture.width / scale)))
-    return Picture(resize_bicubic(picture.as_bits(8).pixels, size=size))
+    return Picture(resized(picture.as_bits(8).pixels, *size))
 
 
 def checked_input(request: Request, unfit: Callable[[Seen], str | None]) -> Source:

@@ -18,10 +18,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
 from aigc_cli import __version__
+from aigc_cli.data._domains import all_gray
 from aigc_cli.data._stream import ShardSampler, StepSampler
 from aigc_cli.errors import (
     AigcError,
     CheckpointError,
+    DataError,
     DiskFullError,
     Interrupted,
     Problem,
@@ -97,7 +99,12 @@ def build(recipe: Recipe) -> tuple[Any, GenerativeModule]:
     """
     kind = load_data_kind(recipe.kind)
     data = kind.Data(recipe.data, seed=recipe.seed, bases=recipe.bases)
-    return data, build_model(recipe, data.spec)
+    model = build_model(recipe, data.spec)
+    if model.needs_colour and all_gray(list(data.report["data.train"].seen.values())):
+        raise DataError(
+            "data.train: gray pictures for a colour recipe", hint="name photographs in colour"
+        )
+    return data, model
 
 
 def build_model(recipe: Recipe, spec: Spec) -> GenerativeModule:

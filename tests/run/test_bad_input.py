@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.run.conftest import Child, Ending, paint
 
@@ -89,6 +90,96 @@ def test_a_mistake_is_one_sentence_before_anything_is_written(
     assert ending.err.count("error: ") == 1
     assert ending.out == ""
     assert {p.name for p in here.iterdir()} <= before | {"cache"}
+
+
+TINY = ["trainer.max_steps=1", "trainer.global_batch=2", "model.num_features=4"]
+CYCLEGAN = ["data.image_size=16", "model.num_blocks=1", "model.discriminator_features=4", *TINY]
+PAINT = ["sample", "style_optim", "model.features=random:cnn", "--input", "one"]
+
+PICTURE_MISTAKES = {
+    "pairs of other names": (
+        ["train", "pix2pix_facades", "data.train=photos", "data.train_b=two", "data.val=null"],
+        "photo 02.png  no picture of this name in two",
+    ),
+    "pairs of other sizes": (
+        ["train", "pix2pix_facades", "data.train=photos", "data.train_b=wide", "data.val=null"],
+        "photo 03.png  43 x 40, but 53 x 50 in wide",
+    ),
+    "a single pair": (
+        ["train", "pix2pix_facades", "data.train=pair", "data.val=null"],
+        "data.train: the one pair of 'pair' cannot both train and validate",
+    ),
+    "an empty domain": (
+        ["train", "cyclegan_emoji", "data.train=photos", "data.train_b=nothing"],
+        "data.train_b: no pictures in",
+    ),
+    "a single picture": (
+        ["train", "dcgan_64", "data.train=one"],
+        "data.train: the one picture of 'one' cannot both train and validate",
+    ),
+    "a domain of a single picture": (
+        ["train", "cyclegan_emoji", "data.train=photos", "data.train_b=one", *CYCLEGAN],
+        "data.train_b: the one picture of 'one' cannot both train and validate",
+    ),
+    "as many classes as pictures": (
+        ["train", "classifier_small", "data.train=classes"],
+        "has no training pictures\nhint: give each class two pictures or more",
+    ),
+    "gray pictures to learn colours": (
+        ["train", "colorize_small", "data.train=gray"],
+        "data.train: gray pictures for a colour recipe\nhint: name photographs in colour",
+    ),
+    "a style of 20 pixels": (
+        [*PAINT, "--reference", "small.png"],
+        "a style picture of 20 x 20 pixels shows no style, it needs 32 on each side",
+    ),
+    "a style of 20 pixels to train with": (
+        ["train", "style_fast", *(f"data.{key}=small.png" for key in ("train_b", "val_b"))],
+        "small.png  20 x 20, smaller than 32 x 32",
+    ),
+    "a feature network that is none": (
+        ["sample", "deepdream", "model.features=photos/photo 00.png", "--input", "one"],
+        "photos/photo 00.png: truncated or not a checkpoint",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", PICTURE_MISTAKES)
+def test_pictures_that_do_not_suit_a_family(aigc: Aigc, here: Path, mistake: str) -> None:
+    words, sentence = PICTURE_MISTAKES[mistake]
+    for folder, count, size in (("two", 2, 40), ("wide", 11, 50), ("one", 1, 40), ("pair", 1, 40)):
+        paint(here / folder, count, size)
+    for number in range(5):
+        paint(here / f"classes/class {number}", 1)
+    (here / "nothing").mkdir()
+    (here / "gray").mkdir()
+    for photo in (here / "photos").iterdir():
+        with Image.open(photo) as picture:
+            picture.convert("L").save(here / "gray" / photo.name)
+    with Image.open(here / "photos/photo 00.png") as picture:
+        picture.resize((20, 20)).save(here / "small.png")
+    ending = aigc(*words, "--out", "made")
+    assert ending.code == 2, ending.err
+    assert sentence in ending.err
+    assert ending.err.count("error: ") == 1
+    assert not (here / "made/checkpoints").exists()
+    assert not list((here / "made").glob("*.png"))
+
+
+def test_a_class_that_the_model_does_not_know(aigc: Aigc, here: Path) -> None:
+    for name in ("cat", "dog"):
+        paint(here / "classes" / name, 4)
+    words = ["data.train=classes", "data.image_size=8", *TINY]
+    for conditional in ("false", "true"):
+        more = [f"model.conditional={conditional}", "--out", conditional]
+        assert aigc("train", "dcgan_64", *words, *more).code == 0
+    ending = aigc("sample", "true", "label=dgo", "--out", "made")
+    assert ending.code == 2
+    assert "label=dgo: the model knows no such class\nhint: did you mean 'dog'?" in ending.err
+    ending = aigc("sample", "false", "label=dog", "--out", "made")
+    assert ending.code == 2
+    assert "label=dog: the model was not trained to make pictures of a class" in ending.err
+    assert not list((here / "made").glob("*"))
 
 
 def test_all_mistakes_come_at_once_with_their_lines(aigc: Aigc, here: Path) -> None:

@@ -82,6 +82,7 @@ class Colouring(GenerativeModule):
         "colourfulness": "max",
     }
     makes = "translations"
+    needs_colour = True
     prior_steps: int
     bins: Tensor
     table: Tensor
