@@ -558,6 +558,7 @@ def quiet_lightning() -> Iterator[None]:
             "You defined a `validation_step` but",
             "The number of training batches",  # no Lightning logger is used
             ".*isinstance.treespec, LeafSpec.*",  # Lightning with a newer torch
+            r"Found \d+ module.s. in eval mode",  # a frozen copy is meant to be
         ):
             warnings.filterwarnings("ignore", message=text)
         yield
