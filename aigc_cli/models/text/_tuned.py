@@ -164,9 +164,7 @@ class ComparedModule(TunedModule):
         return found
 
     def train(self, mode: bool = True) -> Self:
-        super().train(mode)
-        self.net.eval()
-        return self
+        return super().train(False)
 
     @torch.no_grad()
     def reference_nats(self, tokens: Tensor, target: Tensor) -> Tensor:
