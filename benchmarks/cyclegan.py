@@ -1,33 +1,20 @@
-"""What a training step of CycleGAN costs beside a plain PyTorch loop in the layout of the paper's
-code: `torch.nn.InstanceNorm2d`, a pass for each translation and identity, a list as image pool.
+"""CycleGAN as a plain PyTorch loop in the layout of the paper's code: `torch.nn.InstanceNorm2d`, a
+pass for each translation and identity, a list as image pool; the peer in benchmarks/image.py.
 
-Generators of 6 blocks and 64 features, 64 pixels, batches of 1, fp32 on the CPU. Segments are
-interleaved; the ratio is that of the median seconds per step, above 1 when aigc is faster.
+Generators of 6 blocks and 64 features, 64 pixels, batches of 1.
 """
 
 from __future__ import annotations
 
-import itertools
 import random
-import statistics
-import tempfile
-import time
-from contextlib import suppress
-from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from aigc_cli.data._stream import StepSampler
 from aigc_cli.nn.patchgan import PatchGAN
-from aigc_cli.recipe.load import load_recipe
-from aigc_cli.run.train import build, train
+from benchmarks._sides import batches, seconds_between
 
-ROUNDS, STEPS = 4, 5
-SETTINGS = [
+CYCLEGAN = [
     "data.train=builtin:photos:train",
     "data.train_b=builtin:photos:train",
     "data.val=builtin:photos:validation",
@@ -36,36 +23,8 @@ SETTINGS = [
     "data.load_size=72",
     "model.num_blocks=6",
     "model.features=none",
-    "trainer.device=cpu",
-    "trainer.precision=fp32",
-    "trainer.workers=0",
-    "trainer.log_every=1",
-    "trainer.validate_every=1000000",
-    "trainer.checkpoint_every=1000000",
-    "trainer.preview_every=1000000",
-    f"trainer.max_steps={STEPS + 1}",
     "trainer.max_epochs=null",
 ]
-
-
-class Enough(Exception):
-    """Ends a segment before its validation."""
-
-
-def with_aigc(extra: list[str]) -> list[float]:
-    """Seconds between the ends of consecutive steps of a real run."""
-    ticks: list[float] = []
-
-    def watch(event: dict[str, Any]) -> None:
-        if event["event"] == "tick":
-            ticks.append(time.perf_counter())
-            if len(ticks) == STEPS:
-                raise Enough
-
-    recipe = load_recipe("cyclegan_256", [*SETTINGS, *extra])
-    with tempfile.TemporaryDirectory() as folder, suppress(Enough):
-        train(recipe, out=Path(folder) / "run", emit=watch)
-    return [b - a for a, b in pairwise(ticks)]
 
 
 class Block(nn.Module):
@@ -113,9 +72,8 @@ class ListPool:
         return old
 
 
-def with_plain_loop(extra: list[str]) -> list[float]:
-    """The same networks and batches in the loop that one writes by hand."""
-    data, _ = build(load_recipe("cyclegan_256", [*SETTINGS, *extra]))
+def cyclegan_loop(extra: list[str]) -> list[float]:
+    """Seconds of consecutive steps."""
     ab, ba = plain_generator(), plain_generator()
     judge_a, judge_b = PatchGAN(3, 64, 2), PatchGAN(3, 64, 2)
     pool_a, pool_b = ListPool(), ListPool()
@@ -149,30 +107,4 @@ def with_plain_loop(extra: list[str]) -> list[float]:
             ((says(judge, real, True) + says(judge, shown, False)) / 2).backward()
         critics.step()
 
-    sampler = StepSampler(len(data.train), global_batch=1, seed=0, stop=STEPS)
-    loader = DataLoader(data.train, batch_sampler=sampler, collate_fn=data.train.collate)
-    ends = []
-    for batch in itertools.islice(loader, STEPS):
-        step(batch["a"], batch["b"])
-        ends.append(time.perf_counter())
-    return [b - a for a, b in pairwise(ends)]
-
-
-def main() -> dict[str, Any]:
-    ours: dict[str, list[float]] = {"plain": [], "channels_last": []}
-    theirs: list[float] = []
-    for _ in range(ROUNDS):
-        theirs += with_plain_loop([])
-        ours["plain"] += with_aigc([])
-        ours["channels_last"] += with_aigc(["trainer.channels_last=true"])
-    loop = statistics.median(theirs)
-    rows = {
-        name: {
-            "aigc_s": round(statistics.median(times), 3),
-            "plain_loop_s": round(loop, 3),
-            "ratio": round(loop / statistics.median(times), 3),
-            "steps": len(times),
-        }
-        for name, times in ours.items()
-    }
-    return {"benchmark": "training step, CycleGAN, 6 blocks, 64 px, batch 1, fp32", **rows}
+    return seconds_between(step(b["a"], b["b"]) for b in batches("cyclegan_256", extra))

@@ -1,78 +1,55 @@
 """What a step of the image families costs beside a plain PyTorch loop of the same networks.
 
+    python -m benchmarks.image
+
 Every row has two sides, ours and a named peer's, each a function that returns the seconds of some
-steps. Segments of the two are interleaved, since the speed of a shared machine drifts; the ratio
-is that of the medians, above 1 when aigc is faster.
+steps: the same networks, batches and precision (fp32 on the CPU). Segments of the two are
+interleaved, since the speed of a shared machine drifts; the ratio is that of the medians, above 1
+when aigc is faster.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
-import tempfile
-import time
-from collections.abc import Callable
-from contextlib import suppress
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from aigc_cli.data._stream import StepSampler
 from aigc_cli.recipe.load import load_recipe
-from aigc_cli.run.train import build, train
+from aigc_cli.run.train import build
+from benchmarks._sides import Side, batches, seconds_between, with_aigc
+from benchmarks.cyclegan import CYCLEGAN, cyclegan_loop
 
-ROUNDS, STEPS = 4, 5
-SETTINGS = [
-    "trainer.device=cpu",
-    "trainer.precision=fp32",
-    "trainer.workers=0",
-    "trainer.ema=null",
-    "trainer.validate_every=1000000",
-    "trainer.checkpoint_every=1000000",
-    "trainer.preview_every=1000000",
-    f"trainer.max_steps={STEPS + 1}",
-]
-Side = Callable[[], list[float]]
+ROUNDS = 4
+PHOTOS = ["data.train=builtin:photos:train", "data.val=builtin:photos:validation"]
+
+# EDSR-baseline. The peer is the loop that one writes by hand.
 
 
-class Enough(Exception):
-    """Ends a segment before its validation."""
+def edsr_loop(extra: list[str]) -> list[float]:
+    """Seconds of consecutive steps of L1, in units of 8-bit levels."""
+    network = build(load_recipe("edsr_baseline_x2", [*extra, "trainer.max_steps=1"]))[1].net
+    if "trainer.channels_last=true" in extra:
+        network.to(memory_format=torch.channels_last)
+    adam = torch.optim.Adam(network.parameters(), 1e-4)
+
+    def step(low: Tensor, high: Tensor) -> None:
+        loss = 127.5 * (network(low) - high).abs().mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        _ = loss.item()
+
+    return seconds_between(step(b["low"], b["high"]) for b in batches("edsr_baseline_x2", extra))
 
 
-def with_aigc(name: str, extra: list[str]) -> list[float]:
-    """Seconds between the ends of consecutive steps of a real run."""
-    ticks: list[float] = []
+# DCGAN. The peer is what pytorch/examples/dcgan does, written anew: its networks at 64 pixels,
+# binary cross-entropy, one batch of noise for both networks.
 
-    def watch(event: dict[str, Any]) -> None:
-        if event["event"] == "tick":
-            ticks.append(time.perf_counter())
-            if len(ticks) == STEPS:
-                raise Enough
-
-    recipe = load_recipe(name, [*SETTINGS, *extra])
-    with tempfile.TemporaryDirectory() as folder, suppress(Enough):
-        train(recipe, out=Path(folder) / "run", emit=watch)
-    return [b - a for a, b in pairwise(ticks)]
-
-
-def batches(name: str, extra: list[str]) -> DataLoader[Any]:
-    """The same batches as those of `with_aigc`."""
-    recipe = load_recipe(name, [*SETTINGS, *extra])
-    data, _ = build(recipe)
-    size = recipe.trainer.global_batch
-    sampler = StepSampler(len(data.train), global_batch=size, seed=0, stop=STEPS)
-    return DataLoader(data.train, batch_sampler=sampler, collate_fn=data.train.collate)
-
-
-# A DCGAN step. The peer is what pytorch/examples/dcgan does, written anew: its networks at 64
-# pixels, binary cross-entropy, one batch of noise for both networks.
-
-DCGAN = ["data.train=builtin:photos:train", "data.val=builtin:photos:validation"]
-DCGAN += ["trainer.global_batch=16", "model.features=none"]
+DCGAN = [*PHOTOS, "trainer.global_batch=16", "model.features=none"]
 
 
 def dcgan_networks(channels_last: bool) -> tuple[nn.Sequential, nn.Sequential]:
@@ -92,9 +69,9 @@ def dcgan_networks(channels_last: bool) -> tuple[nn.Sequential, nn.Sequential]:
     return generator, nn.Sequential(*down).to(memory_format=layout)
 
 
-def dcgan_loop(channels_last: bool) -> list[float]:
-    """Seconds between the ends of consecutive steps of the example's loop."""
-    generator, discriminator = dcgan_networks(channels_last)
+def dcgan_loop(extra: list[str]) -> list[float]:
+    """Seconds of consecutive steps of the example's loop."""
+    generator, discriminator = dcgan_networks("trainer.channels_last=true" in extra)
     adam = {"lr": 2e-4, "betas": (0.5, 0.999)}
     of_discriminator = torch.optim.Adam(discriminator.parameters(), **adam)
     of_generator = torch.optim.Adam(generator.parameters(), **adam)
@@ -102,9 +79,7 @@ def dcgan_loop(channels_last: bool) -> list[float]:
     def loss(logits: Tensor, target: float) -> Tensor:
         return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
 
-    ends = []
-    for batch in batches("dcgan_64", DCGAN):
-        real = batch["image"]
+    def step(real: Tensor) -> None:
         discriminator.zero_grad()
         on_real = loss(discriminator(real), 1.0)
         on_real.backward()
@@ -117,19 +92,66 @@ def dcgan_loop(channels_last: bool) -> list[float]:
         fooled.backward()
         of_generator.step()
         _ = on_real.item() + on_fake.item(), fooled.item()
-        ends.append(time.perf_counter())
-    return [b - a for a, b in pairwise(ends)]
+
+    return seconds_between(step(batch["image"]) for batch in batches("dcgan_64", extra))
 
 
-def dcgan(channels_last: bool) -> tuple[Side, Side]:
-    """aigc's step and the example's."""
-    extra = [*DCGAN, f"trainer.channels_last={str(channels_last).lower()}"]
-    return lambda: with_aigc("dcgan_64", extra), lambda: dcgan_loop(channels_last)
+# VAE. The peer is what pytorch/examples/vae does, written anew with the widths of the recipe.
+
+VAE = [*PHOTOS, "data.image_size=28", "data.resize=stretch", "trainer.max_epochs=null"]
+
+
+class PlainVAE(nn.Module):
+    """784-400-40-400-784."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(784, 400)
+        self.mu, self.logvar = nn.Linear(400, 40), nn.Linear(400, 40)
+        self.back, self.out = nn.Linear(40, 400), nn.Linear(400, 784)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        h = self.hidden(x).relu()
+        mu, logvar = self.mu(h), self.logvar(h)
+        z = mu + torch.randn_like(mu) * (logvar / 2).exp()
+        return self.out(self.back(z).relu()), mu, logvar
+
+
+def vae_loop(extra: list[str], steps: int) -> list[float]:
+    """Seconds of consecutive steps of the example's loop."""
+    model = PlainVAE()
+    adam = torch.optim.Adam(model.parameters(), 1e-4)
+
+    def step(images: Tensor) -> None:
+        x = ((images + 1) / 2).bernoulli().flatten(1)
+        logits, mu, logvar = model(x)
+        kl = -0.5 * (1 + logvar - mu.square() - logvar.exp()).sum()
+        loss = F.binary_cross_entropy_with_logits(logits, x, reduction="sum") + kl
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        _ = loss.item()
+
+    return seconds_between(step(batch["image"]) for batch in batches("vae_mnist_mlp", extra, steps))
+
+
+def rows(recipe: str, settings: list[str], peer: Any, text: str) -> dict[str, tuple[Side, Side]]:
+    """Plain and channels last."""
+    last = [*settings, "trainer.channels_last=true"]
+    return {
+        text: (lambda: with_aigc(recipe, settings), lambda: peer(settings)),
+        f"{text}, channels last": (lambda: with_aigc(recipe, last), lambda: peer(last)),
+    }
 
 
 ROWS: dict[str, tuple[Side, Side]] = {
-    "DCGAN step, 64 px, batch 16, fp32; pytorch/examples": dcgan(False),
-    "DCGAN step, the same, channels last": dcgan(True),
+    **rows("edsr_baseline_x2", PHOTOS, edsr_loop, "EDSR-baseline x2, LR 48, batch 16; plain loop"),
+    **rows("dcgan_64", DCGAN, dcgan_loop, "DCGAN, 64 px, batch 16; loop of pytorch/examples"),
+    **rows("cyclegan_256", CYCLEGAN, cyclegan_loop, "CycleGAN, 6 blocks, 64 px; plain loop"),
+    "VAE, 784-400-40, batch 100; loop of pytorch/examples": (
+        lambda: with_aigc("vae_mnist_mlp", VAE, steps=100),
+        lambda: vae_loop(VAE, 100),
+    ),
 }
 
 
@@ -149,5 +171,9 @@ def compare(ours: Side, theirs: Side) -> dict[str, Any]:
 
 
 def main() -> dict[str, Any]:
-    rows = {name: compare(*sides) for name, sides in ROWS.items()}
-    return {"benchmark": "a step of the image families", **rows}
+    found = {name: compare(*sides) for name, sides in ROWS.items()}
+    return {"benchmark": "a training step of the image families, fp32", **found}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(), indent=1))

@@ -187,7 +187,12 @@ class Model(GenerativeModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         c = self.config
-        return torch.optim.Adam(self.parameters(), c.lr, c.betas, c.eps, foreach=True)
+        # Fused it is three times as quick on a CPU; elsewhere it would hide the gradients of fp16
+        # from clipping.
+        fused = self.device.type == "cpu"
+        return torch.optim.Adam(
+            self.parameters(), c.lr, c.betas, c.eps, foreach=not fused, fused=fused
+        )
 
     # The bounds.
 
