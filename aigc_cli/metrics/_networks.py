@@ -1,4 +1,6 @@
-"""The pretrained networks behind LPIPS and DISTS, read from local files; nothing is downloaded."""
+"""The pretrained networks behind LPIPS, DISTS and features, read from local files; downloaded only
+where AIGC_DOWNLOAD=1 asks for it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,16 @@ from aigc_cli.nn.classifier import vgg
 
 ALEXNET = "alexnet-owt-7be5be79.pth"
 VGG16 = "vgg16-397923af.pth"
+VGG19 = "vgg19-dcbb9e9d.pth"
 """Names that torchvision gives to its ImageNet weights."""
+INCEPTION = "pt_inception-2015-12-05-6726825d.pth"
+"""Name that pytorch-fid gives to those of FID."""
+
+PUBLISHED = {
+    **dict.fromkeys((ALEXNET, VGG16, VGG19), "https://download.pytorch.org/models"),
+    INCEPTION: "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights",
+}
+"""Where each file comes from; the digits at the end of its name begin its SHA-256."""
 
 _TORCHMETRICS = importlib.util.find_spec("torchmetrics")  # without importing it
 
@@ -80,18 +91,22 @@ def load_head(file: str, packaged: str, folder: Path | None) -> dict[str, Tensor
 def load_state(
     file: str, folder: Path | None, others: Sequence[Path], *, how: str
 ) -> dict[str, Tensor]:
-    """Tensors of a file in `folder` (or in the one that AIGC_WEIGHTS names), or else in `others`.
+    """Tensors of a file in `folder` (or in the one that AIGC_WEIGHTS names), or else in `others`;
+    with AIGC_DOWNLOAD=1 a published file that is in none of them is fetched into the folder.
 
     Raises:
-        MissingError: the file is in none of them.
+        MissingError: the file is in none of them, or cannot be fetched.
         CheckpointError: it is damaged, or holds something else than tensors.
     """
     named = folder or Path(os.environ.get("AIGC_WEIGHTS") or "weights")
     found = [path for path in (named / file, *others) if path.is_file()]
+    if not found and file in PUBLISHED and os.environ.get("AIGC_DOWNLOAD") == "1":
+        found = [_fetch(file, named)]
     if not found:
+        fetched = ", or AIGC_DOWNLOAD=1 to fetch it" if file in PUBLISHED else ""
         raise MissingError(
             f"the weights {file} are not in {named}",
-            hint=f"{how}, or set AIGC_WEIGHTS to the folder that has it",
+            hint=f"{how}, or set AIGC_WEIGHTS to the folder that has it{fetched}",
         )
     try:
         state = torch.load(found[0], map_location="cpu", weights_only=True)
@@ -100,6 +115,22 @@ def load_state(
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise CheckpointError(f"{found[0]}: holds no weights by name")
     return state
+
+
+def _fetch(file: str, folder: Path) -> Path:
+    """Download a published file whole or not at all, and compare its hash with its name."""
+    address, target = f"{PUBLISHED[file]}/{file}", folder / file
+    digits = Path(file).stem.rpartition("-")[2]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(address, str(target), digits, progress=False)
+    except OSError as error:
+        raise MissingError(
+            f"{address} cannot be fetched: {error}", hint=f"put the file into {folder}"
+        ) from error
+    except RuntimeError as error:
+        raise CheckpointError(f"{address}: is not the file of this name ({error})") from error
+    return target
 
 
 def fill(module: nn.Module, state: dict[str, Tensor], file: str) -> None:

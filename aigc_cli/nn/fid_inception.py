@@ -25,11 +25,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from aigc_cli.metrics._networks import fill, load_state
+from aigc_cli.metrics._networks import INCEPTION, fill, load_state
 
 SIZE = 299
 FILES = (
-    "pt_inception-2015-12-05-6726825d.pth",
+    INCEPTION,
     "weights-inception-2015-12-05-6726825d.pth",
 )
 """Names under which pytorch-fid and torch-fidelity publish the same weights."""
@@ -227,7 +227,7 @@ def fid_inception(resize: Resize = "tensorflow", *, folder: Path | None = None) 
     """The network with its published weights, frozen.
 
     They are read from `folder` or the one that AIGC_WEIGHTS names, or where torch.hub keeps its
-    downloads.
+    downloads, or fetched with AIGC_DOWNLOAD=1.
 
     Raises:
         MissingError: they are in none of these. CheckpointError: the file is another or damaged.

@@ -25,10 +25,17 @@ IMPORTS = {  # in the order in which they need each other, with what to install 
     "pytorch_lightning": "pytorch-lightning torchmetrics",
 }
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
-VARIABLES = ("AIGC_PATH", "AIGC_CACHE", "AIGC_WEIGHTS", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
+VARIABLES = (
+    "AIGC_PATH",
+    "AIGC_CACHE",
+    "AIGC_WEIGHTS",
+    "AIGC_DOWNLOAD",
+    "CUDA_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS",
+)
 PROMISE = (
     "nothing leaves this machine: aigc has no telemetry and looks for no updates; "
-    "only data named hf:... is downloaded"
+    "only data named hf:... and, with AIGC_DOWNLOAD=1, published weights are downloaded"
 )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aigc_cli.errors import CheckpointError, InputError, did_you_mean
-from aigc_cli.metrics._networks import VGG16, fill, load_state
+from aigc_cli.metrics._networks import PUBLISHED, VGG16, VGG19, fill, load_state
 from aigc_cli.nn.classifier import VGG_DEPTHS, vgg
 from aigc_cli.nn.features import FeatureNetwork, random_features, vgg_arch
 from aigc_cli.recipe.load import recipe_from_dict
@@ -19,7 +19,7 @@ from aigc_cli.run.folder import find_checkpoint
 from aigc_cli.run.weights import load_averaged, require_fit
 from aigc_cli.specs import spec_from_dict
 
-VGG_FILES = {"vgg16": VGG16, "vgg19": "vgg19-dcbb9e9d.pth"}
+VGG_FILES = {"vgg16": VGG16, "vgg19": VGG19}
 """Names that torchvision gives to its ImageNet weights."""
 
 
@@ -62,7 +62,7 @@ def _pretrained(name: str) -> FeatureNetwork:
     file = VGG_FILES[name]
     cache = Path(torch.hub.get_dir()) / "checkpoints"
     how = (
-        f"put https://download.pytorch.org/models/{file} there or into {cache}; without it take a "
+        f"put {PUBLISHED[file]}/{file} there or into {cache}; without it take a "
         f"classifier's run or random:{name}"
     )
     state = load_state(file, None, [cache / file], how=how)

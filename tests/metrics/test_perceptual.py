@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from torchmetrics.functional.image.lpips import _LPIPS, ScalingLayer
 
 from aigc_cli.errors import CheckpointError, MissingError
 from aigc_cli.metrics import table
-from aigc_cli.metrics._networks import ALEXNET, VGG16, alexnet, vgg16
+from aigc_cli.metrics._networks import ALEXNET, PUBLISHED, VGG16, alexnet, load_state, vgg16
 from aigc_cli.metrics.dists import DISTS
 from aigc_cli.metrics.lpips import LPIPS
 from aigc_cli.metrics.table import METRICS
@@ -194,6 +195,30 @@ def test_absent_weights_say_which_file_goes_where(
     assert "torchvision.models." in caught.value.hint
     assert "AIGC_WEIGHTS" in caught.value.hint
     assert caught.value.exit_code == 5
+
+
+def test_published_weights_are_fetched_when_asked_and_only_as_published(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a folder in the place of the network."""
+    digits = hashlib.sha256((weights / ALEXNET).read_bytes()).hexdigest()[:8]
+    shop, home = tmp_path / "shop", tmp_path / "w"
+    shop.mkdir()
+    good, bad = f"alexnet-{digits}.pth", "alexnet-00000000.pth"
+    for name in (good, bad):
+        (shop / name).symlink_to(weights / ALEXNET)
+        monkeypatch.setitem(PUBLISHED, name, shop.as_uri())
+    with pytest.raises(MissingError, match="are not in") as caught:
+        load_state(good, home, [], how="put it there")
+    assert str(caught.value.hint).endswith(", or AIGC_DOWNLOAD=1 to fetch it")
+    monkeypatch.setenv("AIGC_DOWNLOAD", "1")
+    assert set(load_state(good, home, [], how="")) == set(torch.load(weights / ALEXNET))
+    with pytest.raises(CheckpointError, match="is not the file of this name"):
+        load_state(bad, home, [], how="")
+    monkeypatch.setitem(PUBLISHED, "vgg-1.pth", (tmp_path / "nowhere").as_uri())
+    with pytest.raises(MissingError, match="cannot be fetched"):
+        load_state("vgg-1.pth", home, [], how="")
+    assert [path.name for path in home.iterdir()] == [good]
 
 
 class _Marker:
