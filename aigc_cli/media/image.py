@@ -194,8 +194,12 @@ def to_tensor(pixels: Pixels) -> Tensor:
 def from_tensor(tensor: Tensor, dtype: type[np.uint8] | type[np.uint16] = np.uint8) -> Pixels:
     """float (C, H, W) in [-1, 1] -> (H, W, C); clipped, rounded half up."""
     top = np.iinfo(dtype).max
-    levels = tensor.detach().float().add(1).mul_(top / 2).add_(0.5).floor_().clamp_(0, top)
-    return np.ascontiguousarray(levels.permute(1, 2, 0).cpu().numpy(), dtype=dtype)
+    C, H, W = tensor.shape
+    pixels = np.empty((H, W, C), dtype)
+    for channel, plane in enumerate(tensor.detach()):  # one at a time, since pictures may be large
+        levels = plane.float().add(1).mul_(top / 2).add_(0.5).floor_().clamp_(0, top)
+        pixels[..., channel] = levels.cpu().numpy()
+    return pixels
 
 
 def tile_grid(

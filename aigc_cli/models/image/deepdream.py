@@ -90,10 +90,10 @@ class Model(GenerativeModule):
         network = self.features
         sizes = octave_sizes(image, options, network)
         original = image[None]
-        details = torch.zeros_like(original)
+        details: Tensor | None = None
         for octave, size in enumerate(sizes):
             base = original if size == image.shape[-2:] else _resized(original, size)
-            x = (base + _resized(details, size)).clamp(-1, 1)
+            x = (base if details is None else base + _resized(details, size)).clamp(-1, 1)
             for step in range(options.steps):
                 shift = shifts[octave * options.steps + step]
                 x = self._ascend(x, options, step, shift)
@@ -109,8 +109,8 @@ class Model(GenerativeModule):
         if options.smoothing > 0:
             sigma = 2 * (step + 1) / options.steps + options.smoothing
             gradient = smoothed(gradient, sigma)
-        gradient = (gradient - gradient.mean()) / gradient.std().clamp_min(1e-12)
-        x = (x + options.lr * UNIT * gradient).clamp(-1, 1)
+        gradient.sub_(gradient.mean()).div_(gradient.std().clamp_min(1e-12))
+        x.add_(gradient, alpha=options.lr * UNIT).clamp_(-1, 1)
         return x.roll((-shift[0], -shift[1]), (2, 3))
 
     def _blind(self, options: Options) -> None:
@@ -248,9 +248,12 @@ def smoothed(gradient: Tensor, sigma: float) -> Tensor:
         line = torch.exp(-0.5 * (offset / s) ** 2)
         line = line / line.sum()
         kernel += line[:, None] * line / 3
-    C = gradient.shape[1]
-    padded = F.pad(gradient, [KERNEL // 2] * 4, mode="reflect")
-    return F.conv2d(padded, kernel.expand(C, 1, -1, -1), groups=C)
+    border = [KERNEL // 2] * 4
+    planes = [
+        F.conv2d(F.pad(plane, border, mode="reflect"), kernel[None, None])
+        for plane in gradient.split(1, 1)
+    ]
+    return torch.cat(planes, 1)
 
 
 def zoomed(image: Tensor, part: float) -> Tensor:
