@@ -15,8 +15,6 @@ from aigc_cli.errors import InputError, RequirementError
 
 FACTS = ("value", "std", "n", "unit", "higher_is_better", "protocol")
 """Of a score in a report; its other numbers are those of answers without a model."""
-TOGETHER = "--generated and --reference go together, and without a model, --data or --save"
-HOW = "aigc evaluate --generated DIR --reference DIR, or aigc evaluate RUN"
 
 
 def evaluate(
@@ -35,9 +33,17 @@ def evaluate(
         Path | None, typer.Option(help="Files to score, without any model.", show_default=False)
     ] = None,
     reference: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="What --generated should look like; for FID of a model: val, train or pictures.",
+            help="What --generated should be like, for texts more than once; for FID of a model: "
+            "val, train or pictures.",
+            show_default=False,
+        ),
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            help="Texts of another system, to see whether the difference is significant.",
             show_default=False,
         ),
     ] = None,
@@ -55,11 +61,37 @@ def evaluate(
             min=0, help="Pixels left out on every side, with --generated.", show_default=False
         ),
     ] = None,
+    lang: Annotated[
+        str | None,
+        typer.Option(help="Language of the texts, as zh. Default: en.", show_default=False),
+    ] = None,
+    tokenize: Annotated[
+        str | None,
+        typer.Option(
+            help="sacreBLEU's tokenizer for BLEU. Default: that of the language.",
+            show_default=False,
+        ),
+    ] = None,
+    stem: Annotated[
+        bool | None,
+        typer.Option(
+            "--stem/--no-stem",
+            help="Whether ROUGE compares the stems of English words. Default: it does.",
+            show_default=False,
+        ),
+    ] = None,
+    rouge_split: Annotated[
+        str | None,
+        typer.Option(
+            help="How ROUGE-Lsum finds sentences: newline (default) or sentence.",
+            show_default=False,
+        ),
+    ] = None,
     extractor: Annotated[
         str,
         typer.Option(
             help="Whose features FID and its kin compare: inception, inception:clean, RUN of a "
-            "classifier, vgg16, random:cnn.",
+            "classifier, vgg16, random:cnn. For BERTScore: FOLDER or FOLDER:LAYER.",
         ),
     ] = "inception",
     count: Annotated[
@@ -93,7 +125,7 @@ def evaluate(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Score a model, or two folders of files; --require fails a build."""
+    """Score a model, folders of pictures or files of texts; --require fails a build."""
     from aigc_cli.run import evaluate as measuring
 
     output = Output(json, quiet)
@@ -104,13 +136,18 @@ def evaluate(
         return
     check_device(device)
     wanted = [text for item in require or () for text in item.split(",") if text]
-    if not source and bool(generated) != bool(reference):
-        raise InputError(TOGETHER, hint=HOW)
+    references = reference or []
+    given = {"lang": lang, "tokenize": tokenize, "stem": stem, "split": rouge_split}
+    texts = {key: value for key, value in given.items() if value is not None}
+    if not source and references and not generated:
+        raise InputError(measuring.TOGETHER, hint=measuring.HOW)
     if not source and not generated:
         raise InputError(
             "what shall be evaluated? aigc evaluate RUN, or --generated and --reference"
         )
-    judging = measuring.Judging(extractor, reference, count, seed, batch_size)
+    judging = measuring.Judging(
+        extractor, references[-1] if references else None, count, seed, batch_size
+    )
     common: dict[str, Any] = {
         "metrics": names,
         "require": wanted,
@@ -123,13 +160,20 @@ def evaluate(
     }
     if generated:
         if source or data:
-            raise InputError(TOGETHER, hint=HOW)
+            raise InputError(measuring.TOGETHER, hint=measuring.HOW)
         job = measuring.evaluate_files(
-            generated, Path(str(reference)), border=border or 0, **common
+            generated,
+            [Path(text) for text in references],
+            border=border,
+            texts=texts,
+            baseline=baseline,
+            **common,
         )
     else:
         if border is not None:
             raise InputError("--border is for --generated; a model's border is its scale")
+        if texts or baseline or len(references) > 1:
+            raise InputError(measuring.FOR_TEXTS, hint=measuring.HOW_TEXTS)
         job = measuring.evaluate_model(
             str(source), data=data, overrides=options or (), ema=ema, **common
         )
@@ -171,5 +215,7 @@ def _text(report: dict[str, Any]) -> str:
     return "\n".join([table(rows, columns), *protocol, *by_class, *notes])
 
 
-def _number(value: Any) -> str | None:
+def _number(value: Any) -> Any:
+    if isinstance(value, list):
+        return " to ".join(f"{bound:.4f}" for bound in value)
     return f"{value:.4f}" if isinstance(value, float) else value

@@ -5,6 +5,7 @@ What there is to measure depends on the model and on the name of the metric:
 * run/pairs.py: pictures against what they should look like (super-resolution, two folders)
 * run/distribution.py: sets of pictures by their features (FID and its kin)
 * run/classification.py: what a classifier mistakes for what
+* run/texts.py: texts against references and against another system's
 * here: what a family measures of each item of its validation data
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from aigc_cli.media.image import Picture, from_tensor, tile_grid, write_picture
 from aigc_cli.metrics.requirement import check, parse_requirement
 from aigc_cli.metrics.sets import SET_GROUPS, SET_METRICS, SetMetric
 from aigc_cli.metrics.table import GROUPS, METRICS, PairMetric, seen_by
+from aigc_cli.metrics.text import TEXT_GROUPS, TEXT_METRICS
 from aigc_cli.recipe.load import Recipe, recipe_from_dict
 from aigc_cli.registry import load_data_kind
 from aigc_cli.run.callbacks import text_sheet
@@ -43,6 +45,7 @@ from aigc_cli.run.pairs import compare_enlargements, compare_files, plain
 from aigc_cli.run.paths import RunPaths
 from aigc_cli.run.pictures import Drawn, Files, Part, Translated, Whole
 from aigc_cli.run.sample import open_input, prepare_output
+from aigc_cli.run.texts import USUAL, are_texts, compare_text_files
 from aigc_cli.run.trained import Trained, load_trained
 from aigc_cli.specs import ImageSpec, PairSpec, SuperResolutionSpec, UnpairedSpec
 
@@ -50,6 +53,12 @@ log = logging.getLogger(__name__)
 PAIRS = ("psnr", "ssim")  # what is measured of pairs of pictures when nothing is asked for
 MOST = 10_000  # pictures that are made when no number is given
 EXTRACTOR = "inception"
+TOGETHER = "--generated and --reference go together, and without a model, --data or --save"
+FOR_TEXTS = (
+    "--lang, --tokenize, --stem, --rouge-split, --baseline and several --reference are for texts"
+)
+HOW_TEXTS = "aigc evaluate --generated FILE --reference FILE --metric bleu"
+HOW = "aigc evaluate --generated DIR --reference DIR, or aigc evaluate RUN"
 
 Report = dict[str, Any]
 Job = Callable[[], Report | None]
@@ -136,27 +145,44 @@ def evaluate_model(
 
 def evaluate_files(
     generated: Path,
-    reference: Path,
+    references: Sequence[Path],
     *,
     metrics: Sequence[str] = (),
     require: Sequence[str] = (),
     judging: Judging = Judging(),
-    border: int = 0,
+    border: int | None = None,
+    texts: Mapping[str, Any] | None = None,
+    baseline: Path | None = None,
     device: str = "auto",
     limit: int | None = None,
     save: Path | None = None,
     overwrite: bool = False,
     seen: Callable[[str], None] = lambda name: None,
 ) -> Job:
-    """Check what was asked of two folders; the job compares them, no model needed.
+    """Check what was asked of files, no model needed; the job compares two folders of pictures, or
+    texts with one or more references. `texts` are options that only texts have.
 
     Raises:
-        DataError: names do not pair up or sizes differ; says which and how many.
+        DataError: names do not pair up or sizes differ; says which and how many. InputError: an
+            option or metric is not for this kind of file.
     """
+    if are_texts(generated, with_required(metrics, require, usual=())):
+        if border is not None or save is not None:
+            raise InputError("--border and --save are for pictures")
+        names = with_required(metrics, require, usual=USUAL)
+        return _texts_job(
+            generated, references, names, judging, texts or {}, baseline, device, limit
+        )
+    if texts or baseline or len(references) > 1:
+        raise InputError(FOR_TEXTS, hint=HOW_TEXTS)
+    if not references:
+        raise InputError(TOGETHER, hint=HOW)
+    [reference] = references
     begun = time.monotonic()
     pairs, sets, others = split(with_required(metrics, require))
     if others:
-        raise _unknown(others[0], [*METRICS, *GROUPS, *SET_METRICS, *SET_GROUPS])
+        pictures = [*METRICS, *GROUPS, *SET_METRICS, *SET_GROUPS]
+        raise _unknown(others[0], [*pictures, *TEXT_METRICS, *TEXT_GROUPS])
     if save is not None and not sets:
         raise InputError(
             "--save without a model shows sets of pictures", hint="add --metric fid or copies"
@@ -177,7 +203,7 @@ def evaluate_files(
         report: Report = {"ok": True, "generated": str(generated), "reference": str(reference)}
         found: dict[str, Any] = {"metrics": {}, "items": []}
         if pairs:
-            found = compare_files(generated, reference, pairs, border=border, limit=limit)
+            found = compare_files(generated, reference, pairs, border=border or 0, limit=limit)
         if sets:
             sizes = judging.batch_size
             more = compare(sets, both, extractor, batch_size=sizes, save=save, seen=_counter(seen))
@@ -185,6 +211,34 @@ def evaluate_files(
                 return None
             found = {**found, **more, "metrics": {**found["metrics"], **more["metrics"]}}
         return {**report, **found, "seconds": round(time.monotonic() - begun, 1)}
+
+    return job
+
+
+def _texts_job(
+    generated: Path,
+    references: Sequence[Path],
+    names: Sequence[str],
+    judging: Judging,
+    options: Mapping[str, Any],
+    baseline: Path | None,
+    device: str,
+    limit: int | None,
+) -> Job:
+    if others := [name for name in names if name in METRICS or name in SET_METRICS]:
+        raise InputError(f"{others[0]} is for pictures and {generated} holds texts")
+    model = None if judging.extractor == EXTRACTOR else judging.extractor
+
+    def job() -> Report:
+        return compare_text_files(
+            generated,
+            references,
+            names,
+            baseline=baseline,
+            options={**options, "model": model},
+            device=device,
+            limit=limit,
+        )
 
     return job
 
@@ -215,7 +269,7 @@ def with_required(
     Raises:
         InputError: a condition on a group of metrics.
     """
-    groups = GROUPS | SET_GROUPS
+    groups = GROUPS | SET_GROUPS | TEXT_GROUPS
     for text in require:
         if members := groups.get(parse_requirement(text).name):
             raise InputError(
@@ -236,15 +290,16 @@ def explain_metrics() -> list[dict[str, Any]]:
     """What `--metric list` shows."""
     pairs = [(m.name, m.higher_is_better, m.unit, m.describe(0)) for m in METRICS.values()]
     sets = [(m.name, m.higher_is_better, m.unit, m.protocol) for m in SET_METRICS.values()]
+    texts = [(m.name, m.higher_is_better, m.unit, m.protocol) for m in TEXT_METRICS.values()]
     return [
         {
             "metric": name,
-            "of": "pairs" if (name in METRICS) else "sets",
+            "of": "pairs" if name in METRICS else "sets" if name in SET_METRICS else "texts",
             "better": "higher" if higher else "lower",
             "unit": unit,
             "protocol": protocol,
         }
-        for name, higher, unit, protocol in [*pairs, *sets]
+        for name, higher, unit, protocol in [*pairs, *sets, *texts]
     ]
 
 
@@ -272,7 +327,7 @@ def _prepared(
 
 
 def _unknown(name: str, known: Sequence[str]) -> InputError:
-    if name in SET_METRICS or name in METRICS:
+    if name in SET_METRICS or name in METRICS or name in TEXT_METRICS:
         return InputError(
             f"{name} is not for this family", hint=f"choose from: {', '.join(sorted(known))}"
         )

@@ -9,23 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aigc_cli.data._conversations import Message, conversation
+from aigc_cli.data._text_files import Place, Record, TextFile
 from aigc_cli.errors import DataError, InputError
-from aigc_cli.media.lines import read_json_lines, read_lines
 from aigc_cli.models._text import TextModule
 from aigc_cli.run.folder import write_text
 from aigc_cli.run.trained import Trained
-from aigc_cli.sampling.decoding import Answer, Decoding
+from aigc_cli.sampling.decoding import Answer, Decoder, Decoding
 from aigc_cli.sampling.noise import SampleNoise
 
+Prompt = str | list[Message]
+"""A text, or a conversation to be gone on with."""
 KEYS = ("prompt", "source", "text", "instruction", "question")
 """Of a row of JSONL, in this order, where it has no `messages`."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """An answer, which answer to which prompt it is, and what it was written to."""
+    """An answer, which one it is, and what it was written to."""
 
-    number: int
     index: int
     prompt: str
     answer: Answer
@@ -38,9 +40,9 @@ class Text:
         return {**facts, **ending, **score}
 
 
-def written(
+def answers_to(
     trained: Trained,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     *,
     count: int = 1,
     seed: int = 0,
@@ -58,28 +60,36 @@ def written(
         part = prompts[first : first + at_once]
         numbers = range(first, first + len(part))
         noise = SampleNoise.joined([SampleNoise(seed, number << 20, count) for number in numbers])
-        for number, answers in zip(
-            numbers, model.write(part, options, noise, count=count), strict=True
-        ):
+        several = model.answer(_read(model, part), len(part), options, noise, count)
+        for prompt, answers in zip(part, several, strict=True):
+            words = prompt if isinstance(prompt, str) else prompt[-1]["content"]
             for index, answer in enumerate(answers):
-                yield Text(number, index, prompts[number], answer)
+                yield Text(index, words, answer)
+
+
+def _read(model: TextModule, prompts: Sequence[Prompt]) -> Decoder:
+    texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+    if len(texts) == len(prompts):
+        return model.read(texts)
+    return model.converse([prompt for prompt in prompts if not isinstance(prompt, str)])
 
 
 def between(
-    trained: Trained, prompts: Sequence[str], *, count: int, steps: int, seed: int
+    trained: Trained, prompts: Sequence[Prompt], *, count: int, steps: int, seed: int
 ) -> Iterator[Text]:
     """The way from each prompt, or of `count` texts from each, to the next."""
     model, options = trained.model, trained.recipe.sample
     assert isinstance(model, TextModule)
     assert isinstance(options, Decoding)
-    answers = model.between(prompts, steps, options, SampleNoise(seed, 0, count))
+    texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+    answers = model.between(texts, steps, options, SampleNoise(seed, 0, count))
     for number, answer in enumerate(answers):
-        yield Text(number, 0, "", answer)
+        yield Text(number, "", answer)
 
 
 def write_texts(
     trained: Trained,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     *,
     out: Path,
     single: Path | None,
@@ -100,7 +110,7 @@ def write_texts(
     made = (
         between(trained, prompts, count=count or 2, steps=interpolate, seed=seed)
         if interpolate
-        else written(trained, prompts, count=count or 1, seed=seed, batch_size=batch_size)
+        else answers_to(trained, prompts, count=count or 1, seed=seed, batch_size=batch_size)
     )
     for text in made:
         tokens += len(text.answer.ids)
@@ -122,9 +132,9 @@ def write_texts(
     return list(files), len(rows), {"tokens": tokens, "tokens_per_s": rate}
 
 
-def open_prompts(model: TextModule, given: Sequence[str], source: Path | None) -> list[str]:
-    """What to write to: what was given, a line each of a text file, or a row each of JSONL. Some
-    models also write from nothing.
+def open_prompts(model: TextModule, given: Sequence[str], source: Path | None) -> list[Prompt]:
+    """What to write to: what was given, a line each of a text file, or a row each of JSONL, where
+    models of conversations find theirs. Some models also write from nothing.
 
     Raises:
         InputError: both or, where it takes one, none. DataError: the file cannot be used.
@@ -140,15 +150,25 @@ def open_prompts(model: TextModule, given: Sequence[str], source: Path | None) -
             "the model makes texts of texts and needs one",
             hint='add --prompt "...", or --input FILE with one a line',
         )
-    if ".jsonl" not in source.suffixes[-2:]:
-        return read_lines(source)
-    return [
-        _prompt(model, row, f"{source}:{number}")
-        for number, row in enumerate(read_json_lines(source), 1)
-    ]
+    file = TextFile(source, str(source))
+    if file.form not in ("objects", "list"):
+        prompts: list[Prompt] = list(file.lines())
+    elif hasattr(model.spec, "template"):
+        prompts = [_unanswered(conversation(row, place)) for place, row in file.records()]
+    else:
+        prompts = [_prompt(row, place) for place, row in file.records()]
+    if not prompts:
+        raise DataError(f"{source} is empty")
+    return prompts
 
 
-def _prompt(model: TextModule, row: dict[str, Any], place: str) -> str:
+def _unanswered(messages: list[Message]) -> list[Message]:
+    """Without the answer that the conversation ends with."""
+    return messages[:-1] if messages and messages[-1]["role"] == "assistant" else messages
+
+
+def _prompt(row: Record, place: Place) -> str:
+    assert isinstance(row, dict)
     key = next((key for key in KEYS if isinstance(row.get(key), str)), None)
     if key is None:
         raise DataError(

@@ -16,6 +16,7 @@ from aigc_cli.media.image import Picture, read_picture, to_tensor, write_picture
 from aigc_cli.media.resize import modcrop, resize_bicubic
 from aigc_cli.metrics.sets import SET_METRICS
 from aigc_cli.metrics.table import METRICS
+from aigc_cli.metrics.text import TEXT_METRICS
 from aigc_cli.nn.features import perceptual_distance, random_features
 from tests.run.conftest import Ending
 
@@ -168,7 +169,7 @@ def test_a_mistake_is_one_sentence(aigc: Aigc, run: str, here: Path, mistake: st
 
 def test_the_list_explains_each_metric(aigc: Aigc) -> None:
     rows = aigc("evaluate", "--metric", "list", "--json").json["metrics"]
-    assert {row["metric"] for row in rows} == {*METRICS, *SET_METRICS}
+    assert {row["metric"] for row in rows} == {*METRICS, *SET_METRICS, *TEXT_METRICS}
     assert {"psnr_y", "ssim_rgb", "lpips", "fid", "kid", "copies"} <= {*METRICS, *SET_METRICS}
     assert all(row["protocol"] for row in rows)
 
