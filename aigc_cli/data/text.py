@@ -54,16 +54,17 @@ class Config(TextsConfig):
     """
     context: int = Field(256, ge=2, le=1 << 20)
     """Tokens in a row."""
-    packing: Literal["windows", "stream", "isolated"] = "stream"
+    packing: Literal["windows", "stream", "isolated", "separate"] = "stream"
     """windows: rows begin anywhere, with replacement, as in nanoGPT; stream: each stretch of the
-    joined documents once an epoch; isolated: whole documents, which do not see each other.
+    joined documents once an epoch; isolated: whole documents, which do not see each other;
+    separate: one document a row.
     """
     documents: Literal["file", "paragraph", "line"] = "file"
     """What is a document in plain files; in others it is a record."""
     key: Name | int = "text"
     """Where the text is in a JSON object or data set; in TSV the number of the column."""
     overlong: Literal["split", "truncate", "drop"] = "split"
-    """isolated: what becomes of documents longer than a row."""
+    """isolated, separate: what becomes of documents longer than a row."""
 
 
 def documents(texts: Texts, config: Config) -> Iterator[Fragment]:
@@ -327,10 +328,11 @@ class Data:
         self.spec = TextSpec(self.tokenizer.to_json(), config.context)
         train, val = (tokens_of(part, self.tokenizer, cache) for part in (trains, vals))
         rows: TextRows
-        if config.packing == "isolated":
-            rows = Documents(train, self.tokenizer, config, packed=True)
+        if config.packing in ("isolated", "separate"):
+            packed = config.packing == "isolated"
+            rows = Documents(train, self.tokenizer, config, packed=packed)
             self.val: TextRows = Documents(val, self.tokenizer, config, packed=False)
-            self.train = Shuffled(rows)
+            self.train = Shuffled(rows, None if packed else rows.stop - rows.start)
         else:
             self.val = Blocks(val, self.tokenizer, config.context)
             if config.packing == "windows":
