@@ -1,4 +1,4 @@
-"""`aigc data`: look at pictures before training on them."""
+"""`aigc data`: look at pictures and texts before training on them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,15 @@ Data = Annotated[
 def show(
     data: Data,
     overrides: Overrides = None,
-    n: Annotated[int, typer.Option("-n", min=1, help="Pictures on the sheet.")] = 16,
+    n: Annotated[
+        int | None,
+        typer.Option(
+            "-n",
+            min=1,
+            help="Pictures on the sheet (16), or texts to print (3).",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Write a sheet of pictures here.", show_default=False),
@@ -34,7 +42,7 @@ def show(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Counts, sizes, modes and classes; for a recipe also what a batch holds."""
+    """Counts, sizes, modes and classes; for a recipe also what a batch holds; texts as read."""
     from aigc_cli.run.data import show as describe
     from aigc_cli.run.data import show_text
 
@@ -50,7 +58,7 @@ def check(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Unusable pictures (exit code 2); duplicates, overlap, tiny classes (warnings)."""
+    """Unusable pictures (exit code 2); duplicates, overlap, tiny classes, cut texts (warnings)."""
     from aigc_cli.run.data import check_text, inspect
 
     findings = inspect(data, overrides or ())

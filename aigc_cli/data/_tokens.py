@@ -218,15 +218,15 @@ def token_file(
     in a temporary file that ends with the process.
 
     Raises:
-        DataError: there is nowhere to write.
+        DataError: there is nowhere to write, or a character is unknown and there is no `<unk>`.
     """
     dtype = np.uint16 if vocab_size <= 1 << 16 else np.uint32
     path = cache / "tokens" / f"{digest([VERSION, dtype, *key])}.tokens" if cache else None
     try:
         if path is None:
-            file = cast("IO[bytes]", tempfile.TemporaryFile())  # noqa: SIM115  # kept by its map
-            _write(file, make(), dtype)
-            return Tokens(file, dtype)
+            with tempfile.TemporaryFile() as file:  # the maps keep it
+                _write(file, make(), dtype)
+                return Tokens(file, dtype)
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
@@ -239,6 +239,10 @@ def token_file(
                 temporary.unlink(missing_ok=True)
         with path.open("rb") as kept:
             return Tokens(kept, dtype)
+    except DataError:
+        raise
+    except InputError as error:  # of the tokenizer
+        raise DataError(f"data.tokenizer: {error.message}", hint=error.hint) from error
     except OSError as error:
         raise DataError(
             f"nowhere to keep the tokens of the texts ({error})",

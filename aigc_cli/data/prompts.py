@@ -44,8 +44,8 @@ class Config(ConversationConfig):
     kind: Literal["prompts"] = "prompts"
     """Prompts to be answered."""
     prompt_key: Name | int | None = None
-    """Where a prompt is: key of an object, column of a TSV. Without it a plain line is a prompt,
-    and a conversation up to its last answer, which is the reference.
+    """Where a prompt is: key of an object, column of a TSV; a list of texts is joined. Without it a
+    plain line is a prompt, and a conversation up to its last answer, which is the reference.
     """
     reference_key: Name | int | None = None
     """Where the answer is that is asked for; of a list the first one."""
@@ -68,7 +68,7 @@ def read(place: Place, record: Record, config: Config) -> Prompt:
         reference = next(iter(strings(field(record, key, place), key, place)), None)
     if config.prompt_key is not None or isinstance(record, str):
         key = config.prompt_key or 0
-        (text, *_) = strings(field(record, key, place), key, place) or [""]
+        text = " ".join(strings(field(record, key, place), key, place))
         return Prompt([{"role": "user", "content": text}], reference)
     messages = conversation(record, place)
     if messages and messages[-1]["role"] == "assistant":

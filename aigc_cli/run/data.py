@@ -1,4 +1,7 @@
-"""What `aigc data` does: describe pictures or a recipe's data, and find what spoils training."""
+"""What `aigc data` does: describe pictures or a recipe's data, and find what spoils training.
+
+Texts are described in text_data.py.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,17 @@ from torch.utils.data import default_collate
 from aigc_cli.data._cache import cache_folder
 from aigc_cli.data._check import BadPicturesError, Report, check
 from aigc_cli.data._pictures import Checked, SourceConfig, in_8_bits
+from aigc_cli.data._rows import TextsConfig
 from aigc_cli.data._sources import open_source, zip_folder
 from aigc_cli.data._stream import key_at
 from aigc_cli.errors import InputError, OutputError, Problem
 from aigc_cli.media.image import Picture, from_tensor, tile_grid, write_picture
 from aigc_cli.recipe.load import Recipe, load_recipe, require_trainable
 from aigc_cli.registry import load_data_kind
+from aigc_cli.run import text_data
 
 THUMBNAIL = 160  # pixels, of the longer side on a sheet
+SHEET = 16  # pictures on a sheet
 LISTED = 20  # warnings of one kind that are printed; JSON has all
 FEW = 10  # a class with fewer pictures is tiny
 NEAR_BITS = 8  # of 64 in which the hashes of near duplicates may differ
@@ -63,17 +69,25 @@ def find_recipe(text: str, overrides: Sequence[str]) -> Recipe | None:
 
 
 def show(
-    text: str, overrides: Sequence[str] = (), *, n: int = 16, sheet: Path | None = None
+    text: str, overrides: Sequence[str] = (), *, n: int | None = None, sheet: Path | None = None
 ) -> dict[str, Any]:
     """What `show_text` prints; a sheet of the first `n` pictures is written on request.
 
     Raises:
-        InputError: `text` is nothing; DataError: a recipe's data cannot be used.
+        InputError: `text` is nothing, or a sheet of texts is asked for; DataError: a recipe's data
+            cannot be used.
         OutputError: the sheet exists already or cannot be written.
     """
     if sheet is not None and sheet.exists():
         raise OutputError(f"{sheet} exists already", hint="choose another name with -o")
     recipe = find_recipe(text, overrides)
+    if recipe is not None and isinstance(recipe.data, TextsConfig):
+        if sheet is not None:
+            raise InputError("a sheet holds pictures, and this recipe trains on texts")
+        facts = text_data.text_facts(recipe, n)
+        facts["batch"] = {name: _tensor_facts(values) for name, values in facts["batch"].items()}
+        return facts
+    n = SHEET if n is None else n
     facts, pictures = _show_source(text, n) if recipe is None else _show_recipe(recipe, n)
     if sheet is not None:
         labels, cells = zip(*pictures(), strict=True)
@@ -181,6 +195,8 @@ def show_text(facts: Mapping[str, Any]) -> str:
             shape = " x ".join(map(str, values["shape"]))
             limits = f"{values['min']:.3g} to {values['max']:.3g}"
             lines.append(f"  {name:<8}  {values['dtype']} {shape}, {limits}")
+    for example in facts.get("examples", ()):
+        lines += ["", text_data.shown(example)]
     if "sheet" in facts:
         lines.append(f"sheet: {facts['sheet']}")
     return "\n".join(lines)
@@ -194,6 +210,9 @@ def _plain(spec: Mapping[str, Any]) -> str:
 
 
 def _part_lines(part: Mapping[str, Any]) -> Iterator[str]:
+    if "tokens" in part:
+        yield from text_data.part_lines(part)
+        return
     unusable = f", {len(part['bad'])} cannot be used" if part["bad"] else ""
     yield f"pictures  {part['pictures']:,}{unusable}"
     low, middle, high = (" x ".join(map(str, part["sizes"][k])) for k in ("min", "median", "max"))
@@ -228,13 +247,17 @@ class Findings:
 
 
 def inspect(text: str, overrides: Sequence[str] = ()) -> Findings:
-    """Look for unusable pictures, duplicates, overlap of training and validation, tiny classes.
+    """Look for unusable pictures, duplicates, overlap of training and validation, tiny classes; or
+    for texts that are cut and words that are unknown.
 
     Raises:
-        InputError: `text` is nothing, or a kind of data without pictures; DataError as in training.
+        InputError: `text` is nothing, or another kind of data; DataError as in training.
     """
     recipe = find_recipe(text, overrides)
     findings = Findings()
+    if recipe is not None and isinstance(recipe.data, TextsConfig):
+        findings.parts, findings.warnings = text_data.text_findings(recipe)
+        return findings
     if recipe is None:
         source = open_source(text)
         reports = {"data": check(source, range(len(source)), cache=cache_folder("auto"))}
@@ -258,7 +281,7 @@ def _recipe_parts(recipe: Recipe) -> tuple[dict[str, Report], BadPicturesError |
     """Every part as training sees it, and the error that it would end with."""
     config = recipe.data
     if not isinstance(config, SourceConfig):
-        raise InputError("aigc data check knows only data made of pictures")
+        raise InputError("aigc data check knows only data made of pictures or texts")
     try:
         data = load_data_kind(config.kind).Data(config, seed=recipe.seed, bases=recipe.bases)
     except BadPicturesError as error:
@@ -390,7 +413,10 @@ def check_text(findings: Findings) -> str:
     """The findings for people, but for what `bad` says itself."""
     lines = []
     for key, part in findings.parts.items():
-        lines += [f"{key}: {part['source']}: {part['pictures']:,} usable pictures"]
+        if "tokens" in part:
+            lines += [f"{key}: {part['source']}", *(f"  {line}" for line in _part_lines(part))]
+        else:
+            lines += [f"{key}: {part['source']}: {part['pictures']:,} usable pictures"]
     by_code: dict[str, list[Problem]] = {}
     for warning in findings.warnings:
         by_code.setdefault(warning.code, []).append(warning)

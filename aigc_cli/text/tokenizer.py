@@ -290,7 +290,7 @@ class Tokenizer:
             if unknown := sorted(set(_normal(self._engine, text)) - self._symbols):
                 raise InputError(
                     f"the character {unknown[0]!r} is none of the tokenizer's {self.vocab_size}",
-                    hint="train with data.tokenizer.specials=true for an <unk>, or leave it out",
+                    hint="data.tokenizer.specials=texts adds <unk>, which stands for any",
                 )
 
 
