@@ -24,15 +24,14 @@ from torch import Tensor
 
 from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, Terms
-from aigc_cli.models.text._pairs import PairModule
+from aigc_cli.models.text._rewarded import RewardConfig, RewardedModule
 from aigc_cli.nn.adam import fused_adam
 from aigc_cli.nn.encoder_decoder import EncoderDecoder, RecurrentSeq2Seq, TransformerSeq2Seq
-from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.decoding import Decoder, Decoding
 from aigc_cli.specs import Spec
 
 
-class Config(Section):
+class Config(RewardConfig):
     """The network and its training; the defaults are a small recurrent one with attention."""
 
     arch: Literal["rnn", "transformer"] = "rnn"
@@ -96,8 +95,8 @@ class Config(Section):
         return self
 
 
-class Model(PairModule):
-    """Cross-entropy of the next token, with Adam."""
+class Model(RewardedModule):
+    """Cross-entropy of the next token, or rewards of its own texts; with Adam."""
 
     config: Config
 
@@ -134,6 +133,8 @@ class Model(PairModule):
         return fused_adam(self.parameters(), c.lr, c.betas)
 
     def loss(self, batch: Batch) -> Terms:
+        if self.judges:
+            return self.rewarded_loss(batch)
         source, target = batch["source"], batch["target"]
         features = self._decoded(source, target, self.config.teacher_forcing)
         kept = target[:, 1:] != self.pad
