@@ -26,6 +26,7 @@ from aigc_cli.errors import DataError, InputError
 from aigc_cli.media.files import write_bytes
 from aigc_cli.recipe.sections import Name, Section
 from aigc_cli.text.folder import read_tokenizer
+from aigc_cli.text.folder import read_tokenizer
 from aigc_cli.text.tokenizer import SPECIALS, Kind, Tokenizer
 
 VERSION = 1  # raise it when the same texts would become other ids
@@ -133,7 +134,8 @@ def find_tokenizer(
 def load_tokenizer(
     text: str, bases: Sequence[Path], role: Literal["source", "target"] = "target"
 ) -> Tokenizer:
-    """The tokenizer in a tokenizer.json, a checkpoint, or the best checkpoint of a run.
+    """The tokenizer in a tokenizer.json, also that of a folder of `transformers`, in a checkpoint,
+    or in the best checkpoint of a run.
 
     Raises:
         DataError: there is none.
