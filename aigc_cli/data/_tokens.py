@@ -26,7 +26,6 @@ from aigc_cli.errors import DataError, InputError
 from aigc_cli.media.files import write_bytes
 from aigc_cli.recipe.sections import Name, Section
 from aigc_cli.text.folder import read_tokenizer
-from aigc_cli.text.folder import read_tokenizer
 from aigc_cli.text.tokenizer import SPECIALS, Kind, Tokenizer
 
 VERSION = 1  # raise it when the same texts would become other ids
