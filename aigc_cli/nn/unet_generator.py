@@ -41,7 +41,7 @@ class UNetGenerator(nn.Module):
     become one pixel. Width doubles from `features` to 8 times that. `dropout`: 0.5 in the three
     innermost blocks of the decoder. `norm`: "batch" as in the paper, or "instance", which is the
     same for batches of one and does not differ between training and use. `upsample`: "transpose"
-    as in the paper, or "resize" (nearest neighbour, then a convolution), without checkerboards.
+    as in the paper, or "resize" (bilinear, then a convolution), without checkerboards.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ def _upsampling(
 ) -> list[nn.Module]:
     if upsample == "resize":
         conv = nn.Conv2d(channels, out_channels, 3, padding=1, bias=bias)
-        return [nn.Upsample(scale_factor=2), conv]
+        return [nn.Upsample(scale_factor=2, mode="bilinear"), conv]  # nearest leaves a grid
     return [nn.ConvTranspose2d(channels, out_channels, 4, 2, 1, bias=bias)]
 
 

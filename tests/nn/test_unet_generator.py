@@ -4,8 +4,15 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch import nn
 
-from aigc_cli.nn.unet_generator import Dropout, UNetGenerator, depth_for, dropout_from
+from aigc_cli.nn.unet_generator import (
+    Dropout,
+    UNetGenerator,
+    _upsampling,
+    depth_for,
+    dropout_from,
+)
 
 
 @pytest.mark.parametrize(("image_size", "depth"), [(8, 3), (96, 5), (128, 7), (256, 8), (512, 8)])
@@ -51,3 +58,13 @@ def test_dropout_from_elsewhere_is_on_and_only_inside() -> None:
         made = layer(x)
     assert torch.equal(made, torch.where(coins >= 0.25, 4 / 3, 0.0))
     assert torch.equal(layer(x), x)
+
+
+def test_resize_leaves_no_blocks() -> None:
+    """A slope stays a slope: neighbours differ by the same everywhere but at the border."""
+    upsample, conv = _upsampling(1, 1, "resize", bias=False)
+    assert isinstance(conv, nn.Conv2d)
+    nn.init.dirac_(conv.weight)
+    slope = torch.arange(8.0).expand(1, 1, 8, 8)
+    steps = conv(upsample(slope))[0, 0, 2:-2, 2:-2].diff(dim=1)
+    torch.testing.assert_close(steps, torch.full_like(steps, 0.5))

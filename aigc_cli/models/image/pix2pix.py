@@ -50,7 +50,7 @@ class Config(Section):
     norm: Literal["instance", "batch"] = "instance"
     """Normalisation in both networks; batch for batches of 8 or more."""
     upsample: Literal["transpose", "resize"] = "transpose"
-    """resize: nearest neighbour, then a convolution; makes no checkerboards."""
+    """resize: bilinear, then a convolution; makes no checkerboards."""
     patch_layers: int = Field(3, ge=1, le=5)
     """Strided layers of the PatchGAN: patches of 16 (1), 34 (2), 70 (3) or 142 (4) pixels."""
     objective: Literal["vanilla", "lsgan", "hinge"] = "vanilla"
