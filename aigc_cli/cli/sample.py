@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -64,6 +66,13 @@ def sample(
     interpolate: Annotated[
         int, typer.Option(min=0, help="Steps from each sample to the next, also as a film.")
     ] = 0,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Talk with a chat model; /help lists commands.")
+    ] = False,
+    system: Annotated[
+        str | None,
+        typer.Option(help="With --chat: what the model is told first.", show_default=False),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same files.")] = 0,
     out: Annotated[
         Path | None,
@@ -96,6 +105,13 @@ def sample(
         raise InputError(
             f"--format: '{format}' is not known", hint=f"choose from: {', '.join(FORMATS)}"
         )
+    if chat:
+        if input or prompt or output or out or count:
+            raise InputError("--chat takes its turns from the terminal, and /save writes them")
+        _chat(source, options or (), device, ema, system, seed, Output(json, quiet))
+        return
+    if system is not None:
+        raise InputError("--system goes with --chat")
     request = Request(
         out=out or default_output(source),
         input=input,
@@ -130,3 +146,37 @@ def sample(
     if "tokens" in report:
         terminal.log(f"{report['tokens']} tokens, {report['tokens_per_s']} tokens/s")
     terminal.result(report)
+
+
+def _chat(
+    source: str,
+    options: Sequence[str],
+    device: str,
+    ema: bool,
+    system: str | None,
+    seed: int,
+    terminal: Output,
+) -> None:
+    """Talk in the terminal, or with lines from a pipe; with --json print all that was said."""
+    from aigc_cli.run.conversation import chat
+    from aigc_cli.run.trained import load_trained
+
+    def lines() -> Iterator[str]:
+        if not sys.stdin.isatty():
+            yield from sys.stdin
+            return
+        while True:
+            try:
+                yield input("> ")
+            except EOFError:
+                return
+
+    def say(text: str) -> None:
+        if not terminal.json:
+            print(text, end="", flush=True)
+
+    trained = load_trained(source, options, device=device, ema=ema)
+    if sys.stdin.isatty():
+        terminal.log("/help lists commands; /quit ends")
+    talk = chat(trained, lines(), say=say, note=terminal.log, system=system, seed=seed)
+    terminal.result({"messages": talk.messages})

@@ -16,6 +16,7 @@ from aigc_cli.errors import InputError
 from aigc_cli.models._base import GenerativeModule
 from aigc_cli.sampling.decoding import Answer, Decoder, Decoding, Job, decode
 from aigc_cli.sampling.noise import SampleNoise
+from aigc_cli.text.template import Messages
 from aigc_cli.text.tokenizer import Tokenizer
 
 
@@ -43,6 +44,14 @@ class TextModule(GenerativeModule):
         Raises:
             InputError: a prompt is longer than the model can read; names it and both lengths.
         """
+
+    def converse(self, conversations: Sequence[Messages]) -> Decoder:
+        """As `read`, of conversations whose next answer is to be written.
+
+        Raises:
+            InputError: as `read`, or the family does not learn from conversations.
+        """
+        raise InputError("the model was not trained on conversations")
 
     def write(
         self,

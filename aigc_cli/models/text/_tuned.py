@@ -20,7 +20,7 @@ from aigc_cli.nn.causal_lm import CausalLM
 from aigc_cli.nn.frozen import frozen_copy
 from aigc_cli.nn.lora import add_adapters, merge_adapters, without_adapters
 from aigc_cli.recipe.sections import Section
-from aigc_cli.sampling.decoding import Decoding
+from aigc_cli.sampling.decoding import Decoder, Decoding
 from aigc_cli.specs import IGNORE, Spec
 from aigc_cli.text.template import Messages, find_template
 from aigc_cli.text.tokenizer import Tokenizer
@@ -53,7 +53,7 @@ class TunedConfig(CausalConfig):
 class TunedModule(CausalModule):
     """`net` starts from the weights of `init_from`; nothing of it may be missing there."""
 
-    continues = False
+    continues = from_nothing = False
     config: TunedConfig
 
     def __init__(self, config: TunedConfig, spec: Spec) -> None:
@@ -111,6 +111,9 @@ class TunedModule(CausalModule):
 
     def prompt_ids(self, prompt: str) -> list[int]:
         return self.conversation_ids([{"role": "user", "content": prompt}])
+
+    def converse(self, conversations: Sequence[Messages]) -> Decoder:
+        return self.read_ids([self.conversation_ids(messages) for messages in conversations])
 
     def conversation_ids(self, messages: Messages) -> list[int]:
         """What the network reads before it answers a conversation.
