@@ -13,30 +13,49 @@ PLUGIN = Path(__file__).resolve().parents[1] / "plugin"
 os.environ["AIGC_PATH"] = str(PLUGIN)  # before the names are listed
 
 from aigc_cli.models._base import Batch, GenerativeModule, Run  # noqa: E402
+from aigc_cli.models._text import TextModule  # noqa: E402
 from aigc_cli.recipe.load import load_recipe  # noqa: E402
 from aigc_cli.recipe.sections import Section, Trainer  # noqa: E402
 from aigc_cli.registry import families, load_family, recipes  # noqa: E402
 from aigc_cli.run.train import attach_features  # noqa: E402
 from aigc_cli.sampling.noise import SampleNoise  # noqa: E402
 from aigc_cli.specs import (  # noqa: E402
+    IGNORE,
+    ChatSpec,
     ImageSpec,
     PairSpec,
     PictureSpec,
+    PreferenceSpec,
+    PromptSpec,
     Spec,
     SuperResolutionSpec,
+    TextPairSpec,
+    TextSpec,
     UnpairedSpec,
     spec_from_dict,
 )
+from aigc_cli.text.tokenizer import SPECIALS, Tokenizer  # noqa: E402
 
 FAMILIES, RECIPES = sorted(families()), sorted(recipes())
 TRAINED = [name for name in FAMILIES if not load_family(name).Model.training_free]
+WORDS = ["the cat sat on the mat .", "a dog saw the cat and sat down ."]
+CHAT = (*SPECIALS, "<|system|>", "<|user|>", "<|assistant|>")
+LETTERS = Tokenizer.train(WORDS, kind="characters", specials=CHAT).to_json()
+VOCABULARY = Tokenizer.train(WORDS, kind="words").to_json()
+CONTEXT = 24
 SPECS: dict[type[Spec], Spec] = {
     ImageSpec: ImageSpec(channels=3, image_size=32, labels=("cat", "dog", "owl")),
     SuperResolutionSpec: SuperResolutionSpec(channels=3, scale=2),
     PairSpec: PairSpec(source_channels=1, target_channels=3, image_size=32),
     UnpairedSpec: UnpairedSpec(channels=3, image_size=32),
     PictureSpec: PictureSpec(channels=3),
+    TextSpec: TextSpec(LETTERS, CONTEXT),
+    ChatSpec: ChatSpec(LETTERS, CONTEXT, "turns"),
+    PreferenceSpec: PreferenceSpec(LETTERS, CONTEXT, "turns"),
+    PromptSpec: PromptSpec(LETTERS, CONTEXT, "turns"),
+    TextPairSpec: TextPairSpec(VOCABULARY, VOCABULARY, 9, 8, copy=True, languages=("en", "en")),
 }
+NETWORK = {"dim": 16, "num_layers": 2, "num_heads": 2}
 SMALL = {
     "adain": {"features": "random:cnn", "widths": (32, 64, 128, 256)},
     "colorize": {"num_features": 4, "depth": 1},
@@ -61,6 +80,12 @@ SMALL = {
     "flow": {"num_features": 8, "multipliers": (1, 2), "num_blocks": 1, "attention": (4,)},
     "munit": {"num_features": 4, "num_blocks": 1, "mlp_dim": 8, "discriminator_features": 4},
     "vae": {"hidden_dims": (8,), "latent_dim": 4},
+    "lm": NETWORK,
+    "chat": NETWORK,
+    "dpo": NETWORK,
+    "grpo": {**NETWORK, "samples": 2, "max_tokens": 8},
+    "seq2seq": {"dim": 8, "hidden_dim": 8},
+    "summarize": {"dim": 8, "hidden_dim": 8, "coverage_after": 0.0},
 }
 
 
@@ -105,7 +130,40 @@ def batch_for(model: GenerativeModule) -> Batch:
                 "low": torch.rand(2, C, 24, 24, generator=random) * 2 - 1,
                 "high": torch.rand(2, C, 24 * s, 24 * s, generator=random) * 2 - 1,
             }
+        case TextSpec() | ChatSpec():
+            return supervised("", random)
+        case PreferenceSpec():
+            return supervised("chosen", random) | supervised("rejected", random)
+        case PromptSpec():
+            prompt = ids(random, 6)
+            prompt[0, :3] = 0
+            return {"prompt": prompt, "reference": ids(random, 5)}
+        case TextPairSpec():
+            source, target = ids(random, 9, VOCABULARY), ids(random, 8, VOCABULARY)
+            target[:, 0] = 1  # bos
+            for side, length in ((source, 6), (target, 5)):
+                side[0, length - 1 :] = torch.tensor([2] + [0] * (side.shape[1] - length))
+                side[1, -1] = 2  # eos
+            copies = {"source_copy": source.clone(), "target_copy": target.clone()}
+            V = Tokenizer.from_json(VOCABULARY).vocab_size
+            source[1, 3] = target[1, 2] = 3  # <unk>, that can be copied
+            copies["source_copy"][1, 3] = copies["target_copy"][1, 2] = V
+            return {"source": source, "target": target, **copies}
     raise AssertionError(f"no batch for {model.spec}")
+
+
+def ids(random: torch.Generator, length: int, tokenizer: str = LETTERS) -> torch.Tensor:
+    """Ordinary tokens (2, length)."""
+    size = Tokenizer.from_json(tokenizer).vocab_size
+    return torch.randint(len(CHAT), size, (2, length), generator=random)
+
+
+def supervised(name: str, random: torch.Generator) -> Batch:
+    """Two rows of which the second is shorter; the first tokens are not learned."""
+    tokens = ids(random, 12)
+    target = tokens.roll(-1, 1)
+    target[:, :3] = target[:, 11:] = target[1, 7:] = IGNORE
+    return {name or "tokens": tokens, f"{name}_target".lstrip("_"): target}
 
 
 def losses(model: GenerativeModule) -> list[dict[str, torch.Tensor]]:
@@ -115,7 +173,7 @@ def losses(model: GenerativeModule) -> list[dict[str, torch.Tensor]]:
     made = []
     for number, phase in enumerate(model.phases()):
         model._noise = _Noise(number, model.run, torch.device("cpu"))
-        made.append(phase.loss(batch_for(model)))
+        made.append(phase.loss(model.expand(batch_for(model))))
     return made
 
 
@@ -124,6 +182,8 @@ def test_every_parameter_receives_a_gradient(family: ModuleType) -> None:
     for terms in losses(model):
         terms["loss"].backward()
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
 
@@ -141,23 +201,49 @@ def test_each_phase_has_its_optimizer_and_each_weight_one(family: ModuleType) ->
     optimizers = made if isinstance(made, list) else [made]
     assert {phase.optimizer for phase in model.phases()} == set(range(len(optimizers)))
     owned = [id(p) for o in optimizers for group in o.param_groups for p in group["params"]]
-    assert sorted(owned) == sorted(id(p) for p in model.parameters())
+    assert sorted(owned) == sorted(id(p) for p in model.parameters() if p.requires_grad)
 
 
 def test_validation_values_are_those_promised(family: ModuleType) -> None:
     model = build(family).eval()
     with torch.no_grad():
         values = model.evaluate_batch(batch_for(model))
-    assert set(values) == set(model.metrics)
+    assert set(values) == set(model.counted or model.metrics)
     assert all(value.shape == (2,) for value in values.values())
+    means = model.summarise({name: float(value.double().mean()) for name, value in values.items()})
+    assert set(means) >= set(model.metrics)
 
 
-def test_previews_are_pictures(family: ModuleType) -> None:
+def test_previews_are_pictures_or_texts(family: ModuleType) -> None:
     model = build(family).eval()
     with torch.no_grad():
-        for pictures in model.preview(batch_for(model)).values():
-            assert pictures.ndim == 4
-            assert pictures.shape[1] in (1, 3)
+        shown = model.preview(batch_for(model))
+    assert shown or model.makes != "texts"
+    for things in shown.values():
+        if isinstance(things, torch.Tensor):
+            assert things.ndim == 4
+            assert things.shape[1] in (1, 3)
+        else:
+            assert all(isinstance(text, str) for text in things)
+    assert len({len(things) for things in shown.values()}) <= 1
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_texts_depend_on_their_prompt_and_noise_alone(family: ModuleType, beams: int) -> None:
+    """In whatever batch, and the same again."""
+    model = build(family).eval()
+    if not isinstance(model, TextModule):
+        pytest.skip("makes something else")
+    options = family.Options(max_tokens=6, beams=beams)
+    prompts = ["the cat", "a dog saw the mat", "on"]
+    noise = [SampleNoise(5, 2 * number, 2) for number in range(3)]
+    together = model.write(prompts, options, SampleNoise(5, 0, 6), count=2)
+    alone = [model.write([p], options, n, count=2)[0] for p, n in zip(prompts, noise, strict=True)]
+    for several, others in zip(together, alone, strict=True):
+        assert [answer.text for answer in several] == [answer.text for answer in others]
+        assert all(len(answer.ids) <= 6 for answer in several)
+    if model.from_nothing:
+        assert len(model.write([""], options, SampleNoise(5, 0, 1))[0]) == 1
 
 
 @pytest.mark.parametrize("size", [(32, 32), (37, 45)])
@@ -199,7 +285,7 @@ def test_baselines_have_the_names_of_the_measures(family: ModuleType) -> None:
         measured = model.measure(batch_for(model), family.Options())
         for values in model.baselines(batch_for(model)).values():
             assert set(values) <= set(measured)
-    assert set(measured) == set(model.measures or model.metrics)
+    assert set(measured) == set(model.measures or model.counted or model.metrics)
 
 
 def test_averaged_networks_exist(family: ModuleType) -> None:

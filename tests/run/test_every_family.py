@@ -4,7 +4,9 @@ two processes. A new family is covered at once.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +16,41 @@ import yaml
 from PIL import Image
 
 from aigc_cli.registry import load_family
-from aigc_cli.specs import ImageSpec, PairSpec, PictureSpec, Spec, SuperResolutionSpec, UnpairedSpec
+from aigc_cli.specs import (
+    ChatSpec,
+    ImageSpec,
+    PairSpec,
+    PictureSpec,
+    PreferenceSpec,
+    PromptSpec,
+    Spec,
+    SuperResolutionSpec,
+    TextPairSpec,
+    TextSpec,
+    UnpairedSpec,
+)
 from tests.models.test_families import FAMILIES, SMALL, TRAINED, build
 from tests.run.conftest import Child, Ending, assert_same, load, paint, rows_of
 
 Aigc = Callable[..., Ending]
 Start = Callable[..., Child]
 
+LETTERS = {"kind": "characters", "specials": "chat"}
 DATA: dict[type[Spec], dict[str, Any]] = {
     ImageSpec: {"kind": "images", "train": "classes", "image_size": 32},
     SuperResolutionSpec: {"kind": "super_resolution", "train": "photos", "patch_size": 16},
     PairSpec: {"kind": "image_pairs", "train": "left", "train_b": "right", "image_size": 32},
     UnpairedSpec: {"kind": "unpaired_images", "train": "left", "train_b": "photos",
                    "image_size": 32},
+    TextSpec: {"kind": "text", "train": "words.txt", "val": "last 20%", "context": 16},
+    ChatSpec: {"kind": "chat", "train": "chat.jsonl", "val": "20%", "tokenizer": LETTERS,
+               "context": 32},
+    PreferenceSpec: {"kind": "preferences", "train": "preferences.jsonl", "val": "20%",
+                     "tokenizer": LETTERS, "context": 32},
+    PromptSpec: {"kind": "prompts", "train": "prompts.jsonl", "val": "20%", "tokenizer": LETTERS,
+                 "context": 32},
+    TextPairSpec: {"kind": "text_pairs", "train": "pairs.tsv", "val": "20%", "copying": True,
+                   "tokenizer": {"kind": "words"}},
 }  # fmt: skip
 
 QUICK = {
@@ -42,6 +66,7 @@ def recipe(here: Path) -> Callable[[str], str]:
         paint(here / "classes" / name, 4)
     paint(here / "left", 11)
     paint(here / "right", 11)
+    say(here)
 
     def write(family: str) -> str:
         module = load_family(family)
@@ -59,6 +84,25 @@ def recipe(here: Path) -> Callable[[str], str]:
         return path.name
 
     return write
+
+
+def say(here: Path) -> None:
+    """A few short texts of every kind."""
+    animals = ["cat", "dog", "owl", "cow", "fox", "hen", "bat", "ant", "bee", "pig"]
+    texts = [f"the {animal} sat on the {other}" for animal, other in permutations(animals, 2)][:30]
+    rows: dict[str, list[dict[str, Any]]] = {
+        "prompts": [{"prompt": t[:7], "reference": t[8:]} for t in texts],
+        "preferences": [{"prompt": t[:7], "chosen": t[8:], "rejected": t[:3]} for t in texts],
+        "chat": [
+            {"messages": [{"role": "user", "content": t[:7]},
+                          {"role": "assistant", "content": t[8:]}]}
+            for t in texts
+        ],
+    }  # fmt: skip
+    for name, lines in rows.items():
+        (here / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    (here / "pairs.tsv").write_text("".join(f"{t}\t{t[4:7]} sat\n" for t in texts))
+    (here / "words.txt").write_text("\n".join(texts))
 
 
 def _plain(value: Any) -> Any:
@@ -81,7 +125,7 @@ def test_train_resume_sample_evaluate(
     whole_state, state = (load(here / f"{n}/checkpoints/last.ckpt") for n in ("whole", "cut"))
     for part in ("weights", "ema", "optimizers"):
         assert_same(whole_state[part], state[part], part)
-    assert len(list((here / "whole/previews").glob("*.png"))) == 1
+    assert len(list((here / "whole/previews").iterdir())) == 1
 
     made = aigc("sample", "whole", "--out", "made", "--json", *_input(family))
     assert made.code == 0, made.err
@@ -120,7 +164,10 @@ def test_what_needs_no_training_is_sampled_from_its_recipe(
 def test_two_processes_learn_what_one_learns(
     aigc: Aigc, child: Start, here: Path, recipe: Callable[[str], str], family: str
 ) -> None:
-    """Within rounding; batch normalisation sees half of the batch and is left out."""
+    """Within rounding; batch normalisation sees half of the batch and is left out, as is what
+    compares a batch as a whole. Adam makes a whole step of a gradient that is nothing but rounding,
+    so a few weights may differ.
+    """
     name = recipe(family)
     assert aigc("train", name, "--out", "one", "--quiet").code == 0
     ending = child("train", name, "--devices", 2, "--out", "two").end()
@@ -129,9 +176,13 @@ def test_two_processes_learn_what_one_learns(
     assert [row["event"] for row in one] == [row["event"] for row in two]
     if _has_batch_norm(family):
         pytest.skip("batch statistics differ")
+    for row, other in zip(one, two, strict=True):
+        for key, value in row.items():
+            if key.startswith(("train/", "val/")) and "block_" not in key:
+                assert other[key] == pytest.approx(value, rel=1e-3, abs=1e-4), key
     a, b = (load(here / f"{n}/checkpoints/last.ckpt")["weights"] for n in ("one", "two"))
-    for key, value in a.items():
-        torch.testing.assert_close(value, b[key], rtol=1e-3, atol=1e-4, msg=key)
+    far = [~torch.isclose(value, b[key], rtol=1e-3, atol=1e-4) for key, value in a.items()]
+    assert torch.cat([x.flatten() for x in far]).double().mean() < 0.005
 
 
 def test_every_kind_of_data_has_a_small_set() -> None:
@@ -141,6 +192,8 @@ def test_every_kind_of_data_has_a_small_set() -> None:
 
 def _input(family: str) -> list[str]:
     model = build(load_family(family))
+    if model.makes == "texts":
+        return ["--prompt", "the cat", "-n", "2", "max_tokens=6"]
     if model.makes == "samples":
         return ["-n", "3"]
     references = ["--reference", "photos/photo 01.png"] * model.reference_count[0]
