@@ -39,6 +39,7 @@ COMMANDS = (
     ("Prepare", "plan", "plan:plan"),
     ("Prepare", "doctor", "doctor:doctor"),
     ("Results", "run", "run:app"),
+    ("Results", "model", "model:app"),
 )
 
 

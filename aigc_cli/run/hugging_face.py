@@ -227,7 +227,7 @@ def write_folder(
     size = {"vocab_size": tokenizer.vocab_size, "dtype": "float32"}
     texts: dict[str, Fields | str] = {
         "config.json": {**describe(fields, context), **size, **ids},
-        "generation_config.json": {**ids, "eos_token_id": list(stops)},
+        "generation_config.json": {**ids, "eos_token_id": list(stops) or None},
         "tokenizer.json": tokenizer.to_json(),
         "tokenizer_config.json": {
             "tokenizer_class": "PreTrainedTokenizerFast",

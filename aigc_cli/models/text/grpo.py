@@ -150,7 +150,8 @@ class Model(ComparedModule):
 
     def preview(self, batch: Batch) -> dict[str, list[str]]:
         """Prompts, and an answer to each."""
-        rows, answers = self._drawn(batch, self.val_noise(len(batch["prompt"])))
+        seed = self.run.seed if self.run else 0
+        rows, answers = self._drawn(batch, SampleNoise(seed, 0, len(batch["prompt"])))
         texts = [answer.text for answer in answers]
         return {"prompt": self.tokenizer.decode_batch(rows), "answer": texts}
 

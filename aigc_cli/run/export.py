@@ -1,0 +1,111 @@
+"""`aigc model`: language models go to Hugging Face's `transformers`, and come from there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aigc_cli import __version__
+from aigc_cli.errors import InputError, OutputError
+from aigc_cli.models.text._network import NetworkConfig
+from aigc_cli.nn.lora import merge_adapters
+from aigc_cli.recipe.load import recipe_from_dict
+from aigc_cli.run.checkpoint import FORMAT, load_checkpoint, save_checkpoint
+from aigc_cli.run.folder import find_checkpoint
+from aigc_cli.run.hugging_face import is_folder, read_folder, write_folder
+from aigc_cli.specs import ChatSpec, Spec, TextSpec
+from aigc_cli.text.template import TEMPLATES
+from aigc_cli.text.tokenizer import Tokenizer
+
+
+def export_model(source: str, out: Path, *, ema: bool = True) -> dict[str, Any]:
+    """Write a run as a folder of transformers, adapters merged into the weights.
+
+    Raises:
+        InputError: no such run, or its family is none that transformers has. OutputError: the
+            folder holds something, or cannot be written.
+    """
+    path = find_checkpoint(source)
+    state = load_checkpoint(path)
+    family = state["recipe"]["family"]
+    config = recipe_from_dict(state["recipe"]).model
+    if not isinstance(config, NetworkConfig):
+        raise InputError(
+            f"{path}: family {family} has no counterpart in transformers",
+            hint="families that have: lm, chat, dpo, grpo",
+        )
+    spec = state["spec"]
+    tokenizer = Tokenizer.from_json(spec["tokenizer"])
+    weights = {**state["weights"], **((state["ema"] or {}) if ema else {})}
+    net = {k[4:]: v for k, v in merge_adapters(weights).items() if k.startswith("net.")}
+    stops = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
+    template = None
+    if "template" in spec:
+        chosen = TEMPLATES[spec["template"]]
+        template = chosen.jinja
+        stops = list(dict.fromkeys([chosen.end_id(tokenizer), *stops]))
+    files = write_folder(
+        out, config, net, tokenizer, spec["context"], stops=stops, template=template
+    )
+    return {
+        "checkpoint": str(path),
+        "family": family,
+        "parameters": sum(v.numel() for v in net.values()),
+        "folder": str(out),
+        "files": [file.name for file in files],
+    }
+
+
+def import_model(folder: Path, out: Path) -> dict[str, Any]:
+    """Write a folder of transformers as a checkpoint, of family chat where its template is one of
+    ours and lm otherwise.
+
+    Raises:
+        InputError: it is no such folder, or not one that can be read. OutputError: `out` is there,
+            is not named .ckpt, or cannot be written.
+    """
+    if not is_folder(folder):
+        raise InputError(
+            f"{folder}: no folder of transformers", hint="expected config.json and *.safetensors"
+        )
+    if out.suffix != ".ckpt" or out.exists():
+        why = "already exists" if out.exists() else "a checkpoint's name ends in .ckpt"
+        raise OutputError(f"{out}: {why}", hint="choose another --out")
+    found = read_folder(folder)
+    texts = found.tokenizer.to_json(), found.context
+    known = {template.jinja: name for name, template in TEMPLATES.items()}
+    spec: Spec = TextSpec(*texts)
+    if found.chat_template in known:
+        spec = ChatSpec(*texts, known[found.chat_template])
+    recipe = recipe_from_dict(
+        {
+            "family": "lm" if isinstance(spec, TextSpec) else "chat",
+            "data": {"kind": spec.kind, "train": str(folder), "context": found.context},
+            "model": found.fields,
+            "trainer": {"max_steps": 1},
+        }
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(
+        {
+            "format": FORMAT,
+            "aigc": __version__,
+            "torch": str(torch.__version__),
+            "step": 0,
+            "samples": 0,
+            "recipe": recipe.as_dict(),
+            "recipe_path": None,
+            "spec": spec.as_dict(),
+            "weights": {f"net.{name}": value for name, value in found.weights.items()},
+            "ema": None,
+            "optimizers": [],
+            "scaler": None,
+            "best": None,
+            "features": None,
+        },
+        out,
+    )
+    parameters = sum(value.numel() for value in found.weights.values())
+    return {"checkpoint": str(out), "family": recipe.family, "parameters": parameters}
