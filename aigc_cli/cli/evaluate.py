@@ -72,6 +72,9 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    lowercase: Annotated[
+        bool, typer.Option("--lowercase", help="BLEU and chrF of texts in lower case.")
+    ] = False,
     stem: Annotated[
         bool | None,
         typer.Option(
@@ -137,7 +140,13 @@ def evaluate(
     check_device(device)
     wanted = [text for item in require or () for text in item.split(",") if text]
     references = reference or []
-    given = {"lang": lang, "tokenize": tokenize, "stem": stem, "split": rouge_split}
+    given = {
+        "lang": lang,
+        "tokenize": tokenize,
+        "lowercase": lowercase or None,
+        "stem": stem,
+        "split": rouge_split,
+    }
     texts = {key: value for key, value in given.items() if value is not None}
     if not source and references and not generated:
         raise InputError(measuring.TOGETHER, hint=measuring.HOW)
@@ -152,6 +161,8 @@ def evaluate(
         "metrics": names,
         "require": wanted,
         "judging": judging,
+        "texts": texts,
+        "baseline": baseline,
         "device": device,
         "limit": limit,
         "save": save,
@@ -165,14 +176,12 @@ def evaluate(
             generated,
             [Path(text) for text in references],
             border=border,
-            texts=texts,
-            baseline=baseline,
             **common,
         )
     else:
         if border is not None:
             raise InputError("--border is for --generated; a model's border is its scale")
-        if texts or baseline or len(references) > 1:
+        if len(references) > 1:
             raise InputError(measuring.FOR_TEXTS, hint=measuring.HOW_TEXTS)
         job = measuring.evaluate_model(
             str(source), data=data, overrides=options or (), ema=ema, **common

@@ -45,7 +45,7 @@ from aigc_cli.run.pairs import compare_enlargements, compare_files, plain
 from aigc_cli.run.paths import RunPaths
 from aigc_cli.run.pictures import Drawn, Files, Part, Translated, Whole
 from aigc_cli.run.sample import open_input, prepare_output
-from aigc_cli.run.texts import USUAL, are_texts, compare_text_files
+from aigc_cli.run.texts import USUAL, are_texts, compare_text_files, open_answers
 from aigc_cli.run.trained import Trained, load_trained
 from aigc_cli.specs import ImageSpec, PairSpec, SuperResolutionSpec, UnpairedSpec
 
@@ -55,7 +55,8 @@ MOST = 10_000  # pictures that are made when no number is given
 EXTRACTOR = "inception"
 TOGETHER = "--generated and --reference go together, and without a model, --data or --save"
 FOR_TEXTS = (
-    "--lang, --tokenize, --stem, --rouge-split, --baseline and several --reference are for texts"
+    "--lang, --tokenize, --lowercase, --stem, --rouge-split, --baseline and several --reference "
+    "are for texts"
 )
 HOW_TEXTS = "aigc evaluate --generated FILE --reference FILE --metric bleu"
 HOW = "aigc evaluate --generated DIR --reference DIR, or aigc evaluate RUN"
@@ -84,6 +85,8 @@ def evaluate_model(
     require: Sequence[str] = (),
     overrides: Sequence[str] = (),
     judging: Judging = Judging(),
+    texts: Mapping[str, Any] | None = None,
+    baseline: Path | None = None,
     device: str = "auto",
     ema: bool = True,
     limit: int | None = None,
@@ -92,7 +95,7 @@ def evaluate_model(
     seen: Callable[[str], None] = lambda name: None,
 ) -> Job:
     """Check what was asked of a run or checkpoint; the job scores it on its validation data, or on
-    the pictures in `data`.
+    the pictures or texts in `data`. `texts` and `baseline` are as in `evaluate_files`.
 
     Raises:
         InputError: unknown metric or data, or one that does not fit the model. MissingError:
@@ -109,6 +112,8 @@ def evaluate_model(
             f"family '{trained.recipe.family}' is not trained and has no data to be measured on",
             hint="compare its pictures with others: --generated DIR --reference DIR",
         )
+    if (texts or baseline) and trained.model.makes != "texts":
+        raise InputError(FOR_TEXTS, hint=HOW_TEXTS)
     work: Callable[[], dict[str, Any] | None]
     if isinstance(trained.spec, SuperResolutionSpec):
         pairs = _prepared(
@@ -121,7 +126,9 @@ def evaluate_model(
             )
 
     else:
-        work = _model_job(trained, data, asked, require, judging, device, limit, save, seen)
+        work = _model_job(
+            trained, data, asked, require, judging, texts or {}, baseline, device, limit, save, seen
+        )
     if save is not None:
         prepare_output(save, overwrite=overwrite)
 
@@ -227,7 +234,6 @@ def _texts_job(
 ) -> Job:
     if others := [name for name in names if name in METRICS or name in SET_METRICS]:
         raise InputError(f"{others[0]} is for pictures and {generated} holds texts")
-    model = None if judging.extractor == EXTRACTOR else judging.extractor
 
     def job() -> Report:
         return compare_text_files(
@@ -235,12 +241,17 @@ def _texts_job(
             references,
             names,
             baseline=baseline,
-            options={**options, "model": model},
+            options={**options, "model": _model_of(judging)},
             device=device,
             limit=limit,
         )
 
     return job
+
+
+def _model_of(judging: Judging) -> str | None:
+    """What BERTScore looks through, if something was named."""
+    return None if judging.extractor == EXTRACTOR else judging.extractor
 
 
 def check_requirements(report: dict[str, Any], texts: Sequence[str]) -> None:
@@ -343,19 +354,23 @@ def _model_job(
     metrics: Sequence[str],
     require: Sequence[str],
     judging: Judging,
+    texts: Mapping[str, Any],
+    baseline: Path | None,
     device: str,
     limit: int | None,
     save: Path | None,
     seen: Callable[[str], None],
 ) -> Callable[[], dict[str, Any] | None]:
-    """What the family measures of each item, and metrics of sets of what it makes."""
+    """What the family measures of each item, and metrics of sets or of texts that it makes."""
     measures = trained.model.measures or trained.model.metrics
     judged = [MACRO_RECALL] if trained.model.makes == "labels" else []
     names = with_required(metrics, require, usual=[*measures, *judged])
     own = [name for name in names if name in measures]
     judged = [name for name in names if name in judged]
     _, wanted, _ = split([name for name in names if name not in judged])
-    known = [*measures, *judged, *SET_METRICS, *SET_GROUPS]
+    written = [name for name in names if name in TEXT_METRICS]
+    made = [*TEXT_METRICS, *TEXT_GROUPS] if trained.model.makes == "texts" else []
+    known = [*measures, *judged, *SET_METRICS, *SET_GROUPS, *made]
     if unknown := [name for name in names if name not in known]:
         raise _unknown(unknown[0], known)
     if limit is not None and wanted:
@@ -373,8 +388,18 @@ def _model_job(
                 save=save, seen=_counter(seen),
             )  # fmt: skip
 
+    if written:
+        answers = open_answers(
+            trained, held.val, written, baseline=baseline,
+            options={**texts, "model": _model_of(judging)}, device=device, limit=limit,
+            seed=judging.seed, batch_size=judging.batch_size, save=save,
+            seen=_counter(seen, "texts"),
+        )  # fmt: skip
+    elif texts or baseline:
+        raise InputError(FOR_TEXTS, hint="name a metric of texts, such as --metric bleu")
+
     def work() -> dict[str, Any] | None:
-        found: dict[str, Any] = {"metrics": {}}
+        found: dict[str, Any] = {"metrics": {}, "items": []}
         if compared is not None:
             more = compared()
             if more is None:
@@ -382,12 +407,15 @@ def _model_job(
             found |= more
         if own:
             found["metrics"] = {**_measure(trained, held, own, limit, save), **found["metrics"]}
+        if written:
+            more = answers()
+            found |= {**more, "metrics": {**found["metrics"], **more["metrics"]}}
         if judged:
             verdict = judge(trained, held, limit=limit, save=save)
             found["metrics"] |= verdict.pop("metrics")
             found |= verdict
         name = str(data) if data is not None else trained.recipe.data.model_dump().get("val")
-        return {"data": name, **found, "items": []}
+        return {"data": name, **found}
 
     return work
 
@@ -546,8 +574,8 @@ def _save_preview(trained: Trained, items: Any, save: Path, count: int) -> None:
         write_picture(save / f"{caption.replace('/', '-')}.png", tile_grid(cells, len(cells)))
 
 
-def _counter(seen: Callable[[str], None]) -> Callable[[int], None]:
-    """Says now and then how many pictures were looked at."""
+def _counter(seen: Callable[[str], None], what: str = "pictures") -> Callable[[int], None]:
+    """Says now and then how many were looked at."""
     total, told = 0, time.monotonic()
 
     def count(more: int) -> None:
@@ -555,7 +583,7 @@ def _counter(seen: Callable[[str], None]) -> Callable[[int], None]:
         total += more
         if time.monotonic() - told > 10:
             told = time.monotonic()
-            seen(f"{total} pictures")
+            seen(f"{total} {what}")
 
     return count
 

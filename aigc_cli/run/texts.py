@@ -1,9 +1,10 @@
-"""Texts of files compared with what they should say, and with another system's."""
+"""Texts of files or of a model compared with what they should say, and with another system's."""
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from aigc_cli.data._text_files import Place, Record, TextFile
 from aigc_cli.errors import DataError, InputError
 from aigc_cli.metrics.text import TEXT_GROUPS, TEXT_METRICS, TextOptions, corpus_report
 from aigc_cli.run.devices import choose_device
+from aigc_cli.run.folder import write_text
+from aigc_cli.run.trained import Trained
+from aigc_cli.run.writing import answers_to
 
 USUAL = ("bleu", "chrf")
 ENDINGS = (".txt", ".jsonl", ".json")  # of files that are texts whatever is measured
@@ -79,6 +83,57 @@ def compare_text_files(
         **report,
         "seconds": round(time.monotonic() - begun, 1),
     }
+
+
+def open_answers(
+    trained: Trained,
+    rows: Any,
+    names: Sequence[str],
+    *,
+    baseline: Path | None,
+    options: Mapping[str, Any],
+    device: str,
+    limit: int | None,
+    seed: int,
+    batch_size: int,
+    save: Path | None,
+    seen: Callable[[int], None],
+) -> Callable[[], dict[str, Any]]:
+    """Check what is asked of a model that writes texts; the job scores its answers to validation
+    items, `rows.texts`. `save` gets answers.jsonl, which may be the baseline of another model.
+
+    Raises: as `compare_text_files`.
+    """
+    languages = getattr(trained.spec, "languages", None)
+    lang = {"lang": languages[1]} if languages else {}
+    chosen = TextOptions(**{**lang, **options}, device=str(choose_device(device)))
+    items = [rows.texts(number) for number in range(min(len(rows), limit or len(rows)))]
+    for name in names:
+        metric = TEXT_METRICS[name]
+        metric.prepare(chosen)
+        if metric.reference and not all(item["references"] for item in items):
+            raise InputError(f"{name} compares with references, and the data has none")
+    other = None if baseline is None else read_texts(baseline)
+    if other is not None and len(other) != len(items):
+        raise DataError(f"{len(items)} items and {len(other)} texts of {baseline} do not pair")
+
+    def work() -> dict[str, Any]:
+        prompts = [item.get("messages") or item["prompt"] for item in items]
+        hyps = []
+        for answer in answers_to(trained, prompts, seed=seed, batch_size=batch_size):
+            hyps.append(answer.answer.text)
+            seen(1)
+        if save is not None:
+            lines = [
+                json.dumps({"prompt": item["prompt"], "text": text, "texts": item["references"]},
+                           ensure_ascii=False)
+                for item, text in zip(items, hyps, strict=True)
+            ]  # fmt: skip
+            write_text(save / "answers.jsonl", "\n".join(lines) + "\n")
+        refs = [item["references"] for item in items]
+        return {"lang": chosen.lang, **corpus_report(names, hyps, refs, chosen, baseline=other)}
+
+    return work
 
 
 def read_texts(path: Path) -> list[str]:

@@ -122,6 +122,67 @@ def test_the_first_lines_can_be_enough(aigc: Aigc, here: Path) -> None:
     assert report["metrics"]["bleu"]["n"] == 2
 
 
+SEQ2SEQ = """
+family: seq2seq
+seed: 0
+data:
+  kind: text_pairs
+  train: pairs.tsv
+  val: pairs.tsv
+  languages: [de, en]
+  tokenizer: {kind: words}
+model: {arch: rnn, dim: 16, hidden_dim: 32, dropout: 0.0, lr: 2e-2}
+trainer: {max_steps: 60, global_batch: 4, precision: fp32}
+sample: {max_tokens: 9}
+"""
+
+
+@pytest.fixture
+def run(aigc: Aigc, here: Path) -> str:
+    german = ["die katze schläft", "zwei hunde rennen nach haus", "es war kalt", "ein mann singt"]
+    english = ["the cat is asleep", "two dogs run home", "it was cold", "a man sings a song"]
+    rows = [f"{a}\t{b}\n" for a, b in zip(german, english, strict=True)]
+    (here / "pairs.tsv").write_text("".join(rows), encoding="utf-8")
+    (here / "seq2seq.yaml").write_text(SEQ2SEQ)
+    ending = aigc("train", "seq2seq.yaml", "--out", "run")
+    assert ending.code == 0, ending.err
+    return "run"
+
+
+def test_a_model_scores_what_the_file_of_its_answers_scores(
+    aigc: Aigc, run: str, here: Path
+) -> None:
+    report = aigc("evaluate", run, "-m", "loss,bleu,rouge_l", "--save", "out", "--json").json
+    scores = report["metrics"]
+    assert list(scores) == ["loss", "bleu", "rouge_l"]
+    assert scores["bleu"]["value"] > 50  # four pairs learned by heart
+    assert report["lang"] == "en"
+    answers = here / "out/answers.jsonl"
+    rows = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
+    assert [row["prompt"] for row in rows][2] == "es war kalt"
+    words = ("--generated", answers, "--reference", answers, "-m", "bleu,rouge_l", "--json")
+    files = aigc("evaluate", *words).json
+    for name in ("bleu", "rouge_l"):
+        assert files["metrics"][name] == scores[name]
+    assert [item["bleu"] for item in files["items"]] == [item["bleu"] for item in report["items"]]
+    kept = json.loads((here / "run/evaluations.jsonl").read_text())
+    assert kept["metrics"]["bleu"] == scores["bleu"]
+
+
+def test_a_model_is_compared_with_the_answers_of_another(aigc: Aigc, run: str, here: Path) -> None:
+    (here / "other.txt").write_text("the cat\ntwo dogs\nit\na man\n")
+    words = ("evaluate", run, "-m", "chrf", "--lowercase", "--baseline", "other.txt")
+    row = aigc(*words, "--json").json["metrics"]["chrf"]
+    assert "case:lc" in row["protocol"]
+    assert row["difference"] == pytest.approx(row["value"] - row["baseline"], abs=2e-6)
+    short = aigc(*words, "--limit", 3)
+    assert short.code == 2
+    assert "3 items and 4 texts of other.txt do not pair" in short.err
+    unused = aigc("evaluate", run, "--baseline", "other.txt")
+    assert unused.code == 2
+    assert "name a metric of texts" in unused.err
+
+
 MISTAKES = {
     "counts": (
         ["--generated", "good.txt", "--reference", "three.txt"],
@@ -160,7 +221,7 @@ MISTAKES = {
     "border": ([*PAIR, "--border", 2], "--border and --save are for pictures"),
     "pictures": (
         ["--generated", "a", "--reference", "b", "--lang", "zh"],
-        "--lang, --tokenize, --stem, --rouge-split, --baseline",
+        "--lang, --tokenize, --lowercase, --stem, --rouge-split, --baseline",
     ),
     "a group": ([*PAIR, "--require", "rouge>=1"], "choose from: rouge_1, rouge_2"),
 }

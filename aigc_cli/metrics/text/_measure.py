@@ -33,6 +33,8 @@ class TextOptions:
     """ISO 639-1 code of the texts."""
     tokenize: str | None = None
     """sacreBLEU's tokenizer for BLEU; None is the usual one of the language."""
+    lowercase: bool = False
+    """Whether BLEU and chrF look at lower-case letters only, as TER, ROUGE and METEOR always do."""
     stem: bool = True
     """Whether ROUGE compares English words by their Porter stems."""
     split: Literal["newline", "sentence"] = "newline"

@@ -52,7 +52,7 @@ def self_bleu(hyps: Texts, refs: References, options: TextOptions) -> Measured:
     if len(hyps) < 2:
         raise DataError(f"self_bleu compares texts with each other and got {len(hyps)}")
     metric = open_bleu(options)
-    counted = [extract_all_word_ngrams(metric.tokenizer(hyp.rstrip()), 1, 4) for hyp in hyps]
+    counted = [extract_all_word_ngrams(metric._preprocess_segment(hyp), 1, 4) for hyp in hyps]
     most, next_most = _two_largest([grams for grams, _ in counted])
     lengths = Counter(length for _, length in counted)
     items = []
@@ -70,8 +70,8 @@ def self_bleu(hyps: Texts, refs: References, options: TextOptions) -> Measured:
             correct, total, length, nearest, smooth_method="exp", effective_order=True
         )
         items.append(float(score.score))
-    name = metric.tokenizer.signature()
-    return mean_of(items, f"eff:yes|tok:{name}|smooth:exp|texts:{len(hyps)}")
+    case, name = "lc" if options.lowercase else "mixed", metric.tokenizer.signature()
+    return mean_of(items, f"case:{case}|eff:yes|tok:{name}|smooth:exp|texts:{len(hyps)}")
 
 
 def _two_largest(

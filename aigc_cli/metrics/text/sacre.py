@@ -44,12 +44,12 @@ def bleu(hyps: Texts, refs: References, options: TextOptions) -> Measured:
 
 def chrf(hyps: Texts, refs: References, options: TextOptions) -> Measured:
     """Corpus chrF2, 0 to 100: n-grams of up to 6 characters, recall counting twice."""
-    return _measure(CHRF(), hyps, refs)
+    return _measure(CHRF(lowercase=options.lowercase), hyps, refs)
 
 
 def chrfpp(hyps: Texts, refs: References, options: TextOptions) -> Measured:
     """Corpus chrF2++, 0 to 100: chrF2 and n-grams of up to 2 words."""
-    return _measure(CHRF(word_order=2), hyps, refs)
+    return _measure(CHRF(word_order=2, lowercase=options.lowercase), hyps, refs)
 
 
 def ter(hyps: Texts, refs: References, options: TextOptions) -> Measured:
@@ -66,7 +66,7 @@ def open_bleu(options: TextOptions) -> BLEU:
     Raises:
         MissingError: it needs a package that is not installed.
     """
-    return BLEU(tokenize=tokenizer(options))
+    return BLEU(lowercase=options.lowercase, tokenize=tokenizer(options))
 
 
 def tokenizer(options: TextOptions) -> str:

@@ -8,7 +8,7 @@ import string
 
 import pytest
 from hypothesis import given
-from written import texts
+from written import patient, texts
 
 from aigc_cli.metrics.text import TextOptions, sentence_scores
 from aigc_cli.metrics.text.answers import exact_match, token_f1
@@ -31,6 +31,7 @@ def f1_of_squad(pred: str, target: str) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
+@patient
 @given(texts, texts)
 def test_f1_is_that_of_squad(hyp: str, ref: str) -> None:
     assert token_f1([hyp], [[ref]], TextOptions()).value == pytest.approx(f1_of_squad(hyp, ref))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nltk.stem.porter import PorterStemmer
 from nltk.tokenize import NLTKWordTokenizer
 from nltk.translate.meteor_score import meteor_score
-from written import corpus, latin_texts, noisy
+from written import corpus, latin_texts, noisy, patient
 
 from aigc_cli.errors import DataError
 from aigc_cli.metrics.text import TEXT_METRICS, TextOptions
@@ -144,6 +144,7 @@ def test_the_corpus_score_is_that_of_the_summed_statistics() -> None:
 words = st.lists(st.sampled_from("abcd"), min_size=1, max_size=5)
 
 
+@patient
 @given(words, words)
 def test_no_alignment_is_better_than_the_one_of_the_beam(hyp: list[str], ref: list[str]) -> None:
     matches = [[(j, 0 if w == "a" else 1) for j, o in enumerate(ref) if o == w] for w in hyp]
@@ -162,6 +163,7 @@ def test_no_alignment_is_better_than_the_one_of_the_beam(hyp: list[str], ref: li
     assert badness(align(matches))[0] == min(complete)[0]
 
 
+@patient
 @given(latin_texts, latin_texts)
 def test_scores_are_between_0_and_1(hyp: str, ref: str) -> None:
     for name in ("meteor", "meteor_15"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import given
-from written import LATIN, corpus, noisy, texts
+from written import LATIN, corpus, noisy, patient, texts
 
 from aigc_cli.errors import DataError, InputError
 from aigc_cli.metrics.text import (
@@ -140,6 +140,7 @@ def test_every_language_can_be_scored() -> None:
             assert found == [pytest.approx(best.get(name, 1))], (lang, name)
 
 
+@patient
 @given(texts)
 def test_words_lose_no_letter_and_no_digit(text: str) -> None:
     for lang in ("fr", "zh"):

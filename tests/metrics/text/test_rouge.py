@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
-from written import corpus, noisy, texts
+from written import corpus, noisy, patient, texts
 
 from aigc_cli.metrics.text import TextOptions
 from aigc_cli.metrics.text.rouge import Rouge, rouge, rouge_l, rouge_lsum, rouge_n, sentences
@@ -26,6 +26,7 @@ def test_a_thousand_random_pairs_score_as_in_rouge_score(stem: bool) -> None:
         assert found.value == pytest.approx(sum(found.items) / 1000)
 
 
+@patient
 @given(hyp=texts, ref=texts)
 def test_precision_and_recall_are_those_of_rouge_score(hyp: str, ref: str) -> None:
     a, b = ref.split(), hyp.split()
@@ -53,6 +54,7 @@ def brute_lcs(a: list[str], b: list[str]) -> int:
     return max(brute_lcs(a[:-1], b), brute_lcs(a, b[:-1]))
 
 
+@patient
 @given(st.lists(st.sampled_from("abc"), max_size=7), st.lists(st.sampled_from("abc"), max_size=7))
 def test_the_longest_common_subsequence_is_as_defined(a: list[str], b: list[str]) -> None:
     assert rouge_l(a, b).recall == brute_lcs(a, b) / max(len(a), 1)

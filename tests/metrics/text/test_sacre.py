@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.significance import PairedTest
-from written import corpus, noisy, texts
+from written import corpus, noisy, patient, texts
 
 from aigc_cli.errors import MissingError
 from aigc_cli.metrics.text import TEXT_METRICS, TextOptions, corpus_report, sentence_scores
@@ -47,6 +47,7 @@ def test_random_pairs_score_as_in_sacrebleu(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PEERS)
+@patient
 @given(pairs=st.lists(st.tuples(texts, texts), min_size=1, max_size=4))
 def test_any_texts_score_as_in_sacrebleu(name: str, pairs: list[tuple[str, str]]) -> None:
     hyps, refs = (list(side) for side in zip(*pairs, strict=True))
@@ -100,6 +101,15 @@ def test_mecab_that_is_asked_for_and_absent_is_named() -> None:
         with pytest.raises(MissingError, match="--tokenize ja-mecab needs MeCab") as caught:
             check_texts([TEXT_METRICS["bleu"]], ["x"], [["x"]], TextOptions(tokenize="ja-mecab"))
         assert caught.value.hint == "install them with pip install 'sacrebleu[ja]'"
+
+
+@pytest.mark.parametrize("name, peer", [("bleu", BLEU), ("chrf", CHRF)])
+def test_case_counts_unless_it_is_not_asked_for(name: str, peer: type) -> None:
+    hyps, refs = ["THE CAT sat down here"], [["The cat sat down here"]]
+    mixed, lower = (measure(name, hyps, refs, TextOptions(lowercase=c)) for c in (False, True))
+    assert mixed.value < 100 == pytest.approx(lower.value)
+    assert lower.value == peer(lowercase=True).corpus_score(hyps, refs).score
+    assert "case:lc" in lower.signature
 
 
 def test_a_perfect_sentence_of_two_words_is_100() -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import random
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 _LATIN = "the cat sat on mats running ran happily quickly a dogs' don't 4.5 1,000 café états Mr."
 _OTHERS = "— … “quoted” &amp; ( ) . , ! ? : -- x-ray 中文 東京 ありがとう カタカナ 한국어 привет"
 _RARE = "😀 👍🏽 👩\u200d👩\u200d👧 e\u0301 \ufb01 İ ß 你好。 line\u2028break"
+patient = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)  # a busy machine is no mistake
 LATIN = _LATIN.split()
 WORDS = [*LATIN, *_OTHERS.split(), *_RARE.split(" ")]
 
