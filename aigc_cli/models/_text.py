@@ -98,6 +98,12 @@ class TextModule(GenerativeModule):
         """
         raise InputError("--interpolate: the family knows no way from one text to another")
 
+    def baseline_texts(self, prompts: Sequence[str], options: Decoding) -> list[str] | None:
+        """Answers that need no model, one to each prompt, which `aigc evaluate` scores beside those
+        of the model: such as the first sentences of what is to be summarised.
+        """
+        return None
+
     @property
     def stop_ids(self) -> list[int]:
         """Tokens that end a text."""
@@ -105,8 +111,9 @@ class TextModule(GenerativeModule):
 
     @property
     def banned_ids(self) -> list[int]:
-        """Tokens that are never written."""
-        never = {self.tokenizer.pad_id, self.tokenizer.bos_id} - {None, *self.stop_ids}
+        """Tokens that are never written: padding, begin, and the unknown word."""
+        own = self.tokenizer
+        never = {own.pad_id, own.bos_id, own.unk_id} - {None, *self.stop_ids}
         return sorted(token for token in never if token is not None)
 
     def text_of(self, prompt: int, ids: Sequence[int]) -> str:

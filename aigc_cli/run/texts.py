@@ -11,10 +11,12 @@ from typing import Any
 from aigc_cli.data._text_files import Place, Record, TextFile
 from aigc_cli.errors import DataError, InputError
 from aigc_cli.metrics.text import TEXT_GROUPS, TEXT_METRICS, TextOptions, corpus_report
+from aigc_cli.models._text import TextModule
 from aigc_cli.run.devices import choose_device
 from aigc_cli.run.folder import write_text
 from aigc_cli.run.trained import Trained
 from aigc_cli.run.writing import answers_to
+from aigc_cli.sampling.decoding import Decoding
 
 USUAL = ("bleu", "chrf")
 ENDINGS = (".txt", ".jsonl", ".json")  # of files that are texts whatever is measured
@@ -131,7 +133,14 @@ def open_answers(
             ]  # fmt: skip
             write_text(save / "answers.jsonl", "\n".join(lines) + "\n")
         refs = [item["references"] for item in items]
-        return {"lang": chosen.lang, **corpus_report(names, hyps, refs, chosen, baseline=other)}
+        beside = other
+        if beside is None:
+            asked = [item["prompt"] for item in items]
+            model, given = trained.model, trained.recipe.sample
+            assert isinstance(model, TextModule)
+            assert isinstance(given, Decoding)
+            beside = model.baseline_texts(asked, given)
+        return {"lang": chosen.lang, **corpus_report(names, hyps, refs, chosen, baseline=beside)}
 
     return work
 

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from aigc_cli.errors import InputError
@@ -14,9 +15,21 @@ from aigc_cli.models._text import TextModule
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.decoding import Decoder, Decoding
 from aigc_cli.specs import Spec, TextPairSpec
+from aigc_cli.text.sentences import lead
 from aigc_cli.text.tokenizer import Tokenizer
 
 PREVIEW = 100  # tokens
+
+
+class PairOptions(Decoding):
+    """What `aigc sample` and `aigc evaluate` may set."""
+
+    temperature: float = Field(0.0, ge=0, le=100)
+    """0 always takes the likeliest token; 1 draws from the model's probabilities."""
+    max_tokens: int = Field(100, gt=0)
+    """Longest text, in tokens."""
+    lead: int = Field(0, ge=0)
+    """First sentences of each source that `aigc evaluate` scores beside the model's summaries."""
 
 
 class PairModule(TextModule):
@@ -80,6 +93,11 @@ class PairModule(TextModule):
                 )
         ended = [[*row[:most], self.source_eos] for row in rows]
         return padded(ended, self.source_pad).to(self.device)
+
+    def baseline_texts(self, prompts: Sequence[str], options: Decoding) -> list[str] | None:
+        """The first sentences of the sources, where the options ask for some."""
+        assert isinstance(options, PairOptions)
+        return [lead(text, options.lead) for text in prompts] if options.lead else None
 
     def weight(self, batch: Batch) -> Tensor:
         return (batch["target"][:, 1:] != self.pad).sum()

@@ -10,7 +10,8 @@ Differs from the papers:
 * a source is read in its own order, not in reverse;
 * whether a token of the target or the model's own is fed (`teacher_forcing`) is drawn for each
   token of each text, not for a batch;
-* coverage accumulates attention without the learned fertility of Tu et al., 2016.
+* coverage accumulates attention without the learned fertility of Tu et al., 2016;
+* the unknown word is read but never written.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from torch import Tensor
 
 from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, Terms
+from aigc_cli.models.text._pairs import PairOptions
 from aigc_cli.models.text._rewarded import RewardConfig, RewardedModule
 from aigc_cli.nn.adam import fused_adam
 from aigc_cli.nn.encoder_decoder import EncoderDecoder, RecurrentSeq2Seq, TransformerSeq2Seq
-from aigc_cli.sampling.decoding import Decoder, Decoding
+from aigc_cli.sampling.decoding import Decoder
 from aigc_cli.specs import Spec
 
 
@@ -159,9 +161,10 @@ class Model(RewardedModule):
             feature, state = self.network.decode(fed[:, None], state)
             features.append(feature)
             if t + 1 < T:
+                free = ~forced[:, t + 1]
                 with torch.no_grad():
-                    likeliest = self.network.head(feature[:, 0]).argmax(-1)
-                fed = torch.where(forced[:, t + 1], tokens[:, t + 1], likeliest)
+                    likeliest = self.network.head(feature[free, 0]).argmax(-1)
+                fed = tokens[:, t + 1].masked_scatter(free, likeliest)
         return torch.cat(features, 1)
 
     def log_probs(self, source: Tensor, target: Tensor) -> Tensor:
@@ -199,10 +202,5 @@ class Writer(Decoder):
         self._state = self._state.select(rows)
 
 
-class Options(Decoding):
+class Options(PairOptions):
     """What `aigc sample` and `aigc evaluate` may set."""
-
-    temperature: float = Field(0.0, ge=0, le=100)
-    """0 always takes the likeliest token; 1 draws from the model's probabilities."""
-    max_tokens: int = Field(100, gt=0)
-    """Longest text, in tokens."""

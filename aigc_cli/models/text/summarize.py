@@ -10,7 +10,8 @@ Differs from the paper:
 * torch's LSTM has two biases for each gate; the sizes agree otherwise;
 * coverage is part of the energy from `coverage_after` on with a weight that begins at zero, and the
   run goes on with the same optimizer;
-* the loss is the mean over the tokens of a batch, not over its texts of their means.
+* the loss is the mean over the tokens of a batch, not over its texts of their means;
+* the unknown word is read but never written.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from torch import Tensor, nn
 
 from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, Terms
-from aigc_cli.models.text._pairs import PairModule
+from aigc_cli.models.text._pairs import PairModule, PairOptions
 from aigc_cli.nn import rnn
 from aigc_cli.nn.encoder_decoder import lengths
 from aigc_cli.recipe.sections import Section
-from aigc_cli.sampling.decoding import Decoder, Decoding
+from aigc_cli.sampling.decoding import Decoder
 from aigc_cli.specs import Spec
 
 TINY = 1e-30  # what a word that is nowhere in the source is copied with
@@ -249,10 +250,10 @@ class Writer(Decoder):
         self._source, self._state = self._source[rows], self._state.select(rows)
 
 
-class Options(Decoding):
+class Options(PairOptions):
     """What `aigc sample` and `aigc evaluate` may set."""
 
-    temperature: float = Field(0.0, ge=0, le=100)
-    """0 always takes the likeliest word; 1 draws from the model's probabilities."""
     max_tokens: int = Field(120, gt=0)
     """Longest summary, in words."""
+    lead: int = Field(1, ge=0)
+    """First sentences of each source that `aigc evaluate` scores beside the model's summaries."""
