@@ -416,11 +416,13 @@ class GenerativeModule(pl.LightningModule):
         return x.chunk(self._run().world)[self._run().rank]
 
     def val_noise(self, n: int) -> SampleNoise:
-        """Noise for the n items of a validation batch, another for each batch, the same in every
-        validation.
+        """Noise for the n items of a validation batch, that of their numbers: the same in every
+        validation, however the items are spread over devices.
         """
-        rank, seed = (self.run.rank, self.run.seed) if self.run else (0, 0)
-        return SampleNoise(seed, rank * 2**32 + self._count, n)
+        if self.run is None:
+            return SampleNoise(0, self._count, n)
+        rank, world = self.run.rank, self.run.world
+        return SampleNoise(self.run.seed, rank + self._count * world, n, step=world)
 
     def step_noise(self, n: int) -> SampleNoise:
         """Noise for n rows that this device draws in this step, the same however often."""

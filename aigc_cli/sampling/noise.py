@@ -10,16 +10,17 @@ from torch import Tensor
 
 
 class SampleNoise:
-    """Randomness for samples number first ... first + count - 1 of a seed.
+    """Randomness for `count` samples of a seed, number `first` and every `step`-th from there on.
 
-    Row i of every draw depends on (seed, first + i) and on the draws before it, never on `count`:
-    the same seed gives the same samples whatever the batch size. Drawn on the CPU, so that it is
-    equal on every device.
+    Row i of every draw depends on (seed, first + i * step) and on the draws before it, never on
+    `count`: the same seed gives the same samples whatever the batch size. Drawn on the CPU, so that
+    it is equal on every device.
     """
 
-    def __init__(self, seed: int, first: int, count: int) -> None:
+    def __init__(self, seed: int, first: int, count: int, step: int = 1) -> None:
         self.first, self.count = first, count
-        self._rows = [_generator(seed, first + i) for i in range(count)]
+        self.numbers = range(first, first + count * step, step)
+        self._rows = [_generator(seed, number) for number in self.numbers]
 
     @classmethod
     def joined(cls, parts: Sequence[SampleNoise]) -> SampleNoise:

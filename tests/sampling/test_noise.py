@@ -19,6 +19,15 @@ def test_rows_do_not_depend_on_the_batch(batch: int, shape: tuple[int, ...]) -> 
     assert torch.equal(torch.cat([p.randn(*shape) for p in parts]), second)
 
 
+@pytest.mark.parametrize("world", [2, 3])
+def test_rows_of_every_other_sample_are_those_of_the_samples(world: int) -> None:
+    whole = SampleNoise(7, first=0, count=12).randn(4)
+    for rank in range(world):
+        part = SampleNoise(7, first=rank, count=12 // world, step=world)
+        assert list(part.numbers) == list(range(rank, 12, world))
+        assert torch.equal(part.randn(4), whole[rank::world])
+
+
 def test_the_global_generator_is_neither_used_nor_moved() -> None:
     torch.manual_seed(0)
     state = torch.get_rng_state()

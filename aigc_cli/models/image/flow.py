@@ -269,7 +269,7 @@ class Model(GenerativeModule):
         noise = self.val_noise(len(x1))
         x0 = noise.randn(*self.shape).to(x1)
         t = torch.tensor(
-            [(noise.first + i + 0.5) * GOLDEN % 1 for i in range(len(x1))],  # evenly spread
+            [(number + 0.5) * GOLDEN % 1 for number in noise.numbers],  # evenly spread
             dtype=x1.dtype,
             device=x1.device,
         )
