@@ -8,18 +8,21 @@ no dropout: what draws a text must be what learns from it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field
 from torch import Tensor
 
+from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models.text._pairs import PairModule, padded
 from aigc_cli.models.text._rewards import Rewards
 from aigc_cli.nn.policy import leave_one_out_advantages
 from aigc_cli.recipe.sections import Name, Section
 from aigc_cli.sampling.decoding import Answer, Decoding
-from aigc_cli.specs import Spec
+from aigc_cli.specs import Spec, TextPairSpec
+from aigc_cli.text.tokenizer import Tokenizer
 
 
 class RewardConfig(Section):
@@ -56,6 +59,24 @@ class RewardedModule(PairModule):
             known = type(self)
             self.metrics = {**dict.fromkeys(self.judges, "max"), **known.metrics}  # type: ignore[misc]
             self.counted = (*self.judges, *known.counted)  # type: ignore[misc]
+
+    def initial(self, weights: Mapping[str, Tensor], spec: Spec) -> Mapping[str, Tensor]:
+        """
+        Raises:
+            InputError: it is none of pairs of texts, or its tokenizers are others.
+        """
+        if not isinstance(spec, TextPairSpec):
+            raise InputError(f"init_from: a model of {spec.kind} does not make texts of texts")
+        for side in ("source_tokenizer", "target_tokenizer"):
+            texts = (getattr(of, side) for of in (spec, self.spec))
+            theirs, ours = (Tokenizer.from_json(text).digest[:12] for text in texts)
+            if theirs != ours:
+                raise InputError(
+                    f"init_from: its {side} is {theirs}, that of the data is {ours}",
+                    hint="set data.tokenizer.from and data.target_tokenizer.from to init_from",
+                    code="tokenizer",
+                )
+        return weights
 
     def train(self, mode: bool = True) -> Any:
         return super().train(mode and not self.judges)
