@@ -1,0 +1,154 @@
+"""From a language model to chat, preferences and rewards, to transformers, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from math import log
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from aigc_cli.run.trained import load_trained
+from tests.run.conftest import Ending, load
+
+Aigc = Callable[..., Ending]
+TRAINER = {
+    "max_steps": 2, "global_batch": 2, "log_every": 1, "validate_every": 2, "checkpoint_every": 2,
+    "preview_every": 2, "precision": "fp32",
+}  # fmt: skip
+NETWORK = {"dim": 16, "num_layers": 2, "num_heads": 2}
+
+
+@pytest.fixture
+def chain(here: Path) -> Path:
+    """Recipes lm.yaml, chat.yaml, dpo.yaml and grpo.yaml, each starting from the one before."""
+    pairs = [(f"what is {n}", f"it is {n}", f"not {n + 1}") for n in range(20)]
+    chat = [
+        {"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]}
+        for q, a, _ in pairs
+    ]
+    lines: dict[str, list[dict[str, Any]]] = {
+        "chat": chat,
+        "preferences": [{"prompt": q, "chosen": a, "rejected": b} for q, a, b in pairs],
+        "prompts": chat,
+    }
+    for name, rows in lines.items():
+        (here / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (here / "text.txt").write_text("\n".join(" ".join(pair) for pair in pairs))
+    tokenizer = {"kind": "bpe", "vocab_size": 300, "specials": "chat"}
+    recipes: dict[str, dict[str, Any]] = {
+        "lm": {"family": "lm", "data": {"kind": "text", "train": "text.txt", "context": 24,
+                                        "tokenizer": tokenizer}, "model": NETWORK},
+        "chat": {"family": "chat", "init_from": "lm", "data": {"kind": "chat"}},
+        "dpo": {"family": "dpo", "init_from": "chat", "data": {"kind": "preferences"}},
+        "grpo": {"family": "grpo", "init_from": "dpo", "data": {"kind": "prompts"},
+                 "model": {"samples": 2, "max_tokens": 4, "rewards": {"rouge_l": 1.0}}},
+    }  # fmt: skip
+    for name, recipe in recipes.items():
+        recipe["data"] |= {"context": 24} | ({} if name == "lm" else {
+            "train": f"{recipe['data']['kind']}.jsonl"
+        })  # fmt: skip
+        recipe |= {"trainer": TRAINER, "seed": 1}
+        (here / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
+    return here
+
+
+def trained(aigc: Aigc, *names: str, overrides: tuple[str, ...] = ()) -> None:
+    for name in names:
+        more = overrides if name == names[-1] else ()
+        ending = aigc("train", f"{name}.yaml", "--out", name, "--quiet", *more)
+        assert ending.code == 0, ending.err
+
+
+def test_each_starts_from_the_one_before(aigc: Aigc, chain: Path) -> None:
+    trained(aigc, "lm", "chat", "dpo", "grpo")
+    for name in ("chat", "dpo", "grpo"):
+        state = load(chain / name / "checkpoints/last.ckpt")
+        assert {k: state["recipe"]["model"][k] for k in NETWORK} == NETWORK
+    before = load(chain / "chat/checkpoints/best.ckpt")["weights"]
+    after = load(chain / "dpo/checkpoints/last.ckpt")["weights"]
+    for name in before:
+        assert torch.equal(before[name], after[f"reference.{name.removeprefix('net.')}"])
+    rows = [json.loads(line) for line in (chain / "dpo/metrics.jsonl").read_text().splitlines()]
+    losses = [row["train/loss"] for row in rows if "train/loss" in row]
+    assert losses[0] == pytest.approx(log(2), abs=1e-7)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_run_goes_to_transformers_and_back(aigc: Aigc, chain: Path, lora: bool) -> None:
+    transformers = pytest.importorskip("transformers")
+    adapters = ("model.lora.rank=2", "model.lr=0.1") if lora else ()
+    trained(aigc, "lm", "chat", overrides=adapters)
+    ending = aigc("model", "export", "chat", "--format", "hf", "--out", "hf", "--json")
+    assert ending.code == 0, ending.err
+    run = load_trained("chat")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained("hf").eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained("hf")
+    talk = [{"role": "user", "content": "what is 3"}]
+    ids = tokenizer.apply_chat_template(talk, add_generation_prompt=True, return_dict=False)
+    model: Any = run.model
+    assert ids == model.conversation_ids(talk)
+    x = torch.tensor([ids])
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(x).logits, model.net(x), rtol=0, atol=1e-4)
+    assert theirs.generation_config.eos_token_id == model.stop_ids
+
+    ending = aigc("model", "import", "hf", "--out", "back/chat.ckpt", "--json")
+    assert ending.code == 0, ending.err
+    assert ending.json["family"] == "chat"
+    back: Any = load_trained("back/chat.ckpt")
+    assert back.model.tokenizer.digest == model.tokenizer.digest
+    assert aigc("model", "export", "back/chat.ckpt", "--out", "again").code == 0
+    for file in (chain / "hf").iterdir():
+        assert file.read_bytes() == (chain / "again" / file.name).read_bytes(), file.name
+    texts = []
+    for number, source in enumerate(("chat", "back/chat.ckpt")):
+        words = ["--prompt", "what is 3", "temperature=0", "--out", f"made-{number}"]
+        ending = aigc("sample", source, *words)
+        assert ending.code == 0, ending.err
+        texts.append((chain / f"made-{number}/samples.jsonl").read_text())
+    assert texts[0] == texts[1] or lora  # merged weights are rounded
+
+
+def test_training_starts_from_a_folder_of_transformers(aigc: Aigc, chain: Path) -> None:
+    trained(aigc, "lm")
+    assert aigc("model", "export", "lm", "--out", "hf").code == 0
+    for name in ("from-run", "from-folder"):
+        source = "lm" if name == "from-run" else "hf"
+        ending = aigc("train", "chat.yaml", f"init_from={source}", "--out", name)
+        assert ending.code == 0, ending.err
+    a, b = (load(chain / f"{n}/checkpoints/last.ckpt") for n in ("from-run", "from-folder"))
+    for key, value in a["weights"].items():
+        assert torch.equal(value, b["weights"][key]), key
+
+
+def test_what_is_wrong_is_said(aigc: Aigc, chain: Path) -> None:
+    trained(aigc, "lm")
+    asked = [{"messages": [{"role": "user", "content": "what is 1"}]}] * 5
+    (chain / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+    cases: list[tuple[list[str], str]] = [
+        (["train", "chat.yaml", "model.dim=32"], "model.dim: 32, but 16 in lm/checkpoints"),
+        (["train", "chat.yaml", "init_from=chat.jsonl"], "chat.jsonl: "),
+        (
+            ["train", "chat.yaml", "data.tokenizer.kind=words", "data.tokenizer.specials=chat"],
+            "init_from: its tokenizer is ",
+        ),
+        (["train", "dpo.yaml", "init_from=lm", "data.train=chat.jsonl"], "no key 'chosen'"),
+        (["train", "chat.yaml", "data.train=asked.jsonl"], "asked.jsonl"),
+        (["train", "grpo.yaml", "init_from=lm", "model.rewards.rouge_x=1"], "'rouge_x'"),
+        (["model", "export", "nothing", "--out", "x"], "there is no such run or checkpoint"),
+        (["model", "export", "lm", "--format", "gguf", "--out", "x"], "'gguf' is not known"),
+        (["model", "export", "lm", "--out", "photos"], "photos: already exists"),
+        (["model", "import", "photos", "--out", "x.ckpt"], "photos: no folder of transformers"),
+        (["model", "import", "photos", "--out", "x"], "photos: no folder of transformers"),
+    ]
+    for words, said in cases:
+        ending = aigc(*words)
+        assert ending.code == 2, (words, ending.err)
+        assert said in ending.err, (words, ending.err)
+        assert "Traceback" not in ending.err
+    assert not (chain / "x").exists()
