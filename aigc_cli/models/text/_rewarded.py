@@ -60,6 +60,19 @@ class RewardedModule(PairModule):
             self.metrics = {**dict.fromkeys(self.judges, "max"), **known.metrics}  # type: ignore[misc]
             self.counted = (*self.judges, *known.counted)  # type: ignore[misc]
 
+    def configure_model(self) -> None:
+        """
+        Raises:
+            InputError: the weights are to be cut over devices, which would wait for each other
+                where their texts differ in length.
+        """
+        if self.judges and self.device_mesh is not None:
+            raise InputError(
+                "trainer.strategy: fsdp cannot draw texts while training",
+                hint="set trainer.strategy=ddp",
+            )
+        super().configure_model()
+
     def initial(self, weights: Mapping[str, Tensor], spec: Spec) -> Mapping[str, Tensor]:
         """
         Raises:

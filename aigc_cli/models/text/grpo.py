@@ -84,6 +84,19 @@ class Model(ComparedModule):
                 f"data.context ({self.context})"
             )
 
+    def configure_model(self) -> None:
+        """
+        Raises:
+            InputError: the weights are to be cut over devices, which would wait for each other
+                where their texts differ in length.
+        """
+        if self.device_mesh is not None:
+            raise InputError(
+                "trainer.strategy: fsdp cannot draw texts while training",
+                hint="set trainer.strategy=ddp",
+            )
+        super().configure_model()
+
     def phases(self) -> list[Phase]:
         return [Phase(0, self.loss)] * self.config.updates
 
