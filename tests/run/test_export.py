@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from aigc_cli.run.trained import load_trained
-from tests.run.conftest import Ending, load
+from tests.run.conftest import Ending, assert_same, load
 
 Aigc = Callable[..., Ending]
 TRAINER = {
@@ -112,6 +112,23 @@ def test_a_run_goes_to_transformers_and_back(aigc: Aigc, chain: Path, lora: bool
         assert ending.code == 0, ending.err
         texts.append((chain / f"made-{number}/samples.jsonl").read_text())
     assert texts[0] == texts[1] or lora  # merged weights are rounded
+
+
+def test_adapters_resume_exactly(aigc: Aigc, chain: Path) -> None:
+    trained(aigc, "lm", "chat")
+    lora = ("init_from=chat", "model.lora.rank=2", "model.lr=0.01")
+    trained(aigc, "dpo", overrides=(*lora, "trainer.checkpoint_every=1"))
+    cut = ("dpo.yaml", *lora, "trainer.checkpoint_every=1", "--quiet")
+    assert aigc("train", *cut, "--out", "cut", "trainer.max_steps=1").code == 0
+    (chain / "cut/checkpoints/best.ckpt").unlink()
+    ending = aigc("train", *cut, "--resume", "cut")
+    assert ending.code == 0, ending.err
+    whole, state = (load(chain / f"{n}/checkpoints/last.ckpt") for n in ("dpo", "cut"))
+    for part in ("weights", "optimizers"):
+        assert_same(whole[part], state[part], part)
+    before = load(chain / "chat/checkpoints/best.ckpt")["weights"]
+    assert all(torch.equal(whole["weights"][name], value) for name, value in before.items())
+    assert len(state["optimizers"][0]["state"]) == 2 * 2 * 7
 
 
 def test_training_starts_from_a_folder_of_transformers(aigc: Aigc, chain: Path) -> None:
