@@ -56,14 +56,14 @@ def _named(text: str) -> str:
 
 def part_lines(part: Mapping[str, Any]) -> Iterator[str]:
     """What is in a part, for people."""
-    yield f"{part['what']:<12}{part['items']:,}"
+    yield f"{part['what']:<17} {part['items']:,}"
     share = part["unknown"] / max(part["tokens"], 1)
     unknown = f", {part['unknown']:,} unknown ({share:.2%})" if part["unknown"] else ""
-    yield f"{'tokens':<12}{part['tokens']:,} for {part['bytes']:,} bytes{unknown}"
+    yield f"{'tokens':<17} {part['tokens']:,} for {part['bytes']:,} bytes{unknown}"
     for side, (least, half, ninety, most, longest) in part["lengths"].items():
         name = "length" if side == "tokens" else side
         yield (
-            f"{name:<12}{least:,} to {longest:,}, half at most {half:,}, "
+            f"{name:<17} {least:,} to {longest:,}, half at most {half:,}, "
             f"90 % {ninety:,}, 99 % {most:,}"
         )
     for name, count in part["counts"].items():
