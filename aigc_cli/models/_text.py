@@ -125,3 +125,18 @@ class TextModule(GenerativeModule):
         loss = means["nats"] / max(means["tokens"], 1e-9)
         bits = means["nats"] / log(2) / max(means["bytes"], 1e-9)
         return {"loss": loss, "perplexity": exp(min(loss, 700)), "bits_per_byte": bits}
+
+
+def require_tokenizer(name: str, theirs: str, ours: Tokenizer) -> None:
+    """See that the model of `init_from` cut its texts as the data are cut; `theirs` is JSON.
+
+    Raises:
+        InputError: it did not; names both digests.
+    """
+    digest = Tokenizer.from_json(theirs).digest
+    if digest != ours.digest:
+        raise InputError(
+            f"init_from: its {name} is {digest[:12]}, that of the data is {ours.digest[:12]}",
+            hint=f"set data.{name.removeprefix('source_')}.from to the model of init_from",
+            code="tokenizer",
+        )

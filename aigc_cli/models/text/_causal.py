@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from pydantic import Field
@@ -10,9 +10,10 @@ from torch import Tensor
 
 from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, Terms
-from aigc_cli.models._text import TextModule
+from aigc_cli.models._text import TextModule, require_tokenizer
 from aigc_cli.models.text._network import NetworkConfig, build_network
 from aigc_cli.nn.causal_lm import CausalLM, Prefix
+from aigc_cli.nn.lora import merge_adapters
 from aigc_cli.sampling.decoding import Decoder, Decoding
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import IGNORE, Spec
@@ -62,6 +63,33 @@ class CausalModule(TextModule):
         # Otherwise fp16 would clip the gradient before it is unscaled.
         optimizer._step_supports_amp_scaling = False
         return optimizer
+
+    def initial(self, weights: Mapping[str, Tensor], spec: Spec) -> dict[str, Tensor]:
+        """All of `net`, of which nothing may be missing there; the other model's adapters are
+        merged into its weights. Positions of GPT-2 beyond the context of the data are left out.
+
+        Raises:
+            InputError: it has another tokenizer, or a network of another shape.
+        """
+        text = getattr(spec, "tokenizer", None)
+        if text is None:
+            raise InputError(f"init_from: a model of {spec.kind} does not continue texts")
+        require_tokenizer("tokenizer", text, self.tokenizer)
+        theirs = merge_adapters(weights)
+        found = {}
+        for name, own in self.net.state_dict(prefix="net.").items():
+            if ".lora_" in name:
+                continue
+            value = theirs.get(name)
+            if value is not None and name.endswith(".wpe.weight"):
+                value = value[: len(own)]
+            if value is None or value.shape != own.shape:
+                shape = "absent" if value is None else tuple(value.shape)
+                raise InputError(
+                    f"init_from: '{name}' is {shape} there and {tuple(own.shape)} here"
+                )
+            found[name] = value
+        return found
 
     def weight(self, batch: Batch) -> Tensor:
         return (batch["target"] != IGNORE).sum()

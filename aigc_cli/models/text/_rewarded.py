@@ -16,13 +16,13 @@ from torch import Tensor
 
 from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, Terms
+from aigc_cli.models._text import require_tokenizer
 from aigc_cli.models.text._pairs import PairModule, padded
 from aigc_cli.models.text._rewards import Rewards
 from aigc_cli.nn.policy import leave_one_out_advantages
 from aigc_cli.recipe.sections import Name, Section
 from aigc_cli.sampling.decoding import Answer, Decoding
 from aigc_cli.specs import Spec, TextPairSpec
-from aigc_cli.text.tokenizer import Tokenizer
 
 
 class RewardConfig(Section):
@@ -80,15 +80,8 @@ class RewardedModule(PairModule):
         """
         if not isinstance(spec, TextPairSpec):
             raise InputError(f"init_from: a model of {spec.kind} does not make texts of texts")
-        for side in ("source_tokenizer", "target_tokenizer"):
-            texts = (getattr(of, side) for of in (spec, self.spec))
-            theirs, ours = (Tokenizer.from_json(text).digest[:12] for text in texts)
-            if theirs != ours:
-                raise InputError(
-                    f"init_from: its {side} is {theirs}, that of the data is {ours}",
-                    hint="set data.tokenizer.from and data.target_tokenizer.from to init_from",
-                    code="tokenizer",
-                )
+        require_tokenizer("source_tokenizer", spec.source_tokenizer, self.source_tokenizer)
+        require_tokenizer("target_tokenizer", spec.target_tokenizer, self.tokenizer)
         return weights
 
     def train(self, mode: bool = True) -> Any:

@@ -18,12 +18,11 @@ from aigc_cli.errors import InputError
 from aigc_cli.models.text._causal import PREVIEW, CausalConfig, CausalModule
 from aigc_cli.nn.causal_lm import CausalLM
 from aigc_cli.nn.frozen import frozen_copy
-from aigc_cli.nn.lora import add_adapters, merge_adapters, without_adapters
+from aigc_cli.nn.lora import add_adapters, without_adapters
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.decoding import Decoder, Decoding
 from aigc_cli.specs import IGNORE, Spec
 from aigc_cli.text.template import Messages, find_template
-from aigc_cli.text.tokenizer import Tokenizer
 
 
 class Lora(Section):
@@ -51,7 +50,7 @@ class TunedConfig(CausalConfig):
 
 
 class TunedModule(CausalModule):
-    """`net` starts from the weights of `init_from`; nothing of it may be missing there."""
+    """Answers conversations, as `template` writes them."""
 
     continues = from_nothing = False
     config: TunedConfig
@@ -72,42 +71,6 @@ class TunedModule(CausalModule):
         for parameter in [*embeddings, self.net.head_weight] if lora.embeddings else []:
             parameter.requires_grad_(True)
         assert all(parameter.requires_grad for parameter in adapters)
-
-    def initial(self, weights: Mapping[str, Tensor], spec: Spec) -> dict[str, Tensor]:
-        """All of `net`, the other model's adapters merged into its weights. Positions that GPT-2
-        has beyond the context of the data are left out.
-
-        Raises:
-            InputError: it has another tokenizer, or a network of another shape.
-        """
-        self._require_tokenizer(spec)
-        theirs = merge_adapters(weights)
-        found = {}
-        for name, own in self.net.state_dict(prefix="net.").items():
-            if ".lora_" in name:
-                continue
-            value = theirs.get(name)
-            if value is not None and name.endswith(".wpe.weight"):
-                value = value[: len(own)]
-            if value is None or value.shape != own.shape:
-                shape = "absent" if value is None else tuple(value.shape)
-                raise InputError(
-                    f"init_from: '{name}' is {shape} there and {tuple(own.shape)} here"
-                )
-            found[name] = value
-        return found
-
-    def _require_tokenizer(self, spec: Spec) -> None:
-        text = getattr(spec, "tokenizer", None)
-        if text is None:
-            raise InputError(f"init_from: a model of {spec.kind} writes no texts")
-        theirs, ours = Tokenizer.from_json(text).digest, self.tokenizer.digest
-        if theirs != ours:
-            raise InputError(
-                f"init_from: its tokenizer is {theirs[:12]}, that of the data is {ours[:12]}",
-                hint="set data.tokenizer.from to the model of init_from",
-                code="tokenizer",
-            )
 
     def prompt_ids(self, prompt: str) -> list[int]:
         return self.conversation_ids([{"role": "user", "content": prompt}])
