@@ -243,6 +243,18 @@ def next_tokens(ids: NDArray[Any], learned: NDArray[Any] | None = None) -> tuple
     return tensor(ids[:-1]), target
 
 
+class TextData:
+    """Base of every kind of texts: all is prepared when `Data` is built."""
+
+    val_batch_size: int | None = None
+
+    def start_background(self) -> None:
+        """Nothing is left to prepare."""
+
+    def stop_background(self) -> None:
+        """Nothing is running."""
+
+
 # -- report ----------------------------------------------------------------------------------------
 
 

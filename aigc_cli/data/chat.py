@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 
 from aigc_cli.data._cache import cache_folder
 from aigc_cli.data._conversations import (
@@ -28,6 +27,7 @@ from aigc_cli.data._rows import (
     Part,
     Rows,
     Shuffled,
+    TextData,
     TextReport,
     counted,
     next_tokens,
@@ -53,7 +53,7 @@ class Config(ConversationConfig):
     """Key of a list of turns, where records have no roles: user and assistant take turns."""
     packing: Literal["isolated", "none"] = "isolated"
     """isolated: several conversations in a row, which do not see each other; none: one in a row."""
-    overlong: Literal["truncate", "drop"] = Field("truncate")
+    overlong: Literal["truncate", "drop"] = "truncate"
     """What becomes of training conversations longer than `context`; those that validate are cut."""
 
 
@@ -154,7 +154,7 @@ class Held(Conversations):
         }
 
 
-class Data:
+class Data(TextData):
     """Training and validation conversations, all encoded when this is built.
 
     Relative paths are tried against `bases` in turn.
@@ -164,8 +164,6 @@ class Data:
             the tokenizer lacks the tokens of the template.
         MissingError: a source needs a package that is not installed.
     """
-
-    val_batch_size: int | None = None
 
     def __init__(self, config: Config, *, seed: int, bases: Sequence[Path] = ()) -> None:
         cache = cache_folder(config.cache)
@@ -193,12 +191,6 @@ class Data:
             "data.val": report(vals.name, self.val, tokenizer),
         }
         require_items({"data.train": rows, "data.val": self.val}, self.report)
-
-    def start_background(self) -> None:
-        """Nothing is left to prepare."""
-
-    def stop_background(self) -> None:
-        """Nothing is running."""
 
     def examples(self, count: int) -> Iterator[str]:
         """Training rows as text; what is learned stands in ⟦ ⟧."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from pydantic import Field
 
 from aigc_cli.data._cache import cache_folder
 from aigc_cli.data._conversations import (
@@ -26,6 +25,7 @@ from aigc_cli.data._rows import (
     Part,
     Rows,
     Shuffled,
+    TextData,
     TextReport,
     counted,
     next_tokens,
@@ -53,7 +53,7 @@ class Config(ConversationConfig):
     """Key of the better answer: a text, a turn, or a list of turns."""
     rejected_key: Name = "rejected"
     """Key of the worse answer."""
-    overlong: Literal["truncate", "drop"] = Field("truncate")
+    overlong: Literal["truncate", "drop"] = "truncate"
     """What becomes of training pairs longer than `context`; those that validate are cut."""
 
 
@@ -183,7 +183,7 @@ class Held(Preferences):
         }
 
 
-class Data:
+class Data(TextData):
     """Training and validation pairs of answers, all encoded when this is built.
 
     Relative paths are tried against `bases` in turn.
@@ -193,8 +193,6 @@ class Data:
             tokens of the template.
         MissingError: a source needs a package that is not installed.
     """
-
-    val_batch_size: int | None = None
 
     def __init__(self, config: Config, *, seed: int, bases: Sequence[Path] = ()) -> None:
         cache = cache_folder(config.cache)
@@ -214,12 +212,6 @@ class Data:
             "data.val": report(vals.name, self.val, tokenizer),
         }
         require_items({"data.train": rows, "data.val": self.val}, self.report)
-
-    def start_background(self) -> None:
-        """Nothing is left to prepare."""
-
-    def stop_background(self) -> None:
-        """Nothing is running."""
 
     def examples(self, count: int) -> Iterator[str]:
         """Training pairs as text; what is compared stands in ⟦ ⟧."""

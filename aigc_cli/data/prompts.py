@@ -23,6 +23,7 @@ from aigc_cli.data._rows import (
     Part,
     Rows,
     Shuffled,
+    TextData,
     TextReport,
     counted,
     quantiles,
@@ -138,7 +139,7 @@ class Held(Prompts):
         }
 
 
-class Data:
+class Data(TextData):
     """Training and validation prompts, all encoded when this is built.
 
     Relative paths are tried against `bases` in turn.
@@ -148,8 +149,6 @@ class Data:
             the template.
         MissingError: a source needs a package that is not installed.
     """
-
-    val_batch_size: int | None = None
 
     def __init__(self, config: Config, *, seed: int, bases: Sequence[Path] = ()) -> None:
         cache = cache_folder(config.cache)
@@ -171,12 +170,6 @@ class Data:
         require_items({"data.train": rows, "data.val": self.val}, self.report)
         if rows.referenced != self.val.referenced:
             raise DataError("of data.train and data.val only one has references")
-
-    def start_background(self) -> None:
-        """Nothing is left to prepare."""
-
-    def stop_background(self) -> None:
-        """Nothing is running."""
 
     def examples(self, count: int) -> Iterator[str]:
         """Training prompts as text, with special tokens by name, and their references."""

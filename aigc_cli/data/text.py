@@ -20,6 +20,7 @@ from aigc_cli.data._rows import (
     Part,
     Rows,
     Shuffled,
+    TextData,
     TextReport,
     TextsConfig,
     counted,
@@ -303,7 +304,7 @@ class Documents(TextRows):
         }
 
 
-class Data:
+class Data(TextData):
     """Training and validation rows, all encoded when this is built.
 
     Relative paths are tried against `bases` in turn.
@@ -312,8 +313,6 @@ class Data:
         DataError: a source is absent, empty or cannot be read, or nothing can be learned from it.
         MissingError: a source needs a package that is not installed.
     """
-
-    val_batch_size: int | None = None
 
     def __init__(self, config: Config, *, seed: int, bases: Sequence[Path] = ()) -> None:
         cache = cache_folder(config.cache)
@@ -346,12 +345,6 @@ class Data:
             "data.val": report(vals.name, self.val),
         }
         require_items({"data.train": rows, "data.val": self.val}, self.report)
-
-    def start_background(self) -> None:
-        """Nothing is left to prepare."""
-
-    def stop_background(self) -> None:
-        """Nothing is running."""
 
     def examples(self, count: int) -> Iterator[str]:
         """Training rows as text, with special tokens by name."""

@@ -20,6 +20,7 @@ from aigc_cli.data._rows import (
     Part,
     Rows,
     Shuffled,
+    TextData,
     TextReport,
     TextsConfig,
     counted,
@@ -308,7 +309,7 @@ def _id(number: int | None) -> int:
     return number
 
 
-class Data:
+class Data(TextData):
     """Training and validation pairs, all encoded when this is built.
 
     Relative paths are tried against `bases` in turn.
@@ -318,8 +319,6 @@ class Data:
             left to learn.
         MissingError: a source needs a package that is not installed.
     """
-
-    val_batch_size: int | None = None
 
     def __init__(self, config: Config, *, seed: int, bases: Sequence[Path] = ()) -> None:
         cache = cache_folder(config.cache)
@@ -351,12 +350,6 @@ class Data:
             )
         }
         require_items({"data.train": train, "data.val": self.val}, self.report)
-
-    def start_background(self) -> None:
-        """Nothing is left to prepare."""
-
-    def stop_background(self) -> None:
-        """Nothing is running."""
 
     def examples(self, count: int) -> Iterator[str]:
         """Training pairs as text, with special tokens by name."""
