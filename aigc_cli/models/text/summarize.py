@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from math import log
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,7 @@ from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models.text._pairs import PairModule, PairOptions
 from aigc_cli.nn import rnn
+from aigc_cli.nn.adam import fused_adam
 from aigc_cli.nn.encoder_decoder import lengths
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.decoding import Decoder
@@ -53,8 +54,14 @@ class Config(Section):
     """
     coverage_weight: float = Field(1.0, ge=0)
     """Weight of that charge."""
+    init: Literal["uniform", "orthogonal"] = "uniform"
+    """Initial weights: U(-0.02, 0.02); or orthogonal in recurrent layers, Glorot uniform elsewhere,
+    which learns in fewer steps.
+    """
+    optimizer: Literal["adagrad", "adam"] = "adagrad"
+    """adagrad as in the paper; adam, at a hundredth of its rate, learns in fewer steps."""
     lr: float = Field(0.15, gt=0, le=1)
-    """Adagrad's learning rate before the schedule."""
+    """Learning rate before the schedule."""
     accumulator: float = Field(0.1, ge=0)
     """What Adagrad's sums of squares begin with."""
 
@@ -91,7 +98,7 @@ class PointerGenerator(nn.Module):
         self.switch = nn.Linear(M + 2 * H + E, 1)
         self.combine = nn.Linear(H + M, H)
         self.output = nn.Linear(H, vocab_size)
-        self._initialise()
+        self._initialise(config.init)
 
     def encode(self, source: Tensor) -> rnn.State:
         embedded = self.dropout(self.embedding(source))
@@ -127,10 +134,13 @@ class PointerGenerator(nn.Module):
         after = replace(looked, hidden=hidden, context=context, coverage=before + attention)
         return mixture, after
 
-    def _initialise(self) -> None:
-        """Weights uniform in [-0.02, 0.02], biases and the weight of coverage 0."""
-        for weight in self.parameters():
-            nn.init.uniform_(weight, -0.02, 0.02) if weight.ndim > 1 else nn.init.zeros_(weight)
+    def _initialise(self, init: str) -> None:
+        """As `Config.init`; the weight of coverage is 0."""
+        if init == "orthogonal":
+            rnn.init_recurrent(self, "orthogonal")
+        else:
+            for weight in self.parameters():
+                nn.init.uniform_(weight, -0.02, 0.02) if weight.ndim > 1 else nn.init.zeros_(weight)
         assert self.attention.coverage is not None
         nn.init.zeros_(self.attention.coverage.weight)
 
@@ -155,6 +165,8 @@ class Model(PairModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         c = self.config
+        if c.optimizer == "adam":
+            return fused_adam(self.parameters(), c.lr)
         return torch.optim.Adagrad(
             self.parameters(), c.lr, initial_accumulator_value=c.accumulator, foreach=True
         )
