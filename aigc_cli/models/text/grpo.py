@@ -48,7 +48,7 @@ class Config(TunedConfig):
     samples: int = Field(8, ge=2)
     """Answers drawn to each prompt, G in the paper."""
     max_tokens: int = Field(64, gt=0)
-    """Longest answer that is drawn, in tokens."""
+    """Longest answer that is drawn, in tokens; a prompt that leaves no room loses its beginning."""
     updates: int = Field(1, ge=1)
     """Optimizer steps on the same answers."""
     scale: bool = True
@@ -176,9 +176,8 @@ class Model(ComparedModule):
         self, batch: Batch, noise: SampleNoise, count: int = 1
     ) -> tuple[list[list[int]], list[Answer]]:
         """The prompts' tokens, and `count` answers to each, in order."""
-        pad, room = self.tokenizer.pad_id, self.context - self.config.max_tokens
-        rows = [[token for token in row if token != pad] for row in batch["prompt"].tolist()]
-        rows = [row[-room:] for row in rows]
+        room = self.context - self.config.max_tokens
+        rows = [row[-room:] for row in self._ids(batch["prompt"])]
         options = Decoding(max_tokens=self.config.max_tokens)
         answers = self.answer(self.read_ids(rows), len(rows), options, noise, count)
         return rows, [answer for several in answers for answer in several]
@@ -200,6 +199,7 @@ class Model(ComparedModule):
         return reward, unrewarded
 
     def _ids(self, rows: Tensor) -> list[list[int]]:
+        """Rows without padding."""
         pad = self.tokenizer.pad_id
         return [[token for token in row if token != pad] for row in rows.tolist()]
 
