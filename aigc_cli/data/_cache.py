@@ -136,7 +136,7 @@ class Pack:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
         os.utime(self._path)
-        _trim(self._path.parent, keep=self._path)
+        trim(self._path.parent, keep=self._path)
         return file
 
     def __len__(self) -> int:
@@ -201,13 +201,14 @@ def _write_at(file: int, data: memoryview | bytes, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
-def _trim(folder: Path, keep: Path) -> None:
-    """Delete the packs that were opened longest ago until the rest fits LIMIT.
+def trim(folder: Path, keep: Path) -> None:
+    """Delete the files with the ending of `keep` that were opened longest ago until the rest fits
+    LIMIT.
 
-    A pack in use by another process stays readable for it: its file only loses its name.
+    A file in use by another process stays readable for it: it only loses its name.
     """
     packs = []
-    for path in folder.glob("*.pack"):
+    for path in folder.glob(f"*{keep.suffix}"):
         try:
             status = path.stat()
         except OSError:  # deleted by another process just now

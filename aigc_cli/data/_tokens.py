@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, create_model, model_validator
 
-from aigc_cli.data._cache import digest
+from aigc_cli.data._cache import digest, trim
 from aigc_cli.errors import DataError, InputError
 from aigc_cli.media.files import write_bytes
 from aigc_cli.recipe.sections import Name, Section
@@ -238,6 +238,8 @@ def token_file(
                 os.replace(temporary, path)
             finally:
                 temporary.unlink(missing_ok=True)
+            trim(path.parent, keep=path)
+        os.utime(path)
         with path.open("rb") as kept:
             return Tokens(kept, dtype)
     except DataError:
