@@ -28,7 +28,9 @@ def distinct(n: int) -> Callable[[Texts, References, TextOptions], Measured]:
         for hyp in hyps:
             tokens = words(hyp, options.lang) if characters else tokenize(hyp.rstrip()).split()
             grams.append(Counter(zip(*(tokens[i:] for i in range(n)), strict=False)))
-        together = sum(grams, Counter())
+        together: Counter[tuple[str, ...]] = Counter()
+        for one in grams:
+            together.update(one)
         name = "char|case:lc" if characters else "13a|case:mixed"
         return Measured(
             f"n:{n}|tok:{name}|of:{together.total()}",
