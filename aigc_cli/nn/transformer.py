@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Rotation = tuple[Tensor, Tensor]
-"""Cosines and sines of RoPE, float32, (T, E) or (R, 1, T, E)."""
+"""Cosines and sines of RoPE, those of the first half negative: float32, (T, E) or (R, 1, T, E)."""
 
 
 Gelu = Literal["exact", "tanh"]
@@ -49,9 +49,9 @@ class Rope(nn.Module):
         super().__init__()
         frequency = theta ** -(torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
         angle = torch.arange(context, dtype=torch.float64)[:, None] * frequency
-        angle = torch.cat([angle, angle], -1)
-        self.register_buffer("cos", angle.cos().float(), persistent=False)
-        self.register_buffer("sin", angle.sin().float(), persistent=False)
+        cos, sin = angle.cos().float(), angle.sin().float()
+        self.register_buffer("cos", torch.cat([cos, cos], -1), persistent=False)
+        self.register_buffer("sin", torch.cat([-sin, sin], -1), persistent=False)
 
     def forward(self, positions: Tensor | slice) -> Rotation:
         """Of positions (R, T), or of a range that is the same in every row."""
@@ -62,9 +62,9 @@ class Rope(nn.Module):
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """x (R, H, T, E) turned to its positions, in float32."""
     cos, sin = rotation
-    first, second = x.chunk(2, dim=-1)
-    turned = torch.cat([-second, first], dim=-1)
-    return (x * cos + turned * sin).to(x.dtype)
+    y = x.float()
+    halves_exchanged = y.roll(y.shape[-1] // 2, dims=-1)  # the sign is in the sines
+    return torch.addcmul(y * cos, halves_exchanged, sin).to(x.dtype)
 
 
 class Cache:

@@ -182,9 +182,10 @@ def choose(logits: Tensor, options: Decoding, uniform: Tensor | None) -> Tensor:
     """A token (R,) for each row: the likeliest, or the one that a number (R,) in [0, 1) falls on
     when tokens lie side by side, each as wide as it is likely. -1 where none is allowed.
     """
-    none = logits.amax(-1) == -torch.inf
+    best, likeliest = logits.max(-1)
+    none = best == -torch.inf
     if options.temperature == 0 or uniform is None:
-        return logits.argmax(-1).masked_fill(none, -1)
+        return likeliest.masked_fill(none, -1)
     logits = logits.float() / options.temperature
     if options.top_k:
         logits = top_k(logits, options.top_k)
