@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from torch import Tensor
 from torch.utils.data import default_collate
 
 from aigc_cli.errors import AigcError, InputError, RunError
@@ -122,8 +123,8 @@ def smoke_test(recipe: Recipe, emit: Emit) -> None:
             raise AigcError(f"smoke: stopped after step {result.step} instead of 3", code="bug")
         trained = load_trained(str(run))
         data, _ = build(recipe)
-        batch = default_collate([data.val[0]])
-        made = trained.model.preview(batch)
-        if not all(values.isfinite().all() for values in made.values()):
+        batch = getattr(data.val, "collate", default_collate)([data.val[0]])
+        shown = trained.model.preview(batch).values()
+        if not all(made.isfinite().all() for made in shown if isinstance(made, Tensor)):
             raise RunError("smoke: the sample holds NaN or Inf")
     emit({"event": "note", "message": "smoke test passed: trained, resumed and sampled"})
