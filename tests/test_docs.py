@@ -15,7 +15,7 @@ import typer
 
 from aigc_cli.cli import app
 from aigc_cli.recipe.load import load_recipe
-from aigc_cli.registry import load_family, recipes
+from aigc_cli.registry import recipes
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -133,5 +133,6 @@ def check_overrides(params: dict[str, Any]) -> None:
     if "overrides" in params and params["overrides"] and recipe != "tiny_gan":
         load_recipe(recipe if recipe in known else "edsr_small_x2", params["overrides"])
     options = params.get("options") or []
-    fields = load_family("edsr").Options.model_fields
-    assert {option.partition("=")[0] for option in options} <= set(fields)
+    source = str(params.get("source") or "").removeprefix("runs/").partition("/")[0]
+    given = [text if text.startswith("model.") else f"sample.{text}" for text in options]
+    load_recipe(source if source in known else "edsr_small_x2", given)
