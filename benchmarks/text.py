@@ -1,6 +1,6 @@
 """Language models beside peers: seconds of decoding, and of a training step.
 
-    python -m benchmarks.text [tinyshakespeare/train.txt]
+    TEXT=tinyshakespeare/train.txt python -m benchmarks.text
 
 Decoding: 256 tokens, greedy, after a prompt of 16, by a Llama of 6 blocks and 256 features with
 random weights in fp32. It is compared with the same network reading everything again at each step,
@@ -14,8 +14,8 @@ Sides are interleaved and ratios are those of medians, above 1 when aigc is fast
 from __future__ import annotations
 
 import json
+import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -166,10 +166,11 @@ def training(text: Path) -> dict[str, Any]:
     }
 
 
-def main(text: Path | None = None) -> dict[str, Any]:
+def main() -> dict[str, Any]:
     found = {"benchmark": "language model, fp32", "decoding": decoding()}
-    return found if text is None else {**found, "training": training(text)}
+    text = os.environ.get("TEXT")
+    return {**found, "training": training(Path(text))} if text else found
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(*map(Path, sys.argv[1:2]))))
+    print(json.dumps(main()))
