@@ -84,9 +84,15 @@ SMALL = {
     "chat": NETWORK,
     "dpo": NETWORK,
     "grpo": {**NETWORK, "samples": 2, "max_tokens": 8},
-    "seq2seq": {"dim": 8, "hidden_dim": 8},
+    "seq2seq": {"dim": 8, "hidden_dim": 8, "dropout": 0.0},
     "summarize": {"dim": 8, "hidden_dim": 8, "coverage_after": 0.0},
-    "text_vae": {"dim": 8, "hidden_dim": 8, "latent_dim": 3, "kl_schedule": "constant"},
+    "text_vae": {
+        "dim": 8,
+        "hidden_dim": 8,
+        "latent_dim": 3,
+        "kl_schedule": "constant",
+        "dropout": 0.0,
+    },
 }
 
 

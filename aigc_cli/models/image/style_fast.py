@@ -78,33 +78,38 @@ class Model(GenerativeModule):
         return torch.optim.Adam(self.net.parameters(), self.config.lr)
 
     def loss(self, batch: Batch) -> Terms:
-        terms = self._judge(self.net(batch["a"]), batch)
+        style = {k: self.everyone(g).mean(0, keepdim=True) for k, g in self._style(batch).items()}
+        terms = self._judge(self.net(batch["a"]), batch, style)
         return {name: value.mean() for name, value in terms.items()}
 
-    def _judge(self, made: Tensor, batch: Batch) -> Terms:
+    def _style(self, batch: Batch) -> dict[str, Tensor]:
+        """Gram matrices (B, C, C) by layer of the parts of the painting in a batch."""
+        with torch.no_grad():
+            found = self.features(batch["b"], self.config.style_layers)
+            return {name: gram(x.float()) for name, x in found.items()}
+
+    def _judge(self, made: Tensor, batch: Batch, style: dict[str, Tensor]) -> Terms:
         """Distances of `made` (B, C, H, W) from the photographs and from the style, (B,) each."""
         c = self.config
         layers = list(dict.fromkeys((c.content_layer, *c.style_layers)))
         with torch.no_grad():
             content = self.features(batch["a"], [c.content_layer])[c.content_layer]
-            style = self.features(batch["b"], c.style_layers)
-            targets = {name: gram(x.float()).mean(0, keepdim=True) for name, x in style.items()}
         found = {name: x.float() for name, x in self.features(made, layers).items()}
         terms = {
             "content": relative(found[c.content_layer], content.float()),
-            "style": gram_distance(found, targets),
+            "style": gram_distance(found, style),
             "tv": total_variation(made.float()),
         }
         loss = c.content_weight * terms["content"] + c.style_weight * terms["style"]
         return {"loss": loss + c.tv_weight * terms["tv"], **terms}
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
-        terms = self._judge(self.net(batch["a"]), batch)
+        terms = self._judge(self.net(batch["a"]), batch, self._style(batch))
         return {name: terms[name] for name in self.metrics}
 
     def baselines(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
         """The photographs as they are."""
-        terms = self._judge(batch["a"], batch)
+        terms = self._judge(batch["a"], batch, self._style(batch))
         return {"identity": {name: terms[name] for name in self.metrics}}
 
     def preview(self, batch: Batch) -> dict[str, Tensor]:

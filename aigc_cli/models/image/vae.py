@@ -206,10 +206,11 @@ class Model(GenerativeModule):
         z = mu[:, None] + (logvar / 2).exp()[:, None] * eps  # (B, k, Z)
         log_px = self.log_likelihood(x, z)  # (B, k)
         kl = kl_divergence(mu, logvar).mean(0)  # (Z,)
+        spread = self.everyone(mu).var(0, correction=0)  # (Z,)
         terms = {
             "reconstruction": -log_px.mean(),
             "kl": kl.sum(),
-            "active_units": (mu.var(0, correction=0) > 0.01).sum(),  # Burda et al., section 5.2
+            "active_units": (spread > 0.01).sum(),  # Burda et al., section 5.2
         }
         if c.objective == "iwae":
             log_w = log_px + log_prior_ratio(z, logvar, eps)

@@ -185,7 +185,7 @@ class Model(TextModule):
             "reconstruction": nats / texts,
             "kl": kl.sum(),
             "kl_weight": torch.tensor(weight),
-            "active_units": (mu.var(0, correction=0) > ACTIVE).sum(),
+            "active_units": (self.everyone(mu).var(0, correction=0) > ACTIVE).sum(),
         }
 
     def posterior(self, target: Tensor) -> tuple[Tensor, Tensor]:
