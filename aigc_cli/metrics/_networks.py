@@ -8,6 +8,7 @@ import importlib.util
 import os
 import pickle
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -23,13 +24,20 @@ VGG19 = "vgg19-dcbb9e9d.pth"
 INCEPTION = "pt_inception-2015-12-05-6726825d.pth"
 """Name that pytorch-fid gives to those of FID."""
 
-PUBLISHED = {
-    **dict.fromkeys((ALEXNET, VGG16, VGG19), "https://download.pytorch.org/models"),
-    INCEPTION: "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights",
-}
-"""Where each file comes from; the digits at the end of its name begin its SHA-256."""
-
 _TORCHMETRICS = importlib.util.find_spec("torchmetrics")  # without importing it
+
+
+@cache
+def published() -> dict[str, str]:
+    """Where each file comes from; the digits at the end of its name begin its SHA-256."""
+    from torchvision import models  # here, since it takes longer to import than all of ours
+
+    enums = (models.AlexNet_Weights, models.VGG16_Weights, models.VGG19_Weights)
+    urls = [str(weights.IMAGENET1K_V1.url) for weights in enums]
+    urls.append(
+        f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{INCEPTION}"
+    )
+    return {url.rpartition("/")[2]: url for url in urls}
 
 
 def alexnet() -> nn.Sequential:
@@ -100,10 +108,10 @@ def load_state(
     """
     named = folder or Path(os.environ.get("AIGC_WEIGHTS") or "weights")
     found = [path for path in (named / file, *others) if path.is_file()]
-    if not found and file in PUBLISHED and os.environ.get("AIGC_DOWNLOAD") == "1":
+    if not found and file in published() and os.environ.get("AIGC_DOWNLOAD") == "1":
         found = [_fetch(file, named)]
     if not found:
-        fetched = ", or AIGC_DOWNLOAD=1 to fetch it" if file in PUBLISHED else ""
+        fetched = ", or AIGC_DOWNLOAD=1 to fetch it" if file in published() else ""
         raise MissingError(
             f"the weights {file} are not in {named}",
             hint=f"{how}, or set AIGC_WEIGHTS to the folder that has it{fetched}",
@@ -119,7 +127,7 @@ def load_state(
 
 def _fetch(file: str, folder: Path) -> Path:
     """Download a published file whole or not at all, and compare its hash with its name."""
-    address, target = f"{PUBLISHED[file]}/{file}", folder / file
+    address, target = published()[file], folder / file
     digits = Path(file).stem.rpartition("-")[2]
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aigc_cli.errors import CheckpointError, InputError, did_you_mean
-from aigc_cli.metrics._networks import PUBLISHED, VGG16, VGG19, fill, load_state
+from aigc_cli.metrics._networks import VGG16, VGG19, fill, load_state, published
 from aigc_cli.nn.classifier import VGG_DEPTHS, vgg
 from aigc_cli.nn.features import FeatureNetwork, random_features, vgg_arch
 from aigc_cli.recipe.load import recipe_from_dict
@@ -62,7 +62,7 @@ def _pretrained(name: str) -> FeatureNetwork:
     file = VGG_FILES[name]
     cache = Path(torch.hub.get_dir()) / "checkpoints"
     how = (
-        f"put {PUBLISHED[file]}/{file} there or into {cache}; without it take a "
+        f"put {published()[file]} there or into {cache}; without it take a "
         f"classifier's run or random:{name}"
     )
     state = load_state(file, None, [cache / file], how=how)

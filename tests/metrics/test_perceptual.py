@@ -15,7 +15,7 @@ from torchmetrics.functional.image.lpips import _LPIPS, ScalingLayer
 
 from aigc_cli.errors import CheckpointError, MissingError
 from aigc_cli.metrics import table
-from aigc_cli.metrics._networks import ALEXNET, PUBLISHED, VGG16, alexnet, load_state, vgg16
+from aigc_cli.metrics._networks import ALEXNET, VGG16, alexnet, load_state, published, vgg16
 from aigc_cli.metrics.dists import DISTS
 from aigc_cli.metrics.lpips import LPIPS
 from aigc_cli.metrics.table import METRICS
@@ -207,7 +207,7 @@ def test_published_weights_are_fetched_when_asked_and_only_as_published(
     good, bad = f"alexnet-{digits}.pth", "alexnet-00000000.pth"
     for name in (good, bad):
         (shop / name).symlink_to(weights / ALEXNET)
-        monkeypatch.setitem(PUBLISHED, name, shop.as_uri())
+        monkeypatch.setitem(published(), name, f"{shop.as_uri()}/{name}")
     with pytest.raises(MissingError, match="are not in") as caught:
         load_state(good, home, [], how="put it there")
     assert str(caught.value.hint).endswith(", or AIGC_DOWNLOAD=1 to fetch it")
@@ -215,7 +215,7 @@ def test_published_weights_are_fetched_when_asked_and_only_as_published(
     assert set(load_state(good, home, [], how="")) == set(torch.load(weights / ALEXNET))
     with pytest.raises(CheckpointError, match="is not the file of this name"):
         load_state(bad, home, [], how="")
-    monkeypatch.setitem(PUBLISHED, "vgg-1.pth", (tmp_path / "nowhere").as_uri())
+    monkeypatch.setitem(published(), "vgg-1.pth", (tmp_path / "nowhere/vgg-1.pth").as_uri())
     with pytest.raises(MissingError, match="cannot be fetched"):
         load_state("vgg-1.pth", home, [], how="")
     assert [path.name for path in home.iterdir()] == [good]

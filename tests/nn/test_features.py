@@ -177,7 +177,7 @@ def test_absent_imagenet_weights_say_which_file_goes_where(
         open_features("vgg19")
     assert caught.value.message == f"the weights vgg19-dcbb9e9d.pth are not in {tmp_path}"
     assert caught.value.hint is not None
-    assert "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth" in caught.value.hint
+    assert torchvision.models.VGG19_Weights.IMAGENET1K_V1.url in caught.value.hint
     assert str(tmp_path / "hub" / "checkpoints") in caught.value.hint
 
 
