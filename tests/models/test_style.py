@@ -192,7 +192,7 @@ def test_equal_pictures_cost_only_smoothness() -> None:
     model = style_fast.Model(style_fast.Config(num_features=4, num_blocks=1), UNPAIRED)
     model.features = random_features("cnn")
     image = pictures(2, 3, 32, 32)[:1]
-    terms = model._judge(image, {"a": image, "b": image})
+    terms = model.baselines({"a": image, "b": image})["identity"]
     assert float(terms["content"]) < 1e-9
     assert float(terms["style"]) < 1e-9
 
