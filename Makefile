@@ -16,7 +16,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(INSTALLED) ## train on the built-in photographs, score and enlarge held-out ones (about 4 minutes)
+demo: $(INSTALLED) ## train on the built-in photographs, score and enlarge held-out ones (a few minutes)
 	$(BIN)/aigc train edsr_small_x2 --out demo/run --overwrite
 	$(BIN)/aigc evaluate demo/run --metric psnr,ssim --save demo/pictures --overwrite
 	@echo "look at: demo/pictures/*-compare.png and demo/run/previews/"
