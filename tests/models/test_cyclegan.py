@@ -13,7 +13,7 @@ from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, Run, _Noise
 from aigc_cli.models.image.cyclegan import Config, Model, Options
 from aigc_cli.nn.instance_norm import InstanceNorm, statistics_from
-from aigc_cli.nn.resnet_generator import ResnetGenerator
+from aigc_cli.nn.resnet_generator import ResnetGenerator, upsampling
 from aigc_cli.recipe.sections import Trainer
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import UnpairedSpec
@@ -77,6 +77,15 @@ def test_generator_keeps_the_size_and_the_range(upsample: Any) -> None:
     made = net(torch.rand(2, 1, 12, 20) * 2 - 1)
     assert made.shape == (2, 3, 12, 20)
     assert made.abs().max() <= 1
+
+
+def test_resize_leaves_no_blocks() -> None:
+    """A slope stays a slope: neighbours differ by the same everywhere but at the border."""
+    enlarge, conv = upsampling(1, 1, "resize")
+    assert isinstance(conv, torch.nn.Conv2d)
+    torch.nn.init.dirac_(conv.weight)
+    steps = conv(enlarge(torch.arange(8.0).expand(1, 1, 8, 8)))[0, 0, 2:-2, 2:-2].diff(dim=1)
+    torch.testing.assert_close(steps, torch.full_like(steps, 0.5))
 
 
 def test_generator_loss_is_the_sum_written_out() -> None:

@@ -43,7 +43,7 @@ class Config(Section):
     num_blocks: int | None = Field(None, gt=0, le=32)
     """Residual blocks of a generator; by default 9 from 256 pixels on, else 6."""
     upsample: Literal["transpose", "resize"] = "transpose"
-    """resize: nearest neighbour and convolution, which makes no checkerboards and takes longer."""
+    """resize: bilinear, then a convolution; makes no checkerboards and takes longer."""
     discriminator_features: int = Field(64, gt=0, le=512)
     """Channels after the first convolution of a discriminator."""
     discriminator_layers: int | None = Field(None, gt=0, le=5)
