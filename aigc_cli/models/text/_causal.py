@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -14,6 +15,7 @@ from aigc_cli.models._text import TextModule, require_tokenizer
 from aigc_cli.models.text._network import NetworkConfig, build_network
 from aigc_cli.nn.causal_lm import CausalLM, Prefix
 from aigc_cli.nn.lora import merge_adapters
+from aigc_cli.nn.muon import MuonAdamW
 from aigc_cli.sampling.decoding import Decoder, Decoding
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import IGNORE, Spec
@@ -23,14 +25,16 @@ PREVIEW = 100  # tokens
 
 
 class CausalConfig(NetworkConfig):
-    """The network, and AdamW."""
+    """The network, and its optimizer."""
 
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon: the matrices of the blocks by Muon, everything else by AdamW, at the same rate."""
     lr: float = Field(1e-3, gt=0, le=1)
-    """AdamW's learning rate before the schedule."""
+    """Learning rate before the schedule."""
     betas: tuple[float, float] = (0.9, 0.99)
     """AdamW's decay of the first and second moment; 0.95 for the second suits large batches."""
     weight_decay: float = Field(0.1, ge=0)
-    """AdamW's pull towards zero, of embeddings and matrices only."""
+    """Pull towards zero, of embeddings and matrices only."""
 
 
 class CausalModule(TextModule):
@@ -54,11 +58,16 @@ class CausalModule(TextModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         c = self.config
         params = [p for p in self.parameters() if p.requires_grad]
+        blocks = set(self.net.blocks.parameters()) if c.optimizer == "muon" else set()
+        hidden = [p for p in params if p in blocks and p.ndim == 2]
+        others = [p for p in params if p not in blocks or p.ndim != 2]
         groups = [
-            {"params": [p for p in params if p.ndim >= 2], "weight_decay": c.weight_decay},
-            {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0},
+            {"params": [p for p in others if p.ndim >= 2], "weight_decay": c.weight_decay},
+            {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
         ]
         groups = [group for group in groups if group["params"]]
+        if hidden:
+            return MuonAdamW(hidden, groups, c.lr, c.betas, c.weight_decay)
         optimizer = torch.optim.AdamW(groups, c.lr, c.betas, fused=True)
         # Otherwise fp16 would clip the gradient before it is unscaled.
         optimizer._step_supports_amp_scaling = False

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from aigc_cli.errors import InputError
@@ -46,7 +46,16 @@ class TunedConfig(CausalConfig):
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's decay of the first and second moment."""
     weight_decay: float = Field(0.0, ge=0)
-    """AdamW's pull towards zero, of embeddings and matrices only."""
+    """Pull towards zero, of embeddings and matrices only."""
+
+    @model_validator(mode="after")
+    def _muon_has_matrices(self) -> Self:
+        if self.optimizer == "muon" and self.lora.rank:
+            raise ValueError(
+                "optimizer muon is for whole matrices, and lora.rank trains factors of them; "
+                "set optimizer to adamw, or lora.rank to 0"
+            )
+        return self
 
 
 class TunedModule(CausalModule):

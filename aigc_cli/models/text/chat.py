@@ -20,7 +20,7 @@ class Config(TunedConfig):
     """The network and its training; sizes are those of `init_from` where it is given."""
 
     lr: float = Field(2e-5, gt=0, le=1)
-    """AdamW's learning rate before the schedule; with LoRA about 2e-4."""
+    """Learning rate before the schedule; with LoRA about 2e-4."""
 
 
 class Model(TunedModule):

@@ -39,7 +39,7 @@ class Config(TunedConfig):
     nll: float = Field(0.0, ge=0)
     """Weight of the better answer's cross-entropy, in nats per token."""
     lr: float = Field(5e-6, gt=0, le=1)
-    """AdamW's learning rate before the schedule; with LoRA about 5e-5."""
+    """Learning rate before the schedule; with LoRA about 5e-5."""
 
 
 def preference_loss(margin: Tensor, config: Config) -> Tensor:

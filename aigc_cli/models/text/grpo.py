@@ -62,7 +62,7 @@ class Config(TunedConfig):
     beta: float = Field(0.0, ge=0)
     """Weight of the divergence from the model it began as (k3 estimate)."""
     lr: float = Field(1e-6, gt=0, le=1)
-    """AdamW's learning rate before the schedule; with LoRA about 1e-5."""
+    """Learning rate before the schedule; with LoRA about 1e-5."""
 
 
 class Model(ComparedModule):
