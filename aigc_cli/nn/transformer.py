@@ -90,7 +90,14 @@ class Cache:
     def select(self, rows: Tensor) -> None:
         """Keep these rows, in this order and possibly several times."""
         if self._keys is not None and self._values is not None:
-            self._keys, self._values = self._keys[rows], self._values[rows]
+            self._keys = self._chosen(self._keys, rows)
+            self._values = self._chosen(self._values, rows)
+
+    def _chosen(self, held: Tensor, rows: Tensor) -> Tensor:
+        chosen = held.new_empty(len(rows), *held.shape[1:])
+        begin = slice(self.length)
+        torch.index_select(held[:, :, begin], 0, rows, out=chosen[:, :, begin])
+        return chosen
 
     def _grown(self, held: Tensor | None, new: Tensor, begin: int) -> Tensor:
         room = 1 << max(6, math.ceil(math.log2(self.length + 1)))
