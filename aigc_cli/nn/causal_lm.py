@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from aigc_cli.nn.linear import Linear, linear
 from aigc_cli.nn.transformer import Cache, Gelu, GPT2Block, LlamaBlock, RMSNorm, Rope
 from aigc_cli.specs import IGNORE
 
@@ -78,7 +79,7 @@ class CausalLM(nn.Module):
             return token_losses(hidden, self.head_weight, target)
         if prefix is not None:
             hidden = hidden[:, -1]
-        return F.linear(hidden, self.head_weight)
+        return linear(hidden, self.head_weight)
 
     def hidden(
         self,
@@ -160,7 +161,7 @@ class Llama(CausalLM):
             for _ in range(num_layers)
         )  # fmt: skip
         self.model = LlamaBody(nn.Embedding(vocab_size, dim), blocks, RMSNorm(dim, eps))
-        self.lm_head = None if tied else nn.Linear(dim, vocab_size, bias=False)
+        self.lm_head = None if tied else Linear(dim, vocab_size, bias=False)
         self.rope = Rope(head_dim, context, rope_theta)
         self.dropout = nn.Dropout(dropout)
         self._init(("o_proj", "down_proj"))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from aigc_cli.nn import rnn
+from aigc_cli.nn.linear import Linear
 from aigc_cli.nn.rnn import Attending, Cell, Init
 from aigc_cli.nn.transformer import Cache, DecoderBlock, EncoderBlock, sinusoids
 
@@ -86,7 +87,7 @@ class RecurrentSeq2Seq(EncoderDecoder):
             coverage=coverage,
             dropout=dropout,
         )
-        self.output = nn.Linear(self.decoder.feature_dim, target_vocab)
+        self.output = Linear(self.decoder.feature_dim, target_vocab)
         rnn.init_recurrent(self, init)
 
     def encode(self, source: Tensor, *, cached: bool = False) -> rnn.State:
@@ -171,7 +172,7 @@ class TransformerSeq2Seq(EncoderDecoder):
         )
         last = norm == "pre"
         self.norms = nn.ModuleList(nn.LayerNorm(dim) if last else nn.Identity() for _ in range(2))
-        self.output = nn.Linear(dim, target_vocab)
+        self.output = Linear(dim, target_vocab)
         if share != "none":
             self.output.weight = self.target.weight
         self._initialise(share)

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aigc_cli.nn.linear import linear
+
 
 class LoRALinear(nn.Linear):
     """A linear layer with its adapter; the layer's own tensors keep their names."""
@@ -35,7 +37,7 @@ class LoRALinear(nn.Linear):
         nn.init.kaiming_uniform_(self.lora_a, a=sqrt(5))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.linear(x, self.weight, self.bias)
+        y = linear(x, self.weight, self.bias)
         if not self.enabled:
             return y
         x = F.dropout(x, self.dropout, self.training)
@@ -48,7 +50,7 @@ def add_adapters(
     """Give every linear layer inside `blocks` an adapter; returns what is to be trained."""
     for parent in list(blocks.modules()):
         for name, layer in list(parent.named_children()):
-            if type(layer) is nn.Linear:
+            if isinstance(layer, nn.Linear) and not isinstance(layer, LoRALinear):
                 adapted = LoRALinear(layer, rank=rank, alpha=alpha, dropout=dropout)
                 setattr(parent, name, adapted)
     layers = [layer for layer in blocks.modules() if isinstance(layer, LoRALinear)]

@@ -20,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aigc_cli.nn.linear import Linear
+
 Rotation = tuple[Tensor, Tensor]
 """Cosines and sines of RoPE, those of the first half negative: float32, (T, E) or (R, 1, T, E)."""
 
@@ -146,11 +148,11 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         self.head_dim, self.dropout = head_dim, dropout
-        self.q_proj = nn.Linear(dim, num_heads * head_dim, bias=bias)
-        self.k_proj = nn.Linear(dim, num_kv_heads * head_dim, bias=bias)
-        self.v_proj = nn.Linear(dim, num_kv_heads * head_dim, bias=bias)
+        self.q_proj = Linear(dim, num_heads * head_dim, bias=bias)
+        self.k_proj = Linear(dim, num_kv_heads * head_dim, bias=bias)
+        self.v_proj = Linear(dim, num_kv_heads * head_dim, bias=bias)
         out_bias = bias if out_bias is None else out_bias
-        self.o_proj = nn.Linear(num_heads * head_dim, dim, bias=out_bias)
+        self.o_proj = Linear(num_heads * head_dim, dim, bias=out_bias)
         self.q_norm = RMSNorm(head_dim, eps) if qk_norm else None
         self.k_norm = RMSNorm(head_dim, eps) if qk_norm else None
 
@@ -185,10 +187,10 @@ class CrossAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int, *, bias: bool = True, dropout: float = 0.0):
         super().__init__()
         self.head_dim, self.dropout = dim // num_heads, dropout
-        self.q_proj = nn.Linear(dim, dim, bias=bias)
-        self.k_proj = nn.Linear(dim, dim, bias=bias)
-        self.v_proj = nn.Linear(dim, dim, bias=bias)
-        self.o_proj = nn.Linear(dim, dim, bias=bias)
+        self.q_proj = Linear(dim, dim, bias=bias)
+        self.k_proj = Linear(dim, dim, bias=bias)
+        self.v_proj = Linear(dim, dim, bias=bias)
+        self.o_proj = Linear(dim, dim, bias=bias)
 
     def project(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (R, H, S, E) of memory (R, S, D)."""
@@ -218,9 +220,9 @@ class SwiGLU(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(dim, hidden_dim, bias=False)
-        self.up_proj = nn.Linear(dim, hidden_dim, bias=False)
-        self.down_proj = nn.Linear(hidden_dim, dim, bias=False)
+        self.gate_proj = Linear(dim, hidden_dim, bias=False)
+        self.up_proj = Linear(dim, hidden_dim, bias=False)
+        self.down_proj = Linear(hidden_dim, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
@@ -279,8 +281,8 @@ class GPT2Attention(nn.Module):
     def __init__(self, dim: int, num_heads: int, *, bias: bool, dropout: float) -> None:
         super().__init__()
         self.num_heads, self.dropout = num_heads, dropout
-        self.c_attn = nn.Linear(dim, 3 * dim, bias=bias)
-        self.c_proj = nn.Linear(dim, dim, bias=bias)
+        self.c_attn = Linear(dim, 3 * dim, bias=bias)
+        self.c_proj = Linear(dim, dim, bias=bias)
 
     def forward(
         self, x: Tensor, *, mask: Tensor | None, causal: bool, cache: Cache | None
@@ -300,8 +302,8 @@ class GPT2FeedForward(nn.Module):
     def __init__(self, dim: int, *, bias: bool, gelu: Gelu) -> None:
         super().__init__()
         self.approximate = "none" if gelu == "exact" else "tanh"
-        self.c_fc = nn.Linear(dim, 4 * dim, bias=bias)
-        self.c_proj = nn.Linear(4 * dim, dim, bias=bias)
+        self.c_fc = Linear(dim, 4 * dim, bias=bias)
+        self.c_proj = Linear(4 * dim, dim, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.c_proj(F.gelu(self.c_fc(x), approximate=self.approximate))
@@ -340,7 +342,7 @@ class FeedForward(nn.Sequential):
     ) -> None:
         middle = nn.ReLU() if activation == "relu" else nn.GELU()
         super().__init__(
-            nn.Linear(dim, hidden_dim), middle, nn.Dropout(dropout), nn.Linear(hidden_dim, dim)
+            Linear(dim, hidden_dim), middle, nn.Dropout(dropout), Linear(hidden_dim, dim)
         )
 
 
