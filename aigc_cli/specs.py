@@ -27,6 +27,8 @@ Batches are dicts of tensors:
 |                    | source_copy, target_copy | | with `copy`: the same, where words that|
 |                    |       |                   | the vocabulary lacks are numbered from |
 |                    |       |                   | vocab_size on in each pair             |
+| `labelled_texts`   | tokens| (B, T)            | token ids, ended by eos, then pad      |
+|                    | label | (B,)              | class number                           |
 | `preferences`      | chosen, rejected | (B, T) | token ids of prompt and answer         |
 |                    | chosen_target, rejected_target | (B, T) | as `target`, only in answers |
 | `prompts`          | prompt| (B, P)            | token ids, pad on the left             |
@@ -37,7 +39,7 @@ Validation batches of `super_resolution` hold one whole picture each (B = 1).
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from aigc_cli.errors import CheckpointError
@@ -168,6 +170,20 @@ class TextPairSpec(Spec):
     languages: tuple[str, str] | None = None
 
 
+@dataclass(frozen=True)
+class LabelledTextSpec(Spec):
+    """Texts of at most `max_length` tokens, with eos, each of one of the classes in `labels`;
+    `counts` are the training texts of each, where that matters.
+    """
+
+    kind: ClassVar[str] = "labelled_texts"
+
+    tokenizer: str
+    max_length: int
+    labels: tuple[str, ...]
+    counts: tuple[int, ...] = field(default=(), compare=False)
+
+
 SPECS: dict[str, type[Spec]] = {
     s.kind: s
     for s in (
@@ -181,6 +197,7 @@ SPECS: dict[str, type[Spec]] = {
         PreferenceSpec,
         PromptSpec,
         TextPairSpec,
+        LabelledTextSpec,
     )
 }
 

@@ -4,6 +4,7 @@
 |-------------------------|----------------------------------------------------------------------|
 | `book.txt`, `train.de`  | UTF-8, running or a text a line; any ending that is none of these    |
 | `pairs.tsv`             | columns between tabs, numbered from 0, without quotes or a head      |
+| `table.csv`             | columns between commas, by the names in the first line               |
 | `mails.jsonl`           | a JSON object a line                                                 |
 | `demo.json`             | a JSON list of objects                                               |
 | `books/`                | all of these in a folder, by name                                    |
@@ -15,6 +16,7 @@ Each may be packed: `mails.jsonl.gz`. Only `\\n` ends a line, and a `\\r` before
 from __future__ import annotations
 
 import codecs
+import csv
 import gzip
 import hashlib
 import json
@@ -32,6 +34,9 @@ from aigc_cli.errors import DataError
 
 BLOCK = 1 << 18  # bytes of a file that are decoded at once
 JSON_LIST = 1 << 30  # bytes of the largest JSON list: it is read whole
+
+OBJECTS = ("objects", "list", "table")
+"""Forms of a TextFile whose records are objects."""
 
 Record = str | list[str] | dict[str, Any]
 """A line, the columns of one, or an object."""
@@ -86,7 +91,7 @@ class TextFile:
     def __init__(self, path: Path, name: str | None = None) -> None:
         self.path, self.name = path, name or path.name
         ending = Path(path.stem if path.suffix == ".gz" else path.name).suffix.lower()
-        forms = {".jsonl": "objects", ".json": "list", ".tsv": "columns"}
+        forms = {".jsonl": "objects", ".json": "list", ".csv": "table", ".tsv": "columns"}
         self.form = forms.get(ending, "plain")
 
     @cached_property
@@ -98,8 +103,8 @@ class TextFile:
             raise DataError(f"{self.name} cannot be read: {error.strerror}") from error
 
     def records(self) -> Iterator[tuple[Place, Record]]:
-        if self.form == "list":
-            yield from self._list()
+        if self.form in ("list", "table"):
+            yield from self._list() if self.form == "list" else self._table()
             return
         for number, line in enumerate(self.lines(), 1):
             place = Place(self.name, number)
@@ -123,6 +128,20 @@ class TextFile:
             if not isinstance(row, dict):
                 raise DataError(f"{self.name}: item {number} is no JSON object")
             yield Place(f"{self.name} item", number), row
+
+    def _table(self) -> Iterator[tuple[Place, Record]]:
+        rows = csv.reader((f"{line}\n" for line in self.lines()), strict=True)
+        try:
+            head = next(rows)
+            for row in rows:
+                place = Place(self.name, rows.line_num)
+                if len(row) != len(head):
+                    raise DataError(
+                        f"{place}: {len(row)} columns, and the first line names {len(head)}"
+                    )
+                yield place, dict(zip(head, row, strict=True))
+        except csv.Error as error:
+            raise DataError(f"{self.name}:{rows.line_num}: no CSV: {error}") from error
 
     def lines(self) -> Iterator[str]:
         """Lines without their ends; an end at the end of the file begins no further line."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aigc_cli.data._text_files import Place, Record, TextFile
+from aigc_cli.data._text_files import OBJECTS, Place, Record, TextFile
 from aigc_cli.errors import DataError, InputError
 from aigc_cli.metrics.text import TEXT_GROUPS, TEXT_METRICS, TextOptions, corpus_report
 from aigc_cli.models._text import TextModule
@@ -20,7 +20,6 @@ from aigc_cli.sampling.decoding import Decoding
 
 USUAL = ("bleu", "chrf")
 ENDINGS = (".txt", ".jsonl", ".json")  # of files that are texts whatever is measured
-OBJECTS = ("objects", "list")  # forms of TextFile
 
 
 def are_texts(path: Path, names: Sequence[str]) -> bool:

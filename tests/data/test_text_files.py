@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aigc_cli.data import _text_files
-from aigc_cli.data._text_files import TextFile, field, open_texts, strings, turns
+from aigc_cli.data._text_files import Place, TextFile, field, open_texts, strings, turns
 from aigc_cli.errors import DataError
 
 
@@ -51,6 +51,21 @@ def test_forms_are_told_by_names(tmp_path):
     assert records(write(tmp_path / "a.jsonl.gz", lines)) == rows
     assert records(write(tmp_path / "a.json", json.dumps(rows))) == rows
     assert records(write(tmp_path / "a.tsv", 'x\t"y\tz\n')) == [["x", '"y', "z"]]
+
+
+def test_tables_have_a_head_and_quotes(tmp_path):
+    path = write(tmp_path / "a.csv", 'text,label\r\n"one, ""two""",x\r\n"over\ntwo lines",y\r\n')
+    assert list(open_texts(str(path)).records()) == [
+        (Place("a.csv", 2), {"text": 'one, "two"', "label": "x"}),
+        (Place("a.csv", 4), {"text": "over\ntwo lines", "label": "y"}),
+    ]
+    for content, said in (
+        ("a,b\n1\n", "a.csv:2: 1 columns, and the first line names 2"),
+        ('a,b\n1,"2\n', "a.csv:2: no CSV: unexpected end of data"),
+    ):
+        with pytest.raises(DataError) as caught:
+            records(write(path, content))
+        assert said in str(caught.value)
 
 
 def test_folders_and_lists_are_joined_by_name(tmp_path):
