@@ -174,9 +174,15 @@ class GenerativeModule(pl.LightningModule):
         """
         raise NotImplementedError(f"{type(self).__module__} does not translate pictures")
 
-    def classify(self, images: Tensor) -> Tensor:
-        """Probabilities (B, K) of the classes in `spec.labels` for pictures (B, C, S, S)."""
+    def classify(self, given: Tensor) -> Tensor:
+        """Probabilities (B, K) of the classes in `spec.labels` for pictures (B, C, S, S), or for
+        tokens (B, T).
+        """
         raise NotImplementedError(f"{type(self).__module__} does not name classes")
+
+    def classify_texts(self, texts: Sequence[str]) -> Tensor:
+        """As `classify`, of texts."""
+        raise NotImplementedError(f"{type(self).__module__} does not name classes of texts")
 
     def animation(self, image: Tensor, options: Any, noise: SampleNoise) -> list[Tensor]:
         """Frames (C, H, W) of a film that starts from one picture; empty unless asked for."""

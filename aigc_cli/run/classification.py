@@ -17,55 +17,63 @@ from torch.utils.data import DataLoader, Subset
 from aigc_cli.media.image import Picture, write_picture
 from aigc_cli.run.folder import write_text
 from aigc_cli.run.trained import Trained
-from aigc_cli.specs import ImageSpec
+from aigc_cli.specs import ImageSpec, LabelledTextSpec
 
 Counts = np.ndarray[Any, np.dtype[np.int64]]
-MACRO_RECALL = "macro_recall"
+MACRO = {"macro_recall": "recall", "macro_f1": "f1"}
+"""Means over the classes, and of what."""
 BLUE = np.array([31, 90, 160])  # of a cell that holds its whole row
 
 
 def judge(
     trained: Trained, data: Any, *, limit: int | None = None, save: Path | None = None
 ) -> dict[str, Any]:
-    """{"metrics": macro recall, "classes": a row for each class}; `save` also gets confusion.png
+    """{"metrics": those of MACRO, "classes": a row for each class}; `save` also gets confusion.png
     and confusion.csv, a row for each class as it is, a column for each class as it is named.
     """
-    assert isinstance(trained.spec, ImageSpec)
-    assert trained.spec.labels is not None
-    names = trained.spec.labels
+    names = _names(trained)
     counts = confusion(trained, data, limit)
     if save is not None:
         write_text(save / "confusion.csv", as_csv(counts, names))
         write_picture(save / "confusion.png", draw(counts, names))
     rows = by_class(counts, names)
-    recalls = [row["recall"] for row in rows if row["recall"] is not None]
-    score = {
-        "value": float(np.mean(recalls)),
-        "n": int(counts.sum()),
-        "unit": "-",
-        "higher_is_better": True,
-        "protocol": f"mean recall of {len(recalls)} classes",
-    }
-    return {"metrics": {MACRO_RECALL: score}, "classes": rows}
+    metrics = {}
+    for name, key in MACRO.items():
+        values = [row[key] for row in rows if row[key] is not None]
+        metrics[name] = {
+            "value": float(np.mean(values)),
+            "n": int(counts.sum()),
+            "unit": "-",
+            "higher_is_better": True,
+            "protocol": f"mean {key} of {len(values)} classes",
+        }
+    return {"metrics": metrics, "classes": rows}
+
+
+def _names(trained: Trained) -> tuple[str, ...]:
+    assert isinstance(trained.spec, (ImageSpec, LabelledTextSpec))
+    assert trained.spec.labels is not None
+    return trained.spec.labels
 
 
 @torch.no_grad()
 def confusion(trained: Trained, data: Any, limit: int | None) -> Counts:
-    """How often a validation picture of class i was named j, (K, K)."""
-    assert isinstance(trained.spec, ImageSpec)
-    K = len(trained.spec.labels or ())
+    """How often a validation item of class i was named j, (K, K)."""
+    K = len(_names(trained))
+    key = "tokens" if isinstance(trained.spec, LabelledTextSpec) else "image"
     items = data.val if limit is None else Subset(data.val, range(min(limit, len(data.val))))
+    size = data.val_batch_size or trained.recipe.trainer.global_batch
     counts = torch.zeros(K * K, dtype=torch.int64)
-    for batch in DataLoader(items, data.val_batch_size or trained.recipe.trainer.global_batch):
-        named = trained.model.classify(batch["image"].to(trained.model.device)).argmax(1).cpu()
+    for batch in DataLoader(items, size, collate_fn=getattr(data.val, "collate", None)):
+        named = trained.model.classify(batch[key].to(trained.model.device)).argmax(1).cpu()
         counts += torch.bincount(batch["label"] * K + named, minlength=K * K)
     table: Counts = counts.view(K, K).numpy()
     return table
 
 
 def by_class(counts: Counts, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Number, recall and precision of each class (None where there is nothing to divide by), and
-    the class that it is most often mistaken for.
+    """Number, recall, precision and F1 of each class (None where there is nothing to divide by),
+    and the class that it is most often mistaken for.
     """
     rows = []
     for i, name in enumerate(names):
@@ -79,6 +87,7 @@ def by_class(counts: Counts, names: Sequence[str]) -> list[dict[str, Any]]:
                 "n": n,
                 "recall": right / n if n else None,
                 "precision": right / named if named else None,
+                "f1": 2 * right / (n + named) if n + named else None,
                 "mistaken for": f"{names[other]} ({wrong[other]})" if wrong.any() else None,
             }
         )

@@ -37,7 +37,7 @@ from aigc_cli.metrics.text import TEXT_GROUPS, TEXT_METRICS
 from aigc_cli.recipe.load import Recipe, recipe_from_dict
 from aigc_cli.registry import load_data_kind
 from aigc_cli.run.callbacks import text_sheet
-from aigc_cli.run.classification import MACRO_RECALL, judge
+from aigc_cli.run.classification import MACRO, judge
 from aigc_cli.run.distribution import Sets, check_sets, compare
 from aigc_cli.run.extract import Pictures, open_extractor
 from aigc_cli.run.folder import write_text
@@ -363,7 +363,7 @@ def _model_job(
 ) -> Callable[[], dict[str, Any] | None]:
     """What the family measures of each item, and metrics of sets or of texts that it makes."""
     measures = trained.model.measures or trained.model.metrics
-    judged = [MACRO_RECALL] if trained.model.makes == "labels" else []
+    judged = list(MACRO) if trained.model.makes == "labels" else []
     names = with_required(metrics, require, usual=[*measures, *judged])
     own = [name for name in names if name in measures]
     judged = [name for name in names if name in judged]
@@ -412,7 +412,8 @@ def _model_job(
             found |= {**more, "metrics": {**found["metrics"], **more["metrics"]}}
         if judged:
             verdict = judge(trained, held, limit=limit, save=save)
-            found["metrics"] |= verdict.pop("metrics")
+            measured = verdict.pop("metrics")
+            found["metrics"] |= {name: measured[name] for name in judged}
             found |= verdict
         name = str(data) if data is not None else trained.recipe.data.model_dump().get("val")
         return {"data": name, **found}

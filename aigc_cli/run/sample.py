@@ -41,6 +41,7 @@ from aigc_cli.sampling.interpolation import InterpolatedNoise
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import (
     ImageSpec,
+    LabelledTextSpec,
     PairSpec,
     PictureSpec,
     Spec,
@@ -100,6 +101,8 @@ def sample(
     files: Iterable[tuple[Path, dict[str, Any]]]
     if isinstance(trained.model, TextModule):
         files, speed = texts(trained, request, shown)
+    elif isinstance(trained.spec, LabelledTextSpec):
+        files, speed = name_texts(trained, request, shown), {}
     else:
         files, speed = writer(trained, request)(trained, request), {}
     items = []
@@ -142,6 +145,34 @@ def texts(
         shown=shown,
     )  # fmt: skip
     return [(path, {"seed": request.seed, "texts": count}) for path in files], speed
+
+
+def name_texts(trained: Trained, request: Request, shown: Callable[[str], None]) -> Files:
+    """The classes of each text with their probabilities, as labels.csv.
+
+    Raises:
+        InputError: as `open_prompts`, or an option that is for something else.
+    """
+    spec, model = trained.spec, trained.model
+    assert isinstance(spec, LabelledTextSpec)
+    if request.count is not None or request.interpolate or request.references:
+        raise InputError("-n, --interpolate and --reference do not apply: each text has one answer")
+    if request.output is not None:
+        raise InputError(
+            "--output is for texts that are written", hint="choose a folder with --out"
+        )
+    given = [str(text) for text in open_prompts(model, request.prompts, request.input)]
+    prepare_output(request.out, overwrite=request.overwrite)
+    found: list[Best] = []
+    for first in range(0, len(given), request.batch_size):
+        found += best_of(
+            model.classify_texts(given[first : first + request.batch_size]), spec.labels
+        )
+    for text, [(label, p), *_] in zip(given, found, strict=True):
+        shown(f"{label} {p:.4f}  {text}")
+    path = request.out / "labels.csv"
+    write_text(path, labels_table("text", given, found))
+    yield path, {"texts": len(given)}
 
 
 def writer(trained: Trained, request: Request) -> Callable[[Trained, Request], Files]:
@@ -358,23 +389,41 @@ def classify(trained: Trained, request: Request) -> Files:
     source = checked_input(request, _unfit(spec.channels, "png"))
     prepare_output(request.out, overwrite=request.overwrite)
     how = trained.recipe.data.model_dump().get("resize", "crop")
-    best = min(BEST, len(spec.labels))
-    table = io.StringIO()
-    rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(["file", *(f"{k}_{n}" for n in range(1, best + 1) for k in ("label", "p"))])
+    found: list[Best] = []
     for first in range(0, len(source), request.batch_size):
         numbers = range(first, min(first + request.batch_size, len(source)))
         pixels = [in_8_bits(source.read(number), spec.channels) for number in numbers]
         square: Literal["crop", "stretch"] = "stretch" if how == "stretch" else "crop"
         images = [to_tensor(fitted(p, spec.image_size, square)) for p in pixels]
-        with torch.no_grad():
-            values, classes = model.classify(torch.stack(images).to(model.device)).topk(best)
-        for number, value, label in zip(numbers, values.tolist(), classes.tolist(), strict=True):
-            pairs = [(spec.labels[c], f"{p:.4f}") for c, p in zip(label, value, strict=True)]
-            rows.writerow([source.name(number), *(field for pair in pairs for field in pair)])
+        found += best_of(model.classify(torch.stack(images).to(model.device)), spec.labels)
+    names = [source.name(number) for number in range(len(source))]
     path = request.out / "labels.csv"
-    write_text(path, table.getvalue())
+    write_text(path, labels_table("file", names, found))
     yield path, {"pictures": len(source)}
+
+
+Best = list[tuple[str, float]]
+"""The likeliest classes of a thing, the likeliest first."""
+
+
+def best_of(probabilities: Tensor, names: Sequence[str]) -> list[Best]:
+    """Of each row (B, K) the likeliest classes by name, BEST at most."""
+    values, classes = probabilities.topk(min(BEST, len(names)))
+    return [
+        [(names[c], p) for c, p in zip(label, value, strict=True)]
+        for value, label in zip(values.tolist(), classes.tolist(), strict=True)
+    ]
+
+
+def labels_table(what: str, things: Sequence[str], found: Sequence[Best]) -> str:
+    """CSV with a row for each thing: the classes and their probabilities in turn."""
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    count = len(found[0])
+    rows.writerow([what, *(f"{k}_{n}" for n in range(1, count + 1) for k in ("label", "p"))])
+    for thing, best in zip(things, found, strict=True):
+        rows.writerow([thing, *(field for label, p in best for field in (label, f"{p:.4f}"))])
+    return table.getvalue()
 
 
 def input_channels(spec: Spec) -> int:

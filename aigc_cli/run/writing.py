@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from aigc_cli.data._conversations import Message, conversation
-from aigc_cli.data._text_files import Place, Record, TextFile
+from aigc_cli.data._text_files import OBJECTS, Place, Record, TextFile
 from aigc_cli.errors import DataError, InputError
+from aigc_cli.models._base import GenerativeModule
 from aigc_cli.models._text import TextModule
 from aigc_cli.run.folder import write_text
 from aigc_cli.run.trained import Trained
@@ -132,9 +133,11 @@ def write_texts(
     return list(files), len(rows), {"tokens": tokens, "tokens_per_s": rate}
 
 
-def open_prompts(model: TextModule, given: Sequence[str], source: Path | None) -> list[Prompt]:
-    """What to write to: what was given, a line each of a text file, or a row each of JSONL, where
-    models of conversations find theirs. Some models also write from nothing.
+def open_prompts(
+    model: GenerativeModule, given: Sequence[str], source: Path | None
+) -> list[Prompt]:
+    """What to write to, or to judge: what was given, a line each of a text file, or a row each of
+    JSONL, where models of conversations find theirs. Some models also write from nothing.
 
     Raises:
         InputError: both or, where it takes one, none. DataError: the file cannot be used.
@@ -144,14 +147,14 @@ def open_prompts(model: TextModule, given: Sequence[str], source: Path | None) -
     if given:
         return list(given)
     if source is None:
-        if model.from_nothing:
+        if isinstance(model, TextModule) and model.from_nothing:
             return [""]
         raise InputError(
-            "the model makes texts of texts and needs one",
+            "the model works on texts and needs one",
             hint='add --prompt "...", or --input FILE with one a line',
         )
     file = TextFile(source, str(source))
-    if file.form not in ("objects", "list"):
+    if file.form not in OBJECTS:
         prompts: list[Prompt] = list(file.lines())
     elif hasattr(model.spec, "template"):
         prompts = [_unanswered(conversation(row, place)) for place, row in file.records()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from aigc_cli.specs import (  # noqa: E402
     IGNORE,
     ChatSpec,
     ImageSpec,
+    LabelledTextSpec,
     PairSpec,
     PictureSpec,
     PreferenceSpec,
@@ -54,6 +56,7 @@ SPECS: dict[type[Spec], Spec] = {
     PreferenceSpec: PreferenceSpec(LETTERS, CONTEXT, "turns"),
     PromptSpec: PromptSpec(LETTERS, CONTEXT, "turns"),
     TextPairSpec: TextPairSpec(VOCABULARY, VOCABULARY, 9, 8, copy=True, languages=("en", "en")),
+    LabelledTextSpec: LabelledTextSpec(LETTERS, CONTEXT, ("cat", "dog", "owl"), (3, 2, 1)),
 }
 NETWORK = {"dim": 16, "num_layers": 2, "num_heads": 2}
 SMALL = {
@@ -86,6 +89,7 @@ SMALL = {
     "grpo": {**NETWORK, "samples": 2, "max_tokens": 8},
     "seq2seq": {"dim": 8, "hidden_dim": 8, "dropout": 0.0},
     "summarize": {"dim": 8, "hidden_dim": 8, "coverage_after": 0.0},
+    "text_classifier": {"dim": 8, "num_heads": 2, "dropout": 0.0},
     "text_vae": {
         "dim": 8,
         "hidden_dim": 8,
@@ -106,9 +110,10 @@ def family(request: pytest.FixtureRequest) -> ModuleType:
     return load_family(request.param)
 
 
-def build(family: ModuleType) -> GenerativeModule:
+def build(family: ModuleType, **changed: Any) -> GenerativeModule:
     torch.manual_seed(0)
-    config = family.Config(**SMALL.get(family.__name__.rsplit(".", 1)[-1], {}))
+    small = SMALL.get(family.__name__.rsplit(".", 1)[-1], {})
+    config = family.Config(**{**small, **changed})
     model: GenerativeModule = family.Model(config, SPECS[family.Model.accepts[0]])
     if getattr(config, "features", "none") != "none":
         attach_features(model, SimpleNamespace(model=config, bases=()))
@@ -116,8 +121,8 @@ def build(family: ModuleType) -> GenerativeModule:
     return model
 
 
-def batch_for(model: GenerativeModule) -> Batch:
-    random = torch.Generator().manual_seed(1)
+def batch_for(model: GenerativeModule, seed: int = 1) -> Batch:
+    random = torch.Generator().manual_seed(seed)
     match model.spec:
         case ImageSpec(channels=C, image_size=S):
             image = torch.rand(2, C, S, S, generator=random) * 2 - 1
@@ -156,6 +161,11 @@ def batch_for(model: GenerativeModule) -> Batch:
             source[1, 3] = target[1, 2] = 3  # <unk>, that can be copied
             copies["source_copy"][1, 3] = copies["target_copy"][1, 2] = V
             return {"source": source, "target": target, **copies}
+        case LabelledTextSpec():
+            tokens = ids(random, 8)
+            tokens[0, 4:] = torch.tensor([2, 0, 0, 0])  # eos, then pad
+            tokens[1, -1] = 2
+            return {"tokens": tokens, "label": torch.tensor([2, 0])}
     raise AssertionError(f"no batch for {model.spec}")
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torchmetrics.functional.classification import multiclass_f1_score
 
 from aigc_cli.run.classification import as_csv, by_class, draw
 from aigc_cli.run.features import open_features
@@ -37,11 +39,19 @@ def test_recall_and_precision_by_class() -> None:
         "n": 10,
         "recall": 0.8,
         "precision": 8 / 9,
+        "f1": 16 / 19,
         "mistaken for": "dog (2)",
     }
     assert dog["recall"] == 0.8
     assert dog["precision"] == 4 / 6
-    assert emu == {"class": "emu", "n": 0, "recall": None, "precision": None, "mistaken for": None}
+    assert set(emu.values()) == {"emu", 0, None}
+
+
+def test_f1_is_that_of_torchmetrics() -> None:
+    truth, named = torch.randint(4, (2, 60), generator=torch.Generator().manual_seed(0))
+    counts = torch.bincount(truth * 4 + named, minlength=16).view(4, 4).numpy()
+    expected = multiclass_f1_score(named, truth, num_classes=4, average=None).tolist()
+    assert [row["f1"] for row in by_class(counts, "abcd")] == pytest.approx(expected)
 
 
 def test_the_table_has_truth_in_rows() -> None:
@@ -58,6 +68,69 @@ def test_the_matrix_is_the_bluer_the_larger_the_share() -> None:
     assert blue(full) > 500
     assert blue(half) == 0
     assert draw(np.ones((60, 60), int), [f"class {i}" for i in range(60)]).width < 1000
+
+
+TEXTS = """
+family: text_classifier
+seed: 0
+data: {kind: labelled_texts, train: said.csv, tokenizer: {kind: words}}
+model: {dim: 16, num_heads: 2, num_layers: 1, dropout: 0.0, lr: 0.02}
+trainer:
+  max_steps: 40
+  global_batch: 8
+  log_every: 40
+  precision: fp32
+"""
+
+
+@pytest.fixture
+def said(here: Path) -> Path:
+    """Every third sentence is glad."""
+    animals = ("cat", "dog", "owl", "cow", "fox", "hen", "bat", "bee", "ant", "pig")
+    rows = [
+        f"the {a} {'sings' if n % 3 == 0 else 'sleeps'},{'glad' if n % 3 == 0 else 'calm'}\n"
+        for n, a in enumerate(animals * 3)
+    ]
+    (here / "said.csv").write_text("text,label\n" + "".join(rows))
+    (here / "said.yaml").write_text(TEXTS)
+    return here
+
+
+def test_train_name_and_judge_texts(aigc: Callable[..., Ending], said: Path) -> None:
+    assert aigc("train", "said.yaml", "--out", "run", "--quiet").code == 0
+    (said / "lines.txt").write_text("an owl sings\na pig sleeps\n\n")
+    assert aigc("sample", "run", "--input", "lines.txt", "--out", "names").code == 0
+    rows = list(csv.DictReader((said / "names" / "labels.csv").read_text().splitlines()))
+    assert [row["text"] for row in rows] == ["an owl sings", "a pig sleeps", ""]
+    assert [row["label_1"] for row in rows[:2]] == ["glad", "calm"]
+    assert float(rows[0]["p_1"]) + float(rows[0]["p_2"]) == pytest.approx(1, abs=1e-3)
+    shown = aigc("sample", "run", "--prompt", "an owl sings", "--out", "one")
+    assert shown.out == f"glad {rows[0]['p_1']}  an owl sings\n"
+    found = aigc("evaluate", "run", "--save", "seen", "--json", "--require", "macro_f1>=0.9").json
+    assert found["metrics"]["accuracy"]["value"] == 1
+    assert found["metrics"]["accuracy"]["majority"] == pytest.approx(2 / 3, abs=1e-3)
+    assert [row["class"] for row in found["classes"]] == ["calm", "glad"]
+    assert {p.name for p in (said / "seen").iterdir()} == {
+        "confusion.csv", "confusion.png", "texts.txt",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ((), "the model works on texts and needs one"),
+        (("--prompt", "a", "-n", "2"), "each text has one answer"),
+        (("--prompt", "a", "--output", "a.jsonl"), "--output is for texts that are written"),
+    ],
+)
+def test_what_a_classifier_of_texts_does_not_take(
+    aigc: Callable[..., Ending], said: Path, words: tuple[str, ...], message: str
+) -> None:
+    assert aigc("train", "said.yaml", "trainer.max_steps=1", "--out", "run", "--quiet").code == 0
+    made = aigc("sample", "run", "--out", "names", *words)
+    assert made.code == 2
+    assert message in made.err
+    assert not (said / "names").exists()
 
 
 @pytest.fixture
@@ -82,7 +155,7 @@ def test_train_name_and_judge(aigc: Callable[..., Ending], animals: Path) -> Non
     made = aigc("evaluate", "run", "--save", "seen", "--require", "macro_recall>=0.9")
     assert made.code == 0, made.err
     assert "macro_recall" in made.out
-    assert "precision  mistaken for" in made.out
+    assert "precision  f1      mistaken for" in made.out
     assert {p.name for p in (animals / "seen").iterdir()} >= {"confusion.png", "confusion.csv"}
     found = aigc("evaluate", "run", "--json").json
     assert [row["class"] for row in found["classes"]] == ["cat", "dog"]

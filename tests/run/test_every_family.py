@@ -19,6 +19,7 @@ from aigc_cli.registry import load_family
 from aigc_cli.specs import (
     ChatSpec,
     ImageSpec,
+    LabelledTextSpec,
     PairSpec,
     PictureSpec,
     PreferenceSpec,
@@ -51,8 +52,10 @@ DATA: dict[type[Spec], dict[str, Any]] = {
                  "context": 32},
     TextPairSpec: {"kind": "text_pairs", "train": "pairs.tsv", "val": "20%", "copying": True,
                    "tokenizer": {"kind": "words"}},
+    LabelledTextSpec: {"kind": "labelled_texts", "train": "labelled.csv", "val": "20%",
+                       "tokenizer": {"kind": "words"}},
 }  # fmt: skip
-
+TEXTS = [name for name in TRAINED if load_family(name).Model.makes == "texts"]
 QUICK = {
     "deepdream": {"layers": ["relu2_1"], "octaves": 1, "steps": 2},
     "style_optim": {"size": 40, "coarsest": 32, "steps": 2},
@@ -88,7 +91,7 @@ def recipe(here: Path) -> Callable[[str], str]:
 
 def say(here: Path) -> None:
     """A few short texts of every kind."""
-    animals = ["cat", "dog", "owl", "cow", "fox", "hen", "bat", "ant", "bee", "pig"]
+    animals = ["cat", "wolf", "owl", "ox", "fox", "hen", "bat", "ant", "bee", "pig"]
     texts = [f"the {animal} sat on the {other}" for animal, other in permutations(animals, 2)][:30]
     rows: dict[str, list[dict[str, Any]]] = {
         "prompts": [{"prompt": t[:7], "reference": t[8:]} for t in texts],
@@ -102,6 +105,9 @@ def say(here: Path) -> None:
     for name, lines in rows.items():
         (here / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
     (here / "pairs.tsv").write_text("".join(f"{t}\t{t[4:7]} sat\n" for t in texts))
+    (here / "labelled.csv").write_text(
+        "text,label\n" + "".join(f"{t},{n % 3}\n" for n, t in enumerate(texts))
+    )
     (here / "words.txt").write_text("\n".join(texts))
 
 
@@ -186,6 +192,23 @@ def test_two_processes_learn_what_one_learns(
     assert torch.cat([x.flatten() for x in far]).double().mean() < 0.005
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("family", TEXTS)
+def test_texts_over_processes_and_parts_have_the_gradient_of_the_whole_batch(
+    aigc: Aigc, child: Start, here: Path, recipe: Callable[[str], str], family: str
+) -> None:
+    """8 x 1 = 2 processes of 2 x 2, where texts differ in length."""
+    steps = ["trainer.global_batch=8", "trainer.max_steps=1", "trainer.clip_norm=1000"]
+    name = recipe(family)
+    assert aigc("train", name, "--out", "one", "--quiet", *steps).code == 0
+    spread = [*steps, "trainer.accumulate=2", "--devices", 2]
+    ending = child("train", name, "--out", "two", *spread).end()
+    assert ending.code == 0, ending.err
+    one, two = rows_of(here / "one")[0], rows_of(here / "two")[0]
+    for key in ("train/loss", "train/grad_norm"):
+        assert two[key] == pytest.approx(one[key], rel=1e-5), key
+
+
 def test_every_kind_of_data_has_a_small_set() -> None:
     kinds = {spec for name in TRAINED for spec in load_family(name).Model.accepts}
     assert kinds <= DATA.keys() | {PictureSpec}
@@ -197,6 +220,8 @@ def _input(family: str) -> list[str]:
         return ["--prompt", "the cat", "-n", "2", "max_tokens=6"]
     if model.makes == "samples":
         return ["-n", "3"]
+    if LabelledTextSpec in model.accepts:
+        return ["--prompt", "the cat", "--prompt", "a dog"]
     references = ["--reference", "photos/photo 01.png"] * model.reference_count[0]
     return ["--input", "photos/photo 00.png", *references]
 

@@ -168,9 +168,9 @@ class Model(GenerativeModule):
         return {"the most mistaken first": batch["image"][error.argsort(descending=True)]}
 
     @torch.no_grad()
-    def classify(self, images: Tensor) -> Tensor:
+    def classify(self, given: Tensor) -> Tensor:
         """Probabilities (B, K) of the classes in `spec.labels` for pictures (B, C, S, S)."""
-        logits: Tensor = self.net(pictures_for(self.arch, images)).float()
+        logits: Tensor = self.net(pictures_for(self.arch, given)).float()
         return logits.softmax(1)
 
     def sample(

@@ -1,0 +1,223 @@
+"""Classifier of texts: names the class of each, and rewards texts of a class in `grpo` and
+`seq2seq`.
+
+The encoder of Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, with normalisation before
+each layer, and the mean of its features over the tokens. Cross-entropy with label smoothing
+(Szegedy et al., 2016, https://arxiv.org/abs/1512.00567), and weights of the classes as powers of
+their rarity. Words that are hidden at random while training are those of Iyyer et al., 2015,
+https://aclanthology.org/P15-1162.
+
+Another classifier's weights, by `init_from`, give a new head the layers below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from aigc_cli.models._base import Batch, GenerativeModule, Terms
+from aigc_cli.models._text import require_tokenizer
+from aigc_cli.nn.transformer import EncoderBlock, sinusoids
+from aigc_cli.recipe.sections import Section
+from aigc_cli.sampling.noise import SampleNoise
+from aigc_cli.specs import LabelledTextSpec, Spec
+from aigc_cli.text.tokenizer import Tokenizer
+
+
+class Config(Section):
+    """The network, what is minimised, and the optimizer."""
+
+    dim: int = Field(128, gt=0)
+    """Features of a token."""
+    num_layers: int = Field(2, gt=0)
+    """Blocks."""
+    num_heads: int = Field(4, gt=0)
+    """Attention heads of a block."""
+    hidden_dim: int | None = Field(None, gt=0)
+    """Features inside the feed-forward; 4 dim when not given."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """Part of embeddings, attention, sums and features that is zeroed while training."""
+    word_dropout: float = Field(0.0, ge=0, lt=1)
+    """Part of the tokens that nothing looks at while training."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Part of the target that is spread evenly over all classes."""
+    balance: float = Field(0.0, ge=0, le=1)
+    """Weight of a class in the loss: its rarity to this power; 0 for all texts alike, 1 for all
+    classes alike.
+    """
+    lr: float = Field(1e-3, gt=0, le=1)
+    """AdamW's learning rate before the schedule."""
+    weight_decay: float = Field(1e-2, ge=0, le=1)
+    """AdamW's pull towards zero, of matrices only."""
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Config:
+        if self.dim % self.num_heads:
+            raise ValueError(f"dim ({self.dim}) must be a multiple of num_heads ({self.num_heads})")
+        return self
+
+
+class TextEncoder(nn.Module):
+    """Tokens (B, T), padded at the end, -> logits (B, K)."""
+
+    positions: Tensor
+
+    def __init__(self, config: Config, vocab_size: int, length: int, pad: int, classes: int):
+        super().__init__()
+        c = config
+        self.pad = pad
+        self.embedding = nn.Embedding(vocab_size, c.dim)
+        self.register_buffer("positions", sinusoids(length, c.dim), persistent=False)
+        self.blocks = nn.ModuleList(
+            EncoderBlock(
+                c.dim, c.num_heads, hidden_dim=c.hidden_dim or 4 * c.dim, norm="pre",
+                activation="gelu", dropout=c.dropout,
+            )
+            for _ in range(c.num_layers)
+        )  # fmt: skip
+        self.norm = nn.LayerNorm(c.dim)
+        self.dropout = nn.Dropout(c.dropout)
+        self.logits = nn.Linear(c.dim, classes)
+        nn.init.normal_(self.embedding.weight, 0.0, c.dim**-0.5)
+
+    def forward(self, tokens: Tensor, seen: Tensor | None = None) -> Tensor:
+        """`seen` (B, T) is false where a token is hidden; those of padding always are."""
+        real = tokens != self.pad if seen is None else (tokens != self.pad) & seen
+        T, D = tokens.shape[1], self.embedding.embedding_dim
+        x = self.dropout(self.embedding(tokens) * D**0.5 + self.positions[:T])  # (B, T, D)
+        for block in self.blocks:
+            x = block(x, mask=real[:, None, None])
+        mean = (self.norm(x) * real[:, :, None]).sum(1) / real.sum(1, keepdim=True)
+        logits: Tensor = self.logits(self.dropout(mean))
+        return logits
+
+
+class Model(GenerativeModule):
+    """The moving average of the weights, where one is kept, names the classes."""
+
+    accepts = (LabelledTextSpec,)
+    metrics: ClassVar[dict[str, Literal["max", "min"]]] = {
+        "accuracy": "max",
+        "cross_entropy": "min",
+    }
+    averaged = ("net",)
+    makes = "labels"
+    config: Config
+    spec: LabelledTextSpec
+    share: Tensor
+    """(K,): of each class in the training texts."""
+    class_weight: Tensor
+
+    def __init__(self, config: Config, spec: Spec) -> None:
+        super().__init__(config, spec)
+        assert isinstance(spec, LabelledTextSpec)
+        self.tokenizer = Tokenizer.from_json(spec.tokenizer)
+        assert self.tokenizer.pad_id is not None
+        assert self.tokenizer.eos_id is not None
+        self.pad, self.eos = self.tokenizer.pad_id, self.tokenizer.eos_id
+        classes = len(spec.labels)
+        self.net = TextEncoder(
+            config, self.tokenizer.vocab_size, spec.max_length, self.pad, classes
+        )
+        counts = torch.tensor(spec.counts or (1,) * classes).float().clamp(min=1)
+        self.register_buffer("share", counts / counts.sum(), persistent=False)
+        self.register_buffer(
+            "class_weight", (classes * self.share) ** -config.balance, persistent=False
+        )
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        c = self.config
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in self.parameters() if p.ndim > 1]},
+            {"params": [p for p in self.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, c.lr, weight_decay=c.weight_decay, foreach=True)
+
+    def initial(self, weights: Mapping[str, Tensor], spec: Spec) -> Mapping[str, Tensor]:
+        """
+        Raises:
+            InputError: its tokens are others.
+        """
+        if isinstance(spec, LabelledTextSpec):
+            require_tokenizer("tokenizer", spec.tokenizer, self.tokenizer)
+        return weights
+
+    def weight(self, batch: Batch) -> Tensor:
+        return self.class_weight[batch["label"]].sum()
+
+    def loss(self, batch: Batch) -> Terms:
+        tokens, label = batch["tokens"], batch["label"]
+        logits = self.net(tokens, self._seen(tokens))
+        loss = F.cross_entropy(
+            logits.float(), label, reduction="none", label_smoothing=self.config.label_smoothing
+        )
+        right = (logits.argmax(1) == label).float().mean()
+        return {
+            "loss": (self.class_weight[label] * loss).sum() / self.mean_weight,
+            "accuracy": right,
+        }
+
+    def _seen(self, tokens: Tensor) -> Tensor | None:
+        """Which tokens (B, T) are not hidden; never the one that ends a text."""
+        if not self.config.word_dropout:
+            return None
+        B, T = tokens.shape
+        drawn = self.rand(B, self.spec.max_length)[:, :T]  # whatever pads the other parts
+        return (drawn >= self.config.word_dropout) | (tokens == self.eos)
+
+    def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
+        logits, label = self.net(batch["tokens"]).float(), batch["label"]
+        return {
+            "accuracy": (logits.argmax(1) == label).float(),
+            "cross_entropy": F.cross_entropy(logits, label, reduction="none"),
+        }
+
+    def baselines(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
+        """What whoever does not read says: always the most frequent class, and the shares."""
+        label = batch["label"]
+        return {
+            "majority": {
+                "accuracy": (label == self.share.argmax()).float(),
+                "cross_entropy": -self.share[label].log(),
+            }
+        }
+
+    def preview(self, batch: Batch) -> dict[str, list[str]]:
+        """Texts, the most mistaken first, with their class and the one they are taken for."""
+        logits, names = self.net(batch["tokens"]).float(), self.spec.labels
+        error = F.cross_entropy(logits, batch["label"], reduction="none")
+        order = error.argsort(descending=True)
+        return {
+            "text": self.tokenizer.decode_batch(batch["tokens"][order].tolist()),
+            "class": [names[k] for k in batch["label"][order].tolist()],
+            "taken for": [names[k] for k in logits.argmax(1)[order].tolist()],
+        }
+
+    @torch.no_grad()
+    def classify(self, given: Tensor) -> Tensor:
+        """Probabilities (B, K) of the classes in `spec.labels` for tokens (B, T)."""
+        logits: Tensor = self.net(given).float()
+        return logits.softmax(1)
+
+    def classify_texts(self, texts: Sequence[str]) -> Tensor:
+        """As `classify`; of texts that are too long the beginning is read."""
+        most = self.spec.max_length - 1
+        rows = [torch.tensor([*ids[:most], self.eos]) for ids in self.tokenizer.encode_batch(texts)]
+        tokens = pad_sequence(rows, batch_first=True, padding_value=self.pad)
+        return self.classify(tokens.to(self.device))
+
+    def sample(
+        self, n: int, options: Options, noise: SampleNoise, condition: Batch | None = None
+    ) -> Tensor:
+        """A classifier makes no texts: see `classify`."""
+        raise NotImplementedError
+
+
+class Options(Section):
+    """What `aigc sample` may set: nothing."""
