@@ -124,10 +124,25 @@ def test_discriminators_learn_from_the_fakes_made_before_the_generators_moved() 
     assert not made._shown
 
 
+def test_discriminators_see_augmented_pictures_only() -> None:
+    """Holes are 0, and no picture of the batch has a 0."""
+    made, data = model(augment=("cutout",), identity_weight=0.0), batch()
+    assert made.run is not None
+    made._noise = _Noise(0, made.run, torch.device("cpu"))
+    holes = []
+    for D in (made.discriminator_a, made.discriminator_b):
+        D.register_forward_pre_hook(lambda _, x: holes.append((x[0] == 0).any((1, 2, 3))))
+    made.generator_loss(data)
+    made.discriminator_loss(data)
+    assert [len(x) for x in holes] == [4, 4, 8, 8]
+    assert torch.cat(holes).all()
+
+
 @pytest.mark.parametrize("parts", [2, 4])
-def test_parts_of_a_batch_fill_the_pools_as_the_whole(parts: int) -> None:
+@pytest.mark.parametrize("augment", [(), ("color", "cutout")])
+def test_parts_of_a_batch_fill_the_pools_as_the_whole(parts: int, augment: Any) -> None:
     """Also once the pool is full and pictures are exchanged."""
-    whole, cut = model(pool_size=6), model(pool_size=6, accumulate=parts)
+    whole, cut = (model(pool_size=6, accumulate=n, augment=augment) for n in (1, parts))
     for seed in range(3):
         step(whole, batch(seed=seed))
         step(cut, batch(seed=seed))

@@ -7,7 +7,8 @@ Networks", ICCV 2017, https://arxiv.org/abs/1703.10593. The defaults are the pap
 Differs from the paper:
 * below 256 pixels there are fewer blocks and below 128 the discriminators judge smaller patches
   (34 pixels from 64 on, else 16), so that a patch remains a part of the picture;
-* `upsample: resize` avoids checkerboards;
+* `upsample: resize` avoids checkerboards, `augment` (Zhao et al. 2020, nn/diffaugment.py) is for
+  small domains;
 * one draw of the image pool serves a batch of any size, spread over any number of devices;
 * pictures beyond a tile are normalised by the statistics of their thumbnail (nn/instance_norm.py).
 As in the authors' code the identity loss is on, the generators step before the discriminators, and
@@ -27,6 +28,7 @@ from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models._unpaired import SMALLEST, UnpairedModule, UnpairedOptions, repeated
 from aigc_cli.nn.adversarial import discriminator_loss, generator_loss
+from aigc_cli.nn.diffaugment import RANDOMS, Change, diff_augment
 from aigc_cli.nn.image_pool import ImagePool
 from aigc_cli.nn.patchgan import PatchGAN
 from aigc_cli.nn.resnet_generator import ResnetGenerator
@@ -54,6 +56,10 @@ class Config(Section):
     """Weight, times `cycle_weight`, of leaving target pictures as they are; keeps the colours."""
     pool_size: int = Field(50, ge=0)
     """Earlier fakes kept for each discriminator; 0 shows it only the newest."""
+    augment: tuple[Change, ...] = ()
+    """DiffAugment's changes of what the discriminators see: color, translation, cutout; for domains
+    of less than some thousand pictures.
+    """
     features: str = Field("random:cnn", min_length=1)
     """Network in whose space validation compares fake and real pictures; none: 8 x 8 colours."""
     lr: float = Field(2e-4, gt=0, le=1)
@@ -108,8 +114,8 @@ class Model(UnpairedModule):
         fake_a, *same_a = self.generator_ba(torch.cat([b, a]) if with_identity else b).split(len(b))
         self.keep(fake_a, fake_b, self.rand(len(a), 4))
 
-        gan_ab = generator_loss("lsgan", self.discriminator_b(fake_b))
-        gan_ba = generator_loss("lsgan", self.discriminator_a(fake_a))
+        gan_ab = generator_loss("lsgan", self.discriminator_b(self._augmented(fake_b)))
+        gan_ba = generator_loss("lsgan", self.discriminator_a(self._augmented(fake_a)))
         cycle_a = (self.generator_ba(fake_b) - a).abs().mean()
         cycle_b = (self.generator_ab(fake_a) - b).abs().mean()
         terms = {"gan_ab": gan_ab, "gan_ba": gan_ba, "cycle_a": cycle_a, "cycle_b": cycle_b}
@@ -123,9 +129,20 @@ class Model(UnpairedModule):
 
     def discriminator_loss(self, batch: Batch) -> Terms:
         fake_a, fake_b = self.kept(batch)
-        loss_a = _halved(self.discriminator_a, batch["a"], fake_a)
-        loss_b = _halved(self.discriminator_b, batch["b"], fake_b)
+        loss_a = self._halved(self.discriminator_a, batch["a"], fake_a)
+        loss_b = self._halved(self.discriminator_b, batch["b"], fake_b)
         return {"loss": loss_a + loss_b, "a": loss_a, "b": loss_b}
+
+    def _halved(self, discriminator: PatchGAN, real: Tensor, fake: Tensor) -> Tensor:
+        """Half the loss, which slows the discriminator down against the generator (section 4)."""
+        both = torch.cat([self._augmented(real), self._augmented(fake)])
+        says_real, says_fake = discriminator(both).split(len(real))
+        return discriminator_loss("lsgan", says_real, says_fake) / 2
+
+    def _augmented(self, images: Tensor) -> Tensor:
+        if not self.config.augment:
+            return images
+        return diff_augment(images, self.config.augment, self.rand(len(images), RANDOMS))
 
     def fakes(self, batch: Batch) -> tuple[Tensor, ...]:
         a, b = batch["a"], batch["b"]
@@ -160,9 +177,3 @@ class Model(UnpairedModule):
 
 class Options(UnpairedOptions):
     """What `aigc sample` may set."""
-
-
-def _halved(discriminator: PatchGAN, real: Tensor, fake: Tensor) -> Tensor:
-    """Half the loss, which slows the discriminator down against the generator (section 4)."""
-    says_real, says_fake = discriminator(torch.cat([real, fake])).split(len(real))
-    return discriminator_loss("lsgan", says_real, says_fake) / 2
