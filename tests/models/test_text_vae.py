@@ -43,7 +43,7 @@ def batch(built: Model, texts: list[str] = TEXTS) -> dict[str, Tensor]:
 def terms(built: Model, seed: int = 0) -> dict[str, Tensor]:
     assert built.run is not None
     built._noise = _Noise(seed, built.run, torch.device("cpu"))
-    return built.loss(batch(built))
+    return built.loss(built.expand(batch(built)))
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ and `nll` are those of a whole text.
 
 Differs from the papers:
 * GRU layers and sizes of timbmg's Sentence-VAE; the code sets the decoder's first state alone;
-* free bits are counted for each dimension of the code, on the mean over one device's batch;
+* free bits are counted for each dimension of the code, on the mean over the batch of a step;
 * the loss is divided by tokens, not texts, which Adam does not notice;
 * the aggregated posterior of the mutual information is that of one validation batch, so it is at
   most the logarithm of its size.
@@ -166,6 +166,19 @@ class Model(TextModule):
 
     # The bound.
 
+    @torch.no_grad()
+    def expand(self, batch: Batch) -> Batch:
+        """With free bits, adds `free` (B, Z): the dimensions that cost nothing, the same for every
+        text. Kingma et al.'s mean of each dimension is over all texts of the step, so it is taken
+        before these are spread over parts.
+        """
+        if not self.config.free_bits:
+            return batch
+        kl = self.everyone(kl_divergence(*self.posterior(batch["target"])))
+        mean = kl[self.everyone(has_text(batch))].mean(0)
+        free = ~(mean > self.config.free_bits)
+        return {**batch, "free": free.expand(len(batch["target"]), -1)}
+
     def loss(self, batch: Batch) -> Terms:
         c = self.config
         target = batch["target"]
@@ -176,14 +189,16 @@ class Model(TextModule):
             dropped = self.rand(len(mu), self.context)[:, : tokens.shape[1]] < c.word_dropout
             tokens = tokens.masked_fill(dropped & (tokens != self.bos), self.unknown)
         nats = self.nats(tokens, target, z).sum()
-        texts = (target != IGNORE).any(1).sum().clamp(min=1)
-        kl = kl_divergence(mu, logvar).mean(0)  # (Z,)
+        kl = kl_divergence(mu, logvar)[has_text(batch)]  # (N, Z)
+        texts = max(1, len(kl))
         weight = c.kl_weight(self.step)
-        charged = kl.clamp(min=c.free_bits).sum() * texts
+        charged = kl.sum(0)
+        if c.free_bits:
+            charged = torch.where(batch["free"][0], c.free_bits * len(kl), charged)
         return {
-            "loss": (nats + weight * charged) / self.mean_weight,
+            "loss": (nats + weight * charged.sum()) / self.mean_weight,
             "reconstruction": nats / texts,
-            "kl": kl.sum(),
+            "kl": kl.sum() / texts,
             "kl_weight": torch.tensor(weight),
             "active_units": (self.everyone(mu).var(0, correction=0) > ACTIVE).sum(),
         }
@@ -377,6 +392,11 @@ class Options(Decoding):
     """0 writes the likeliest text of a code, 1 draws one from the decoder's probabilities."""
     num_importance: int = Field(50, gt=0, le=100_000)
     """Importance samples for each text in the `nll` of `aigc evaluate`; papers use 500."""
+
+
+def has_text(batch: Batch) -> Tensor:
+    """Which rows (B,) have something to learn."""
+    return (batch["target"] != IGNORE).any(1)
 
 
 def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:

@@ -1,0 +1,147 @@
+"""A step of every text family is the same however its batch is spread over parts and devices.
+
+Rows have unequal numbers of supervised tokens, and some parts have none at all.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from threading import Barrier
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from aigc_cli.models._base import Batch, GenerativeModule, Run
+from aigc_cli.models._text import TextModule
+from aigc_cli.recipe.sections import Trainer
+from aigc_cli.registry import load_family
+from aigc_cli.specs import IGNORE, TextPairSpec
+from tests.models.test_families import TRAINED, batch_for, build
+
+TEXTS = [name for name in TRAINED if load_family(name).Model.makes == "texts"]
+LENGTHS = (7, 1, 0, 0, 5, 3, 6, 2)  # supervised tokens of each row
+LORA = {"lora": {"rank": 2}}
+SCST: dict[str, Any] = {"rewards": {"token_f1": 1.0}, "samples": 2}
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in TEXTS),
+    ("lm", {"arch": "classic"}),
+    ("chat", LORA),
+    ("dpo", {"objective": "ipo", "length_normalised": True, "nll": 1.0}),
+    ("grpo", {"normaliser": "grpo", "beta": 0.1}),
+    ("grpo", {"normaliser": "dr_grpo"}),
+    ("seq2seq", {"teacher_forcing": 0.5, "label_smoothing": 0.1}),
+    ("seq2seq", {"arch": "transformer"}),
+    ("seq2seq", SCST),
+    ("text_vae", {"free_bits": 0.02, "word_dropout": 0.2}),
+]
+
+
+def made(family: str, config: dict[str, Any], *, parts: int, rank: int, world: int) -> TextModule:
+    """A model in its first step, which Lightning does not drive."""
+    model = build(load_family(family), **config)
+    assert isinstance(model, TextModule)
+    settings = Trainer(max_steps=9, global_batch=8, accumulate=parts)
+    model.prepare(Run(settings, seed=0, max_steps=9, rank=rank, world=world))
+    optimizer = model.configure_optimizers()
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    model.optimizers = lambda: optimizer  # type: ignore
+    model.manual_backward = lambda loss: loss.backward()  # type: ignore
+    model._without_sync = nullcontext  # type: ignore
+    return model
+
+
+def ragged(model: GenerativeModule, lengths: tuple[int, ...] = LENGTHS) -> Batch:
+    """A row for each of `lengths`."""
+    pieces = [batch_for(model, seed) for seed in range(len(lengths) // 2)]
+    batch = {key: torch.cat([piece[key] for piece in pieces]) for key in pieces[0]}
+    for key in (key for key in batch if "target" in key):
+        for row, n in zip(batch[key], lengths, strict=True):
+            if isinstance(model.spec, TextPairSpec):
+                row[1 + n :] = 0  # padding
+                row[n] = 2 if n else 1  # end, or only the beginning
+            else:
+                row[(row != IGNORE).nonzero()[n:]] = IGNORE
+    return batch
+
+
+def gradients(model: TextModule) -> dict[str, Tensor]:
+    found = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+    return {name: torch.zeros(()) if g is None else g.clone() for name, g in found.items()}
+
+
+@pytest.mark.parametrize(("family", "config"), VARIANTS)
+def test_parts_and_devices_have_the_gradient_of_the_whole(
+    family: str, config: dict[str, Any]
+) -> None:
+    """8 x 1 = 4 x 2 = 2 devices of 2 x 2; DDP takes the mean of the gradients of its devices."""
+    whole = made(family, config, parts=1, rank=0, world=1)
+    batch = ragged(whole)
+    whole.training_step(batch, 0)
+    expected = gradients(whole)
+    assert any(g.abs().sum() > 0 for g in expected.values())
+
+    for parts in (4, 8):
+        model = made(family, config, parts=parts, rank=0, world=1)
+        model.training_step(batch, 0)
+        close(gradients(model), expected)
+        close(dict(model.named_parameters()), dict(whole.named_parameters()), atol=1e-3)
+        close(model.terms, whole.terms, only="loss")
+
+    devices = Devices()
+    models = [made(family, config, parts=2, rank=rank, world=2) for rank in range(2)]
+    halves = [{key: rows.chunk(2)[rank] for key, rows in batch.items()} for rank in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(devices.step, models, halves, range(2)))
+    one, two = map(gradients, models)
+    close({name: (g + two[name]) / 2 for name, g in one.items()}, expected)
+
+
+class Devices:
+    """Two devices, which are threads."""
+
+    def __init__(self) -> None:
+        self.barrier = Barrier(2, timeout=30)
+        self.given: dict[int, Tensor] = {}
+
+    def step(self, model: TextModule, batch: Batch, rank: int) -> None:
+        model._over_devices = lambda own: sum(self.gathered(own, rank))  # type: ignore
+        model.everyone = lambda own: torch.cat(self.gathered(own, rank))  # type: ignore
+        model.training_step(batch, 0)
+
+    def gathered(self, own: Tensor, rank: int) -> list[Tensor]:
+        self.given[rank] = own.detach()
+        self.barrier.wait()
+        found = [self.given[0], self.given[1]]
+        self.barrier.wait()
+        return found
+
+
+def close(
+    found: dict[str, Any], expected: dict[str, Any], *, atol: float = 1e-6, only: str = ""
+) -> None:
+    for name, value in expected.items():
+        if not only or name == only:
+            torch.testing.assert_close(found[name], value, rtol=1e-6, atol=atol, msg=name)
+
+
+@pytest.mark.parametrize(("family", "config"), VARIANTS)
+def test_a_batch_without_supervised_tokens_changes_nothing(
+    family: str, config: dict[str, Any]
+) -> None:
+    """Not even by decay or by what the optimizer remembers; and nothing becomes NaN."""
+    model = made(family, config, parts=2, rank=0, world=1)
+    model.training_step(ragged(model), 0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    batch = model.expand(ragged(model, (0,) * 8))
+    for key, nothing in (("target", IGNORE), ("drawn", 0)):
+        if key in batch and not (key == "target" and isinstance(model.spec, TextPairSpec)):
+            batch[key] = torch.full_like(batch[key], nothing)
+    model.expand = lambda batch: batch  # type: ignore[method-assign]
+    model.training_step(batch, 1)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert all(value.isfinite().all() for value in model.terms.values())
+    assert all(g.isfinite().all() for g in gradients(model).values())
