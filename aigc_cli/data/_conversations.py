@@ -11,15 +11,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
+import numpy as np
 from pydantic import Field
 
-from aigc_cli.data._rows import Item, Part, TextsConfig, open_parts
+from aigc_cli.data._fit import Fit
+from aigc_cli.data._rows import (
+    Item,
+    Part,
+    TextReport,
+    TextsConfig,
+    counted,
+    open_parts,
+    quantiles,
+)
 from aigc_cli.data._text_files import Place, Record, Texts, turns
 from aigc_cli.data._tokens import Piece, TokenizerConfig, Tokens, find_tokenizer, token_file
 from aigc_cli.errors import DataError, InputError
@@ -30,8 +40,6 @@ from aigc_cli.text.tokenizer import Tokenizer
 
 T = TypeVar("T")
 Message = dict[str, str]
-Encoded = tuple[Sequence[int], Sequence[bool]]
-"""Ids, and which of them are learned."""
 
 _ROLES = {
     "system": "system",
@@ -194,6 +202,50 @@ def encoded_rows(
             yield from ((ids, True) for ids in encode(item))
 
     return token_file(cache, [tokenizer.digest, *key, *part.key], tokenizer.vocab_size, rows)
+
+
+class Encoded(Protocol):
+    """Items as tokens, and what became of them."""
+
+    tokens: Tokens
+    counts: dict[str, int]
+
+
+def reported(
+    name: str,
+    what: str,
+    rows: Encoded,
+    tokenizer: Tokenizer,
+    sides: Mapping[str, np.ndarray],
+    *,
+    every: int = 1,
+    counts: Mapping[str, int] | None = None,
+) -> TextReport:
+    """What is in a part: of the rows of tokens each `every`-th is text, the others say what of it
+    is learned; `sides` are lengths (items,).
+    """
+    tokens, size, unknown = counted(tokenizer, rows.tokens, slice(0, None, every))
+    items = len(next(iter(sides.values())))
+    lengths = {side: quantiles(values) for side, values in sides.items()}
+    became = {**(counts or {}), **rows.counts}
+    return TextReport(name, what, items, tokens, size, unknown, lengths, became)
+
+
+def fitted(report: TextReport, config: ConversationConfig, *, answered: str | None = None) -> Fit:
+    """A context that holds most items, for `aigc recipe new`; where an answer is to be written,
+    most of the side `answered` and as much again.
+    """
+    lengths = report.lengths if answered is None else {answered: report.lengths[answered]}
+    long = max(quantile[3] for quantile in lengths.values())
+    power = 1 << (long - 1).bit_length()
+    context, why = max(16, min(2048, power)), f"99 of 100 have at most {long} tokens."
+    if answered is not None:
+        context = max(32, min(4096, 2 * power))
+        why = f"99 of 100 {answered}s have at most {long} tokens, and answers need room."
+    return {
+        "train": (config.train, f"{report.items:,} {report.what} train."),
+        "context": (context, why),
+    }
 
 
 def marked(tokenizer: Tokenizer, item: Item) -> str:

@@ -17,8 +17,10 @@ from aigc_cli.data._conversations import (
     conversation,
     encoded_rows,
     find_parts,
+    fitted,
     marked,
     prepared,
+    reported,
     until_answer,
 )
 from aigc_cli.data._fit import Fit
@@ -29,10 +31,8 @@ from aigc_cli.data._rows import (
     Shuffled,
     TextData,
     TextReport,
-    counted,
     next_tokens,
     pack,
-    quantiles,
     require_items,
 )
 from aigc_cli.data._text_files import Place, Record
@@ -199,33 +199,13 @@ class Data(TextData):
 
 
 def report(name: str, rows: Conversations, tokenizer: Tokenizer) -> TextReport:
-    tokens, size, unknown = counted(tokenizer, rows.tokens, slice(0, None, 2))
-    lengths = rows.tokens.lengths[::2]
     learned = sum(int(ids.sum()) for ids in rows.tokens.chunks(slice(1, None, 2)))
-    return TextReport(
-        name,
-        "conversations",
-        len(lengths),
-        tokens,
-        size,
-        unknown,
-        {"tokens": quantiles(lengths)},
-        {"learned": learned, **rows.counts},
+    lengths = {"tokens": rows.tokens.lengths[::2]}
+    return reported(
+        name, "conversations", rows, tokenizer, lengths, every=2, counts={"learned": learned}
     )
 
 
 def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
-    """A context that holds most conversations, for `aigc recipe new`.
-
-    Raises:
-        DataError: as `Data`.
-    """
-    report = Data(config, seed=0, bases=bases).report["data.train"]
-    long = report.lengths["tokens"][3]
-    return {
-        "train": (config.train, f"{report.items:,} conversations train."),
-        "context": (
-            max(16, min(2048, 1 << (long - 1).bit_length())),
-            f"99 of 100 have at most {long} tokens.",
-        ),
-    }
+    """As `fitted`. Raises: as `Data`."""
+    return fitted(Data(config, seed=0, bases=bases).report["data.train"], config)

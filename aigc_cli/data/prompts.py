@@ -15,7 +15,9 @@ from aigc_cli.data._conversations import (
     conversation,
     encoded_rows,
     find_parts,
+    fitted,
     prepared,
+    reported,
 )
 from aigc_cli.data._fit import Fit
 from aigc_cli.data._rows import (
@@ -25,8 +27,6 @@ from aigc_cli.data._rows import (
     Shuffled,
     TextData,
     TextReport,
-    counted,
-    quantiles,
     require_items,
     tensor,
 )
@@ -186,24 +186,11 @@ def _words(item: Prompt) -> Iterator[str]:
 
 
 def report(name: str, rows: Prompts, tokenizer: Tokenizer) -> TextReport:
-    tokens, size, unknown = counted(tokenizer, rows.tokens)
     lengths = rows.tokens.lengths.reshape(-1, 2)
-    sides = {"prompt": quantiles(lengths[:, 0]), "reference": quantiles(lengths[:, 1])}
-    return TextReport(name, "prompts", len(lengths), tokens, size, unknown, sides, rows.counts)
+    sides = {"prompt": lengths[:, 0], "reference": lengths[:, 1]}
+    return reported(name, "prompts", rows, tokenizer, sides)
 
 
 def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
-    """A context that holds most prompts and an answer, for `aigc recipe new`.
-
-    Raises:
-        DataError: as `Data`.
-    """
-    report = Data(config, seed=0, bases=bases).report["data.train"]
-    long = report.lengths["prompt"][3]
-    return {
-        "train": (config.train, f"{report.items:,} prompts train."),
-        "context": (
-            max(32, min(4096, 2 << (long - 1).bit_length())),
-            f"99 of 100 prompts have at most {long} tokens, and answers need room.",
-        ),
-    }
+    """As `fitted`, and as much again for the answer. Raises: as `Data`."""
+    return fitted(Data(config, seed=0, bases=bases).report["data.train"], config, answered="prompt")
