@@ -15,9 +15,11 @@ from aigc_cli.data._conversations import (
     conversation,
     encoded_rows,
     find_parts,
+    fitted,
     marked,
     message,
     prepared,
+    reported,
 )
 from aigc_cli.data._fit import Fit
 from aigc_cli.data._rows import (
@@ -27,10 +29,8 @@ from aigc_cli.data._rows import (
     Shuffled,
     TextData,
     TextReport,
-    counted,
     next_tokens,
     padded,
-    quantiles,
     require_items,
 )
 from aigc_cli.data._text_files import Place, Record
@@ -54,7 +54,10 @@ class Config(ConversationConfig):
     rejected_key: Name = "rejected"
     """Key of the worse answer."""
     overlong: Literal["truncate", "drop"] = "truncate"
-    """What becomes of training pairs longer than `context`; those that validate are cut."""
+    """What becomes of training pairs longer than `context`. truncate: a prompt loses its beginning,
+    down to half of the context, then answers lose their ends. Those that validate keep their
+    prompt, which is read whole when sampling; only their answers are cut.
+    """
 
 
 class Preference(NamedTuple):
@@ -115,29 +118,44 @@ def tokens_of(
 
 
 class Preferences(Rows):
-    """Pairs whose prompt and answers have at most `context` tokens."""
+    """Pairs whose prompt and answers have at most `context` tokens.
 
-    def __init__(self, tokens: Tokens, tokenizer: Tokenizer, config: Config, *, drop: bool) -> None:
-        self.tokens, self.context = tokens, config.context
+    Where `shorten`, a prompt that leaves its longer answer no room loses its beginning, down to
+    half of the context; what is then too long loses its end, as in TRL.
+    """
+
+    def __init__(
+        self, tokens: Tokens, tokenizer: Tokenizer, config: Config, *, drop: bool, shorten: bool
+    ) -> None:
+        self.tokens, self.context, self.bos = tokens, config.context, tokenizer.bos_id
         self.pad = tokenizer.pad_id or 0
         self.pads = dict.fromkeys(SIDES, self.pad) | {f"{side}_target": IGNORE for side in SIDES}
-        whole = tokens.lengths.reshape(-1, 4)[:, ::2] - 1  # (pairs, sides)
+        lengths = tokens.lengths.reshape(-1, 4)[:, ::2]  # (pairs, sides)
+        whole = lengths - 1
         long = (whole > self.context).any(1)
-        sizes = np.minimum(whole, self.context)
-        learned = np.array([self._learns(n, size) for n, size in enumerate(sizes)], bool)
+        prompts = np.array([self._prompt(n) for n in range(len(lengths))], int)
+        room = np.maximum(self.context // 2, self.context + 1 - (lengths.max(1) - prompts))
+        cuts = np.maximum(prompts - room, 0) if shorten else np.zeros_like(prompts)
+        sizes = np.minimum(whole - cuts[:, None], self.context)
+        learned = np.array([self._learns(n, cuts[n], sizes[n]) for n in range(len(cuts))], bool)
         kept = learned & ~long if drop else learned
-        self.numbers, self.sizes = np.nonzero(kept)[0], sizes[kept]
+        self.numbers, self.sizes, self.cuts = np.nonzero(kept)[0], sizes[kept], cuts[kept]
         cut = long & kept
         self.counts = {
             "truncated": int(cut.sum()),
             "truncated tokens": int((whole - sizes)[cut].sum()),
+            "truncated prompts": int((cuts[kept] > 0).sum()),
             "dropped": int((~kept).sum()),
             "dropped tokens": int(whole[~kept].sum()),
         }
 
-    def _learns(self, number: int, sizes: Sequence[int]) -> bool:
-        masks = (self.tokens[4 * number + 2 * side + 1][1 : n + 1] for side, n in enumerate(sizes))
-        return all(mask.any() for mask in masks)
+    def _prompt(self, number: int) -> int:
+        """Tokens before the answers."""
+        return min(int(self.tokens[4 * number + side].argmax()) for side in (1, 3))
+
+    def _learns(self, number: int, cut: int, sizes: Sequence[int]) -> bool:
+        masks = (self.tokens[4 * number + side] for side in (1, 3))
+        return all(m[1 + cut : 1 + cut + n].any() for m, n in zip(masks, sizes, strict=True))
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -147,8 +165,12 @@ class Preferences(Rows):
         item = {}
         for number, side in enumerate(SIDES):
             row = 4 * int(self.numbers[index]) + 2 * number
-            size = int(self.sizes[index][number]) + 1
-            ids, learned = self.tokens[row][:size], self.tokens[row + 1][:size]
+            size, cut = int(self.sizes[index][number]) + 1, int(self.cuts[index])
+            first = int(self.tokens[row][0] == self.bos)  # stays where it is
+            ids, learned = (
+                np.delete(self.tokens[row + side], slice(first, first + cut))[:size]
+                for side in (0, 1)
+            )
             item[side], item[f"{side}_target"] = next_tokens(ids, learned)
         return item
 
@@ -163,12 +185,12 @@ class Preferences(Rows):
 
 
 class Held(Preferences):
-    """Pairs that validate, and their texts."""
+    """Pairs that validate, with whole prompts, and their texts."""
 
     def __init__(
         self, part: Part[Preference], tokens: Tokens, tokenizer: Tokenizer, config: Config
     ) -> None:
-        super().__init__(tokens, tokenizer, config, drop=False)
+        super().__init__(tokens, tokenizer, config, drop=False, shorten=False)
         pairs = list(part)
         self._pairs = [pairs[number] for number in self.numbers]
 
@@ -204,7 +226,8 @@ class Data(TextData):
         self.tokenizer = tokenizer
         self.spec = PreferenceSpec(tokenizer.to_json(), config.context, config.template)
         train, val = (tokens_of(part, template, tokenizer, cache) for part in (trains, vals))
-        rows = Preferences(train, tokenizer, config, drop=config.overlong == "drop")
+        drop = config.overlong == "drop"
+        rows = Preferences(train, tokenizer, config, drop=drop, shorten=not drop)
         self.val = Held(vals, val, tokenizer, config)
         self.train = Shuffled(rows, rows.sizes.max(1, initial=0))
         self.report = {
@@ -230,26 +253,11 @@ def _words(item: Preference) -> Iterator[str]:
 
 
 def report(name: str, rows: Preferences, tokenizer: Tokenizer) -> TextReport:
-    tokens, size, unknown = counted(tokenizer, rows.tokens, slice(0, None, 2))
     lengths = rows.tokens.lengths.reshape(-1, 4)[:, ::2]
-    sides = {side: quantiles(lengths[:, n]) for n, side in enumerate(SIDES)}
-    return TextReport(
-        name, "pairs of answers", len(lengths), tokens, size, unknown, sides, rows.counts
-    )
+    sides = {side: lengths[:, n] for n, side in enumerate(SIDES)}
+    return reported(name, "pairs of answers", rows, tokenizer, sides, every=2)
 
 
 def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
-    """A context that holds most pairs, for `aigc recipe new`.
-
-    Raises:
-        DataError: as `Data`.
-    """
-    report = Data(config, seed=0, bases=bases).report["data.train"]
-    long = max(lengths[3] for lengths in report.lengths.values())
-    return {
-        "train": (config.train, f"{report.items:,} pairs of answers train."),
-        "context": (
-            max(16, min(2048, 1 << (long - 1).bit_length())),
-            f"99 of 100 have at most {long} tokens.",
-        ),
-    }
+    """As `fitted`. Raises: as `Data`."""
+    return fitted(Data(config, seed=0, bases=bases).report["data.train"], config)

@@ -219,13 +219,26 @@ def test_only_the_last_answer_is_compared(tmp_path):
 
 
 def test_preferences_that_are_cut(tmp_path):
-    rows = [{"prompt": "a" * n, "chosen": "b" * 9, "rejected": "c"} for n in (1, 5, 9, 30)]
+    rows = [{"prompt": "a" * n + "z", "chosen": "b" * 9, "rejected": "c"} for n in (0, 4, 8, 29)]
     path = jsonl(tmp_path / "a.jsonl", rows)
-    counts = made(preferences, path, context=16, val=str(path)).report["data.train"].counts
-    # bos, mark, n, eos, mark, 9, eos without the last: n + 13 positions
-    assert counts["truncated"] == 2
-    assert counts["truncated tokens"] == (5 + 13 - 16) + (9 + 13 - 16)
-    assert counts["dropped"] == 1  # no answer is left of it
+    data = made(preferences, path, context=16, val=str(path))
+    # bos, mark, n, z, eos, mark, 9, eos without the last: n + 14 positions; n + 6 of the other side
+    counts = data.report["data.train"].counts
+    assert counts["truncated"] == counts["truncated prompts"] == 3
+    cuts = [4 + 5 - 8, 8 + 5 - 8, 29 + 5 - 8]  # prompts have 8 of 16 tokens
+    assert counts["truncated tokens"] == sum(2 * n for n in cuts) + 3  # and each better answer 1
+    assert counts["dropped"] == 0
+    for n in range(4):
+        shown = dict(line.split(": ") for line in [*data.examples(4)][n].splitlines())
+        prompt, answer = shown["chosen"].removesuffix("⟧").split("⟦")
+        assert shown["rejected"] == f"{prompt}⟦c<eos>⟧"
+        assert prompt.startswith("<bos>")
+        assert prompt.endswith("z<eos><|assistant|>")
+        item = data.train.rows[n]
+        assert (item["chosen_target"] != IGNORE).nonzero()[0] + 1 <= 8
+        assert answer.startswith("bbbbbbbbb")
+    held = data.report["data.val"].counts
+    assert (held["truncated"], held["truncated prompts"], held["dropped"]) == (2, 0, 1)
     dropped = made(preferences, path, context=16, val=str(path), overlong="drop")
     assert (len(dropped.train), len(dropped.val)) == (1, 3)
 
