@@ -21,6 +21,7 @@ from aigc_cli.media.files import write_bytes
 from aigc_cli.media.image import Picture
 
 LISTED = 20  # bad files that a message names; `problems` has all
+FORMAT = 2  # of what a check remembers of a picture; 1 called gray in three channels RGB
 _CHUNK = 64  # pictures a thread takes at a time
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,9 @@ class Seen:
     height: int
     width: int
     mode: str
-    """gray or RGB, `A` when it has transparency, and its bits when they are 16."""
+    """gray or RGB, `A` when it has transparency, and its bits when they are 16; gray is also what
+    has three channels that are equal.
+    """
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,9 @@ def _decode(source: Source, number: int) -> Seen | str:
 
 
 def _mode(picture: Picture) -> str:
-    color = "RGB" if picture.channels == 3 else "gray"
+    pixels = picture.pixels
+    gray = picture.channels == 1 or bool((pixels == pixels[..., :1]).all())
+    color = "gray" if gray else "RGB"
     alpha = "A" if picture.alpha is not None else ""
     return color + alpha + (" 16-bit" if picture.bits == 16 else "")
 
@@ -199,7 +204,9 @@ class _Memory:
         self._path: Path | None = None
         if cache is None:
             return
-        self._keys = [digest([source.fingerprint(i), PIL.__version__]) for i in range(len(source))]
+        self._keys = [
+            digest([FORMAT, source.fingerprint(i), PIL.__version__]) for i in range(len(source))
+        ]
         self._path = cache / "checks" / f"{self._keys[0]}.json"
         old = _read(self._path)
         for number, key in enumerate(self._keys):

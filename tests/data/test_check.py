@@ -98,6 +98,7 @@ def test_long_tables_are_cut_but_problems_are_not(tmp_path):
     "mode, array",
     [
         ("gray", pixels(9, 9, 1)[:, :, 0]),
+        ("gray", np.repeat(pixels(9, 9, 1), 3, axis=2)),
         ("RGB", pixels(9, 9)),
         ("RGBA", pixels(9, 9, 4)),
         ("gray 16-bit", pixels(9, 9, 1)[:, :, 0].astype(np.uint16) * 257),

@@ -129,6 +129,10 @@ PICTURE_MISTAKES = {
         ["train", "colorize_small", "data.train=gray"],
         "data.train: gray pictures for a colour recipe\nhint: name photographs in colour",
     ),
+    "gray pictures in three channels": (
+        ["train", "colorize_small", "data.train=gray-rgb"],
+        "data.train: gray pictures for a colour recipe\nhint: name photographs in colour",
+    ),
     "a style of 20 pixels": (
         [*PAINT, "--reference", "small.png"],
         "a style picture of 20 x 20 pixels shows no style, it needs 32 on each side",
@@ -153,9 +157,11 @@ def test_pictures_that_do_not_suit_a_family(aigc: Aigc, here: Path, mistake: str
         paint(here / f"classes/class {number}", 1)
     (here / "nothing").mkdir()
     (here / "gray").mkdir()
+    (here / "gray-rgb").mkdir()
     for photo in (here / "photos").iterdir():
         with Image.open(photo) as picture:
             picture.convert("L").save(here / "gray" / photo.name)
+            picture.convert("L").convert("RGB").save(here / "gray-rgb" / f"{photo.stem}.jpg")
     with Image.open(here / "photos/photo 00.png") as picture:
         picture.resize((20, 20)).save(here / "small.png")
     ending = aigc(*words, "--out", "made")
