@@ -267,9 +267,9 @@ def _classes(part: Part[Labelled]) -> set[str]:
     return {item.labels[0] for item in part if len(item.labels) == 1}
 
 
-def _order(name: str) -> tuple[bool, str]:
+def _order(name: str) -> tuple[bool, int, str]:
     """Numbers by value, before names."""
-    return not name.isdigit(), name.zfill(20)
+    return not name.isdecimal(), int(name) if name.isdecimal() else 0, name
 
 
 def report(name: str, rows: LabelledTexts, tokenizer: Tokenizer) -> TextReport:

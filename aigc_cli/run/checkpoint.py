@@ -9,6 +9,7 @@ A checkpoint is a dict of plain data and tensors in torch's zip format:
     weights, ema              networks' state; moving average of the generator or None
     optimizers, scaler        state of every optimizer; of the fp16 loss scaler or None
     best                      {"metric", "value", "step"} or None
+    features, judge           frozen network to see with; classifier that rewards; or None
 
 Everything random follows from recipe.seed and step (docs/design.md), so no generator state is kept.
 

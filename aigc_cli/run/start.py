@@ -19,7 +19,7 @@ from aigc_cli.run.callbacks import Emit
 from aigc_cli.run.checkpoint import load_checkpoint
 from aigc_cli.run.folder import FOLDER_VARIABLE, find_checkpoint
 from aigc_cli.run.launch import end_with_parent, launch
-from aigc_cli.run.train import attach_features, build, check_monitor, choose_folder, train
+from aigc_cli.run.train import attach_networks, build, check_monitor, choose_folder, train
 from aigc_cli.run.trained import load_trained
 from aigc_cli.run.weights import complete
 
@@ -78,7 +78,7 @@ def start(
     data, model = build(recipe)
     check_monitor(recipe, model)
     if resume is None:
-        attach_features(model, recipe)
+        attach_networks(model, recipe)
     del data, model
     folder, _ = choose_folder(recipe, out, resume, overwrite=overwrite, emit=emit)
     folder.create()

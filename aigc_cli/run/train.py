@@ -32,6 +32,7 @@ from aigc_cli.errors import (
     did_you_mean,
 )
 from aigc_cli.models._base import GenerativeModule, Run
+from aigc_cli.models.text._rewards import JudgedModule
 from aigc_cli.nn.features import FeatureNetwork
 from aigc_cli.recipe.load import Recipe
 from aigc_cli.registry import load_data_kind, load_family
@@ -62,6 +63,7 @@ from aigc_cli.run.folder import (
     new_folder,
     newest_run,
 )
+from aigc_cli.run.judge import open_judge, restored
 from aigc_cli.run.paths import RUNS
 from aigc_cli.run.stop import Stop
 from aigc_cli.run.weights import (
@@ -129,17 +131,23 @@ def build_model(recipe: Recipe, spec: Spec) -> GenerativeModule:
     return model
 
 
-def attach_features(
+def attach_networks(
     model: GenerativeModule, recipe: Recipe, state: dict[str, Any] | None = None
 ) -> None:
-    """Give the model the feature network that its recipe names, or the one in its checkpoint.
+    """Give the model the frozen networks that its recipe names, or those in its checkpoint.
 
-    Raises: as `open_features`.
+    Raises: as `open_features` and `open_judge`.
     """
     if state is not None and state.get("features") is not None:
         model.features = FeatureNetwork.from_state(state["features"])
     elif (name := getattr(recipe.model, "features", "none")) != "none":
         model.features = open_features(name, bases=recipe.bases)
+    if not isinstance(model, JudgedModule):
+        return
+    if state is not None and state.get("judge") is not None:
+        model.judge = restored(state["judge"])
+    elif (name := getattr(recipe.model, "classifier", "none")) != "none":
+        model.judge = open_judge(name, bases=recipe.bases)
 
 
 def train(
@@ -179,7 +187,7 @@ def train(
         check_resumable(recipe, state, checkpoint)
         require_fit(model, state, checkpoint)
         model.step = state["step"]
-    attach_features(model, recipe, state)
+    attach_networks(model, recipe, state)
     if state is None and recipe.init_from is not None:
         emit({"event": "note", "message": load_initial(model, recipe.init_from, recipe.bases)})
     if first:
@@ -387,6 +395,7 @@ def collect(
 ) -> dict[str, Any]:
     """The content of a checkpoint; with sharded weights every process must call it."""
     weights, optimizers = network_state(model, trainer.optimizers)
+    judge = model.judge if isinstance(model, JudgedModule) else None
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     return {
         "format": FORMAT,
@@ -403,6 +412,7 @@ def collect(
         "scaler": scaler.state_dict() if scaler is not None else None,
         "best": progress.best,
         "features": model.features.state() if model.has_features else None,
+        "judge": judge.state if judge is not None else None,
     }
 
 

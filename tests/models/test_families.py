@@ -18,7 +18,7 @@ from aigc_cli.models._text import TextModule  # noqa: E402
 from aigc_cli.recipe.load import load_recipe  # noqa: E402
 from aigc_cli.recipe.sections import Section, Trainer  # noqa: E402
 from aigc_cli.registry import families, load_family, recipes  # noqa: E402
-from aigc_cli.run.train import attach_features  # noqa: E402
+from aigc_cli.run.train import attach_networks  # noqa: E402
 from aigc_cli.sampling.noise import SampleNoise  # noqa: E402
 from aigc_cli.specs import (  # noqa: E402
     IGNORE,
@@ -116,7 +116,7 @@ def build(family: ModuleType, **changed: Any) -> GenerativeModule:
     config = family.Config(**{**small, **changed})
     model: GenerativeModule = family.Model(config, SPECS[family.Model.accepts[0]])
     if getattr(config, "features", "none") != "none":
-        attach_features(model, SimpleNamespace(model=config, bases=()))
+        attach_networks(model, SimpleNamespace(model=config, bases=()))
     model.run = Run(Trainer(max_steps=1, global_batch=2), seed=0, max_steps=1)
     return model
 

@@ -18,19 +18,20 @@ from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models._text import require_tokenizer
 from aigc_cli.models.text._pairs import PairModule, padded
-from aigc_cli.models.text._rewards import Rewards
+from aigc_cli.models.text._rewards import JudgedConfig, JudgedModule, Rewards
 from aigc_cli.nn.policy import leave_one_out_advantages
-from aigc_cli.recipe.sections import Name, Section
+from aigc_cli.recipe.sections import Name
 from aigc_cli.sampling.decoding import Answer, Decoding
 from aigc_cli.specs import Spec, TextPairSpec
 
 
-class RewardConfig(Section):
+class RewardConfig(JudgedConfig):
     """What texts are worth, where they are rewarded."""
 
     rewards: dict[Name, float] = Field(default_factory=dict)
     """Self-critical training: what a text is worth, as a weighted sum of metrics of `aigc evaluate
-    --metric list` by name, regex:PATTERN and length:N. Empty trains by likelihood.
+    --metric list` by name, class:NAME of `classifier`, regex:PATTERN and length:N. Empty trains by
+    likelihood.
     """
     unrewarded: Name = "chrf"
     """rewards: a further one that is only logged; where it falls, the others are being gamed."""
@@ -42,7 +43,7 @@ class RewardConfig(Section):
     """
 
 
-class RewardedModule(PairModule):
+class RewardedModule(JudgedModule, PairModule):
     """Adds `rewarded_loss` and, with rewards, their values in validation."""
 
     config: Any
@@ -53,8 +54,8 @@ class RewardedModule(PairModule):
         if config.rewards:
             lang = self.spec.languages[1] if self.spec.languages else "en"
             self.judges = {
-                "reward": Rewards(config.rewards, lang),
-                "unrewarded": Rewards({config.unrewarded: 1.0}, lang),
+                "reward": self.rewards_of(config.rewards, lang),
+                "unrewarded": self.rewards_of({config.unrewarded: 1.0}, lang),
             }
             known = type(self)
             self.metrics = {**dict.fromkeys(self.judges, "max"), **known.metrics}  # type: ignore[misc]

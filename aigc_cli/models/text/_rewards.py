@@ -1,26 +1,113 @@
-"""What texts are rewarded for: metrics by name, a regular expression, a length."""
+"""What texts are rewarded for: metrics by name, a class, a regular expression, a length."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
 
-from aigc_cli.errors import InputError
+from aigc_cli.errors import InputError, did_you_mean
 from aigc_cli.metrics.text import TEXT_METRICS, TextOptions, sentence_scores
 from aigc_cli.metrics.text.report import find_metric
+from aigc_cli.models._base import GenerativeModule
+from aigc_cli.models._text import TextModule
+from aigc_cli.recipe.sections import Name, Section
 
 Reward = Callable[[Sequence[str], Sequence[Sequence[str]]], list[float]]
 """A number for each text, given the texts it may be like."""
 
 
-def find_reward(name: str, lang: str) -> Reward:
+@dataclass(frozen=True)
+class Judge:
+    """A frozen classifier of texts. `state` is plain data that it can be built from again, with
+    `stamp`, which says what it is.
+    """
+
+    model: GenerativeModule
+    state: dict[str, Any]
+
+    @property
+    def labels(self) -> Sequence[str]:
+        names: Sequence[str] = self.model.spec.labels  # type: ignore[attr-defined]
+        return names
+
+    def probabilities(self, label: str, texts: Sequence[str]) -> list[float]:
+        """How likely each text is of a class, in float32 whatever trains; 0 for an empty one."""
+        with torch.autocast(self.model.device.type, enabled=False):
+            found = self.model.classify_texts(texts)[:, list(self.labels).index(label)]
+        return [p if text.strip() else 0.0 for p, text in zip(found.tolist(), texts, strict=True)]
+
+
+class JudgedConfig(Section):
+    """Which classifier tells whether texts are of a class."""
+
+    classifier: Name = "none"
+    """Run or checkpoint of family text_classifier whose classes the rewards class:NAME are about.
+    """
+
+    @model_validator(mode="after")
+    def _classes_have_a_classifier(self) -> JudgedConfig:
+        asked = classes_of(self)
+        if asked and self.classifier == "none":
+            raise ValueError(f"the reward class:{asked[0]} needs model.classifier")
+        if self.classifier != "none" and not asked:
+            raise ValueError("model.classifier is named, but no reward is class:NAME")
+        return self
+
+
+def classes_of(config: Any) -> list[str]:
+    """The classes that a section with `rewards` and `unrewarded` asks for."""
+    names = (*config.rewards, config.unrewarded)
+    return [name.removeprefix(CLASS) for name in names if name.startswith(CLASS)]
+
+
+CLASS = "class:"
+
+
+class JudgedModule(TextModule):
+    """Has the classifier that its recipe names. It is neither trained nor averaged and no part of
+    the weights.
+    """
+
+    _judge: Judge | None = None
+
+    @property
+    def judge(self) -> Judge | None:
+        """On the device of the model; None where nothing is rewarded for a class."""
+        if self._judge is not None:
+            self._judge.model.to(self.device)
+        return self._judge
+
+    @judge.setter
+    def judge(self, judge: Judge) -> None:
+        """
+        Raises:
+            InputError: a class that is rewarded is none of it.
+        """
+        for label in classes_of(self.config):
+            if label not in judge.labels:
+                raise InputError(
+                    f"class:{label}: {judge.state['stamp']} knows no such class",
+                    hint=did_you_mean(label, judge.labels),
+                )
+        self._judge = judge
+
+    def rewards_of(self, weights: Mapping[str, float], lang: str) -> Rewards:
+        """The sum of rewards, of which some may ask the classifier."""
+        return Rewards(weights, lang, lambda: self.judge)
+
+
+def find_reward(name: str, lang: str, judge: Callable[[], Judge | None] = lambda: None) -> Reward:
     """The reward of a name:
 
         rouge_l, chrf, ...   a metric of `aigc evaluate --metric list`, for each text by itself
         regex:PATTERN        1 where the pattern is found, else 0
+        class:NAME           how likely the text is of the class, says the classifier
         length:N             1 for N characters, falling evenly to 0 for none and for 2 N
 
     Raises:
@@ -30,6 +117,8 @@ def find_reward(name: str, lang: str) -> Reward:
     kind, colon, argument = name.partition(":")
     if kind == "regex" and colon:
         return _matching(argument)
+    if kind == "class" and colon:
+        return _of_class(argument, judge)
     if kind == "length" and colon:
         return _as_long_as(argument)
     options = TextOptions(lang=lang)
@@ -50,6 +139,16 @@ def _matching(pattern: str) -> Reward:
     return lambda texts, references: [float(bool(compiled.search(text))) for text in texts]
 
 
+def _of_class(label: str, judge: Callable[[], Judge | None]) -> Reward:
+    def reward(texts: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
+        found = judge()
+        if found is None:
+            raise RuntimeError("no classifier was attached")
+        return found.probabilities(label, texts)
+
+    return reward
+
+
 def _as_long_as(number: str) -> Reward:
     if not number.isdecimal() or int(number) == 0:
         raise InputError(f"length:{number}: the number of characters is a whole number above 0")
@@ -60,8 +159,13 @@ def _as_long_as(number: str) -> Reward:
 class Rewards:
     """A weighted sum of rewards."""
 
-    def __init__(self, weights: Mapping[str, float], lang: str) -> None:
-        self._parts = [(weight, find_reward(name, lang)) for name, weight in weights.items()]
+    def __init__(
+        self,
+        weights: Mapping[str, float],
+        lang: str,
+        judge: Callable[[], Judge | None] = lambda: None,
+    ) -> None:
+        self._parts = [(weight, find_reward(name, lang, judge)) for name, weight in weights.items()]
 
     def __call__(self, texts: Sequence[str], references: Sequence[Sequence[str]]) -> Tensor:
         """(N,) float32."""

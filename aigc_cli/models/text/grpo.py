@@ -24,7 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, Phase, Terms
-from aigc_cli.models.text._rewards import Rewards, needs_reference
+from aigc_cli.models.text._rewards import JudgedConfig, JudgedModule, needs_reference
 from aigc_cli.models.text._tuned import ComparedModule, TunedConfig
 from aigc_cli.nn.policy import clipped_surrogate, group_advantages, k3_divergence, normalise
 from aigc_cli.recipe.sections import Name
@@ -33,13 +33,14 @@ from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import IGNORE, PromptSpec, Spec
 
 
-class Config(TunedConfig):
+class Config(JudgedConfig, TunedConfig):
     """What is rewarded, how answers are drawn and compared, and the optimizer."""
 
     rewards: dict[Name, float] = Field({"length:100": 1.0}, min_length=1)
     """What answers are worth, as a weighted sum: metrics of `aigc evaluate --metric list` by name,
-    such as rouge_l, which compare with the references of the prompts; regex:PATTERN, 1 where it is
-    found; length:N, 1 for N characters, falling to 0 for none and for 2 N.
+    such as rouge_l, which compare with the references of the prompts; class:NAME, how likely
+    `classifier` finds that class; regex:PATTERN, 1 where it is found; length:N, 1 for N characters,
+    falling to 0 for none and for 2 N.
     """
     unrewarded: Name = "distinct_1"
     """A further reward that is only logged: where it falls, the others are being gamed."""
@@ -65,7 +66,7 @@ class Config(TunedConfig):
     """Learning rate before the schedule; with LoRA about 1e-5."""
 
 
-class Model(ComparedModule):
+class Model(JudgedModule, ComparedModule):
     """The policy. Validation draws one answer to each prompt, always with the same noise."""
 
     accepts = (PromptSpec,)
@@ -75,8 +76,8 @@ class Model(ComparedModule):
 
     def __init__(self, config: Config, spec: Spec) -> None:
         super().__init__(config, spec, compared=config.beta > 0)
-        self.rewards = Rewards(config.rewards, config.lang)
-        self.unrewarded = Rewards({config.unrewarded: 1.0}, config.lang)
+        self.rewards = self.rewards_of(config.rewards, config.lang)
+        self.unrewarded = self.rewards_of({config.unrewarded: 1.0}, config.lang)
         self.compares = any(map(needs_reference, [*config.rewards, config.unrewarded]))
         if config.max_tokens >= self.context:
             raise InputError(

@@ -1,0 +1,60 @@
+"""The classifier of texts that a recipe names to reward."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aigc_cli.errors import InputError
+from aigc_cli.models._base import GenerativeModule
+from aigc_cli.models.text._rewards import Judge
+from aigc_cli.recipe.load import recipe_from_dict
+from aigc_cli.registry import load_family
+from aigc_cli.run.checkpoint import file_digest, load_checkpoint
+from aigc_cli.run.folder import find_checkpoint
+from aigc_cli.run.weights import require_fit
+from aigc_cli.specs import spec_from_dict
+
+FAMILY = "text_classifier"
+
+
+def open_judge(text: str, bases: Sequence[Path] = ()) -> Judge:
+    """The classifier of a run or checkpoint; relative paths are tried against `bases` in turn.
+
+    Raises:
+        CheckpointError: the file is damaged. InputError: there is none, or it is of another family.
+    """
+    path = next((b / text for b in (Path(), *bases) if (b / text).exists()), Path(text))
+    path = find_checkpoint(str(path))
+    state = load_checkpoint(path)
+    recipe = state["recipe"]
+    if recipe.get("family") != FAMILY:
+        raise InputError(
+            f"model.classifier: {path} is of family {recipe.get('family')}, which names no classes "
+            "of texts",
+            hint=f"name a run of family {FAMILY}",
+        )
+    name = Path(state["recipe_path"] or FAMILY).stem
+    require_fit(_built(state), state, path)
+    return restored(
+        {
+            "stamp": f"{name} {path.name} {file_digest(path)[:12]}",
+            "recipe": recipe,
+            "spec": state["spec"],
+            "weights": {**state["weights"], **(state["ema"] or {})},
+        }
+    )
+
+
+def restored(state: Mapping[str, Any]) -> Judge:
+    """The classifier of `Judge.state`."""
+    model = _built(state)
+    model.load_state_dict(state["weights"])
+    return Judge(model.requires_grad_(False).eval(), dict(state))
+
+
+def _built(state: Mapping[str, Any]) -> GenerativeModule:
+    recipe = recipe_from_dict(state["recipe"])
+    model: GenerativeModule = load_family(FAMILY).Model(recipe.model, spec_from_dict(state["spec"]))
+    return model
