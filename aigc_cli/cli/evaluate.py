@@ -129,12 +129,13 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Score a model, folders of pictures or files of texts; --require fails a build."""
-    from aigc_cli.run import evaluate as measuring
+    from aigc_cli.run import asked, evaluate_files
+    from aigc_cli.run.evaluate import evaluate_model
 
     output = Output(json, quiet)
     names = [name for text in metric or () for name in text.split(",") if name]
     if names == ["list"]:
-        rows = measuring.explain_metrics()
+        rows = asked.explain_metrics()
         output.table("metrics", rows, ["metric", "better", "unit", "protocol"])
         return
     check_device(device)
@@ -149,12 +150,12 @@ def evaluate(
     }
     texts = {key: value for key, value in given.items() if value is not None}
     if not source and references and not generated:
-        raise InputError(measuring.TOGETHER, hint=measuring.HOW)
+        raise InputError(evaluate_files.TOGETHER, hint=evaluate_files.HOW)
     if not source and not generated:
         raise InputError(
             "what shall be evaluated? aigc evaluate RUN, or --generated and --reference"
         )
-    judging = measuring.Judging(
+    judging = asked.Judging(
         extractor, references[-1] if references else None, count, seed, batch_size
     )
     common: dict[str, Any] = {
@@ -171,8 +172,8 @@ def evaluate(
     }
     if generated:
         if source or data:
-            raise InputError(measuring.TOGETHER, hint=measuring.HOW)
-        job = measuring.evaluate_files(
+            raise InputError(evaluate_files.TOGETHER, hint=evaluate_files.HOW)
+        job = evaluate_files.evaluate_files(
             generated,
             [Path(text) for text in references],
             border=border,
@@ -182,16 +183,14 @@ def evaluate(
         if border is not None:
             raise InputError("--border is for --generated; a model's border is its scale")
         if len(references) > 1:
-            raise InputError(measuring.FOR_TEXTS, hint=measuring.HOW_TEXTS)
-        job = measuring.evaluate_model(
-            str(source), data=data, overrides=options or (), ema=ema, **common
-        )
+            raise InputError(asked.FOR_TEXTS, hint=asked.HOW_TEXTS)
+        job = evaluate_model(str(source), data=data, overrides=options or (), ema=ema, **common)
     report = _in_processes(devices, job)
     if report is None:
         return
     wanted = report.get("require", wanted)
     try:
-        measuring.check_requirements(report, wanted)
+        asked.check_requirements(report, wanted)
     except RequirementError as error:
         output.fail(error, report, _text(report))
     output.result(report, _text(report))

@@ -1,4 +1,4 @@
-"""`aigc evaluate`: numbers that carry their protocol, for a trained model or for folders of files.
+"""`aigc evaluate RUN`: numbers that carry their protocol, of a trained model.
 
 What there is to measure depends on the model and on the name of the metric:
 
@@ -7,6 +7,8 @@ What there is to measure depends on the model and on the name of the metric:
 * run/classification.py: what a classifier mistakes for what
 * run/texts.py: texts against references and against another system's
 * here: what a family measures of each item of its validation data
+
+run/evaluate_files.py measures files without a model; run/asked.py has what both were asked.
 """
 
 from __future__ import annotations
@@ -15,66 +17,47 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Subset, default_collate
 
-from aigc_cli.errors import (
-    DataError,
-    InputError,
-    RecipeError,
-    RequirementError,
-    did_you_mean,
-)
+from aigc_cli.errors import DataError, InputError, RecipeError
 from aigc_cli.media.image import Picture, from_tensor, tile_grid, write_picture
-from aigc_cli.metrics.requirement import check, parse_requirement
-from aigc_cli.metrics.sets import SET_GROUPS, SET_METRICS, SetMetric
-from aigc_cli.metrics.table import GROUPS, METRICS, PairMetric, seen_by
+from aigc_cli.metrics.sets import SET_GROUPS, SET_METRICS
 from aigc_cli.metrics.text import TEXT_GROUPS, TEXT_METRICS
 from aigc_cli.recipe.load import Recipe, recipe_from_dict
 from aigc_cli.registry import load_data_kind
+from aigc_cli.run.asked import (
+    FOR_TEXTS,
+    HOW_TEXTS,
+    Job,
+    Judging,
+    Report,
+    counter,
+    model_of,
+    pairs_only,
+    prepared,
+    split,
+    unknown_metric,
+    with_required,
+)
 from aigc_cli.run.callbacks import text_sheet
 from aigc_cli.run.classification import MACRO, judge
 from aigc_cli.run.distribution import Sets, check_sets, compare
 from aigc_cli.run.extract import Pictures, open_extractor
 from aigc_cli.run.folder import write_text
-from aigc_cli.run.pairs import compare_enlargements, compare_files, plain
+from aigc_cli.run.pairs import compare_enlargements, plain
 from aigc_cli.run.paths import RunPaths
 from aigc_cli.run.pictures import Drawn, Files, Part, Translated, Whole
 from aigc_cli.run.sample import open_input, prepare_output
-from aigc_cli.run.texts import USUAL, are_texts, compare_text_files, open_answers
+from aigc_cli.run.texts import open_answers
 from aigc_cli.run.trained import Trained, load_trained
 from aigc_cli.specs import ImageSpec, PairSpec, SuperResolutionSpec, UnpairedSpec
 
 log = logging.getLogger(__name__)
-PAIRS = ("psnr", "ssim")  # what is measured of pairs of pictures when nothing is asked for
 MOST = 10_000  # pictures that are made when no number is given
-EXTRACTOR = "inception"
-TOGETHER = "--generated and --reference go together, and without a model, --data or --save"
-FOR_TEXTS = (
-    "--lang, --tokenize, --lowercase, --stem, --rouge-split, --baseline and several --reference "
-    "are for texts"
-)
-HOW_TEXTS = "aigc evaluate --generated FILE --reference FILE --metric bleu"
-HOW = "aigc evaluate --generated DIR --reference DIR, or aigc evaluate RUN"
-
-Report = dict[str, Any]
-Job = Callable[[], Report | None]
-"""The work after every check; None on processes that do not report."""
-
-
-@dataclass(frozen=True)
-class Judging:
-    """How sets of pictures are compared. `reference` is train, val or a source of pictures."""
-
-    extractor: str = EXTRACTOR
-    reference: str | None = None
-    count: int | None = None
-    seed: int = 0
-    batch_size: int = 64
 
 
 def evaluate_model(
@@ -84,7 +67,7 @@ def evaluate_model(
     metrics: Sequence[str] = (),
     require: Sequence[str] = (),
     overrides: Sequence[str] = (),
-    judging: Judging = Judging(),
+    judging: Judging,
     texts: Mapping[str, Any] | None = None,
     baseline: Path | None = None,
     device: str = "auto",
@@ -116,8 +99,8 @@ def evaluate_model(
         raise InputError(FOR_TEXTS, hint=HOW_TEXTS)
     work: Callable[[], dict[str, Any] | None]
     if isinstance(trained.spec, SuperResolutionSpec):
-        pairs = _prepared(
-            _pairs(with_required(asked, require)), judging, device, trained.recipe.bases
+        pairs = prepared(
+            pairs_only(with_required(asked, require)), judging, device, trained.recipe.bases
         )
 
         def work() -> dict[str, Any]:
@@ -150,204 +133,6 @@ def evaluate_model(
     return job
 
 
-def evaluate_files(
-    generated: Path,
-    references: Sequence[Path],
-    *,
-    metrics: Sequence[str] = (),
-    require: Sequence[str] = (),
-    judging: Judging = Judging(),
-    border: int | None = None,
-    texts: Mapping[str, Any] | None = None,
-    baseline: Path | None = None,
-    device: str = "auto",
-    limit: int | None = None,
-    save: Path | None = None,
-    overwrite: bool = False,
-    seen: Callable[[str], None] = lambda name: None,
-) -> Job:
-    """Check what was asked of files, no model needed; the job compares two folders of pictures, or
-    texts with one or more references. `texts` are options that only texts have.
-
-    Raises:
-        DataError: names do not pair up or sizes differ; says which and how many. InputError: an
-            option or metric is not for this kind of file.
-    """
-    if are_texts(generated, with_required(metrics, require, usual=())):
-        if border is not None or save is not None:
-            raise InputError("--border and --save are for pictures")
-        names = with_required(metrics, require, usual=USUAL)
-        return _texts_job(
-            generated, references, names, judging, texts or {}, baseline, device, limit
-        )
-    if texts or baseline or len(references) > 1:
-        raise InputError(FOR_TEXTS, hint=HOW_TEXTS)
-    if not references:
-        raise InputError(TOGETHER, hint=HOW)
-    [reference] = references
-    begun = time.monotonic()
-    pairs, sets, others = split(with_required(metrics, require))
-    if others:
-        pictures = [*METRICS, *GROUPS, *SET_METRICS, *SET_GROUPS]
-        raise _unknown(others[0], [*pictures, *TEXT_METRICS, *TEXT_GROUPS])
-    if save is not None and not sets:
-        raise InputError(
-            "--save without a model shows sets of pictures", hint="add --metric fid or copies"
-        )
-    if sets:
-        made, real = (
-            Files(open_input(path, option), limit)
-            for path, option in ((generated, "--generated"), (reference, "--reference"))
-        )
-        extractor = open_extractor(judging.extractor, device)
-        both = Sets(made, real, train=real)
-        check_sets(sets, both, extractor, None)
-    pairs = _prepared(pairs, judging, device)
-    if save is not None:
-        prepare_output(save, overwrite=overwrite)
-
-    def job() -> Report | None:
-        report: Report = {"ok": True, "generated": str(generated), "reference": str(reference)}
-        found: dict[str, Any] = {"metrics": {}, "items": []}
-        if pairs:
-            found = compare_files(generated, reference, pairs, border=border or 0, limit=limit)
-        if sets:
-            sizes = judging.batch_size
-            more = compare(sets, both, extractor, batch_size=sizes, save=save, seen=_counter(seen))
-            if more is None:
-                return None
-            found = {**found, **more, "metrics": {**found["metrics"], **more["metrics"]}}
-        return {**report, **found, "seconds": round(time.monotonic() - begun, 1)}
-
-    return job
-
-
-def _texts_job(
-    generated: Path,
-    references: Sequence[Path],
-    names: Sequence[str],
-    judging: Judging,
-    options: Mapping[str, Any],
-    baseline: Path | None,
-    device: str,
-    limit: int | None,
-) -> Job:
-    if others := [name for name in names if name in METRICS or name in SET_METRICS]:
-        raise InputError(f"{others[0]} is for pictures and {generated} holds texts")
-
-    def job() -> Report:
-        return compare_text_files(
-            generated,
-            references,
-            names,
-            baseline=baseline,
-            options={**options, "model": _model_of(judging)},
-            device=device,
-            limit=limit,
-        )
-
-    return job
-
-
-def _model_of(judging: Judging) -> str | None:
-    """What BERTScore looks through, if something was named."""
-    return None if judging.extractor == EXTRACTOR else judging.extractor
-
-
-def check_requirements(report: dict[str, Any], texts: Sequence[str]) -> None:
-    """Compare the report with conditions such as "psnr_y>=36.0"; adds what failed to the report.
-
-    Raises:
-        InputError: a condition names a metric that was not measured.
-        RequirementError: a condition does not hold; exit code 4.
-    """
-    requirements = [parse_requirement(text) for text in texts]
-    values = {name: float(score["value"]) for name, score in report["metrics"].items()}
-    try:
-        check(requirements, values)
-    except RequirementError:
-        report["ok"] = False
-        report["failed"] = [str(r) for r in requirements if not r.holds(values[r.name])]
-        raise
-
-
-def with_required(
-    metrics: Sequence[str], require: Sequence[str], usual: Sequence[str] = PAIRS
-) -> list[str]:
-    """Names to measure: those asked for, else the usual ones, and those that conditions are about;
-    groups as their members.
-
-    Raises:
-        InputError: a condition on a group of metrics.
-    """
-    groups = GROUPS | SET_GROUPS | TEXT_GROUPS
-    for text in require:
-        if members := groups.get(parse_requirement(text).name):
-            raise InputError(
-                f"--require {text}: which one is meant?", hint=f"choose from: {', '.join(members)}"
-            )
-    names = [*(metrics or usual), *(parse_requirement(text).name for text in require)]
-    return list(dict.fromkeys(member for name in names for member in groups.get(name, (name,))))
-
-
-def split(names: Sequence[str]) -> tuple[list[PairMetric], list[SetMetric], list[str]]:
-    """Metrics of pairs, metrics of sets, and names that are neither."""
-    pairs = [METRICS[name] for name in names if name in METRICS]
-    sets = [SET_METRICS[name] for name in names if name in SET_METRICS]
-    return pairs, sets, [n for n in names if n not in METRICS and n not in SET_METRICS]
-
-
-def explain_metrics() -> list[dict[str, Any]]:
-    """What `--metric list` shows."""
-    pairs = [(m.name, m.higher_is_better, m.unit, m.describe(0)) for m in METRICS.values()]
-    sets = [(m.name, m.higher_is_better, m.unit, m.protocol) for m in SET_METRICS.values()]
-    texts = [(m.name, m.higher_is_better, m.unit, m.protocol) for m in TEXT_METRICS.values()]
-    return [
-        {
-            "metric": name,
-            "of": "pairs" if name in METRICS else "sets" if name in SET_METRICS else "texts",
-            "better": "higher" if higher else "lower",
-            "unit": unit,
-            "protocol": protocol,
-        }
-        for name, higher, unit, protocol in [*pairs, *sets, *texts]
-    ]
-
-
-def _pairs(names: Sequence[str]) -> list[PairMetric]:
-    pairs, sets, others = split(names)
-    if sets or others:
-        raise _unknown([*others, *(m.name for m in sets)][0], [*METRICS, *GROUPS])
-    return pairs
-
-
-def _prepared(
-    pairs: Sequence[PairMetric], judging: Judging, device: str, bases: Sequence[Path] = ()
-) -> list[PairMetric]:
-    """The metrics with the networks that they need.
-
-    Raises:
-        MissingError, InputError: there is no such network.
-    """
-    if any(metric.name == "perceptual" for metric in pairs):
-        extractor = open_extractor(judging.extractor, device, bases)
-        pairs = [seen_by(metric, extractor.stamp, extractor.distance) for metric in pairs]
-    for metric in pairs:
-        metric.prepare()
-    return list(pairs)
-
-
-def _unknown(name: str, known: Sequence[str]) -> InputError:
-    if name in SET_METRICS or name in METRICS or name in TEXT_METRICS:
-        return InputError(
-            f"{name} is not for this family", hint=f"choose from: {', '.join(sorted(known))}"
-        )
-    return InputError(f"unknown metric {name!r}", hint=did_you_mean(name, known))
-
-
-# Families other than super-resolution.
-
-
 def _model_job(
     trained: Trained,
     data: Path | None,
@@ -372,7 +157,7 @@ def _model_job(
     made = [*TEXT_METRICS, *TEXT_GROUPS] if trained.model.makes == "texts" else []
     known = [*measures, *judged, *SET_METRICS, *SET_GROUPS, *made]
     if unknown := [name for name in names if name not in known]:
-        raise _unknown(unknown[0], known)
+        raise unknown_metric(unknown[0], known)
     if limit is not None and wanted:
         raise InputError(f"--limit is not for {wanted[0].name}", hint="take --count instead")
     held, has_train = _open_data(trained, data)
@@ -385,15 +170,15 @@ def _model_job(
         def compared() -> dict[str, Any] | None:
             return compare(
                 wanted, sets, extractor, classes=classes, batch_size=judging.batch_size,
-                save=save, seen=_counter(seen),
+                save=save, seen=counter(seen),
             )  # fmt: skip
 
     if written:
         answers = open_answers(
             trained, held.val, written, baseline=baseline,
-            options={**texts, "model": _model_of(judging)}, device=device, limit=limit,
+            options={**texts, "model": model_of(judging)}, device=device, limit=limit,
             seed=judging.seed, batch_size=judging.batch_size, save=save,
-            seen=_counter(seen, "texts"),
+            seen=counter(seen, "texts"),
         )  # fmt: skip
     elif texts or baseline:
         raise InputError(FOR_TEXTS, hint="name a metric of texts, such as --metric bleu")
@@ -573,20 +358,6 @@ def _save_preview(trained: Trained, items: Any, save: Path, count: int) -> None:
             continue
         cells = [Picture(from_tensor(image)) for image in images.float().cpu()]
         write_picture(save / f"{caption.replace('/', '-')}.png", tile_grid(cells, len(cells)))
-
-
-def _counter(seen: Callable[[str], None], what: str = "pictures") -> Callable[[int], None]:
-    """Says now and then how many were looked at."""
-    total, told = 0, time.monotonic()
-
-    def count(more: int) -> None:
-        nonlocal total, told
-        total += more
-        if time.monotonic() - told > 10:
-            told = time.monotonic()
-            seen(f"{total} {what}")
-
-    return count
 
 
 def _remember(trained: Trained, report: dict[str, Any]) -> None:
