@@ -22,6 +22,9 @@ def export(
     format: Annotated[
         str, typer.Option(help="hf: a folder of Hugging Face's transformers.")
     ] = "hf",
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="Only what LoRA trained, as PEFT loads it.")
+    ] = False,
     ema: Annotated[
         bool, typer.Option(help="Use the moving average of the weights, if one was kept.")
     ] = True,
@@ -34,8 +37,11 @@ def export(
 
     if format != "hf":
         raise InputError(f"--format: '{format}' is not known", hint="choose from: hf")
-    report = export_model(source, out, ema=ema)
-    Output(json, quiet).result(report, report["folder"])
+    report = export_model(source, out, ema=ema, adapter=adapter)
+    output = Output(json, quiet)
+    if report["merged"]:
+        output.log(f"the adapters of {report['adapters']} layers were merged into their weights")
+    output.result(report, report["folder"])
 
 
 @app.command("import")

@@ -10,18 +10,22 @@ import torch
 from aigc_cli import __version__
 from aigc_cli.errors import InputError, OutputError
 from aigc_cli.models.text._network import NetworkConfig
+from aigc_cli.models.text._tuned import TunedConfig
 from aigc_cli.nn.lora import merge_adapters
 from aigc_cli.recipe.load import recipe_from_dict
 from aigc_cli.run.checkpoint import FORMAT, load_checkpoint, save_checkpoint
 from aigc_cli.run.folder import find_checkpoint
-from aigc_cli.run.hugging_face import is_folder, read_folder, write_folder
+from aigc_cli.run.hugging_face import is_folder, read_folder, write_adapter, write_folder
 from aigc_cli.specs import ChatSpec, Spec, TextSpec
 from aigc_cli.text.template import TEMPLATES
 from aigc_cli.text.tokenizer import Tokenizer
 
 
-def export_model(source: str, out: Path, *, ema: bool = True) -> dict[str, Any]:
-    """Write a run as a folder of transformers, adapters merged into the weights.
+def export_model(
+    source: str, out: Path, *, ema: bool = True, adapter: bool = False
+) -> dict[str, Any]:
+    """Write a run as a folder of transformers, adapters merged into the weights; with `adapter`
+    the adapters alone, as PEFT loads them.
 
     Raises:
         InputError: no such run, or its family is none that transformers has. OutputError: the
@@ -39,7 +43,15 @@ def export_model(source: str, out: Path, *, ema: bool = True) -> dict[str, Any]:
     spec = state["spec"]
     tokenizer = Tokenizer.from_json(spec["tokenizer"])
     weights = {**state["weights"], **((state["ema"] or {}) if ema else {})}
-    net = {k[4:]: v for k, v in merge_adapters(weights).items() if k.startswith("net.")}
+    own = {k[4:]: v for k, v in weights.items() if k.startswith("net.")}
+    adapters = sum(name.endswith(".lora_a") for name in own)
+    report = {"checkpoint": str(path), "family": family, "folder": str(out)}
+    if adapter:
+        if not isinstance(config, TunedConfig):
+            raise InputError(f"--adapter: family {family} has no adapters")
+        files = write_adapter(out, config, own, state["recipe"].get("init_from"))
+        return {**report, "adapters": adapters, "merged": False, "files": [f.name for f in files]}
+    net = merge_adapters(own)
     stops = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
     template = None
     if "template" in spec:
@@ -50,10 +62,10 @@ def export_model(source: str, out: Path, *, ema: bool = True) -> dict[str, Any]:
         out, config, net, tokenizer, spec["context"], stops=stops, template=template
     )
     return {
-        "checkpoint": str(path),
-        "family": family,
+        **report,
         "parameters": sum(v.numel() for v in net.values()),
-        "folder": str(out),
+        "adapters": adapters,
+        "merged": bool(adapters),
         "files": [file.name for file in files],
     }
 

@@ -16,7 +16,8 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,12 @@ from typing import Any
 import torch
 from huggingface_hub import save_torch_state_dict
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from aigc_cli.errors import InputError, OutputError, did_you_mean
 from aigc_cli.models.text._network import NetworkConfig, sizes
+from aigc_cli.models.text._tuned import TunedConfig
 from aigc_cli.text.folder import read_json, read_tokenizer
 from aigc_cli.text.tokenizer import Tokenizer
 
@@ -210,15 +212,13 @@ def write_folder(
     stops: Sequence[int],
     template: str | None,
 ) -> list[Path]:
-    """Write a folder at once: it is there whole, or not at all. Returns its files.
+    """Write the files of a model; returns them.
 
     stops: ids that end an answer. template: Jinja text that renders conversations.
 
     Raises:
         OutputError: the folder holds something, or cannot be written.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise OutputError(f"{path}: already exists and is not empty", hint="choose another --out")
     fields = sizes(config)
     roles = {role: getattr(tokenizer, f"{role}_id") for role in ("bos", "eos", "pad")}
     ids = {f"{role}_token_id": number for role, number in roles.items()}
@@ -239,13 +239,65 @@ def write_folder(
     if template is not None:
         texts["chat_template.jinja"] = template
     tensors = _as_stored(fields, weights, tokenizer.vocab_size)
+    with _new_folder(path) as folder:
+        for name, content in texts.items():
+            text = content if isinstance(content, str) else json.dumps(content, indent=2) + "\n"
+            (folder / name).write_text(text, encoding="utf-8")
+        save_torch_state_dict(tensors, folder)  # in files of 5 GB
+    return sorted(path.iterdir())
+
+
+def write_adapter(
+    path: Path, config: TunedConfig, weights: Mapping[str, Tensor], base: str | None
+) -> list[Path]:
+    """Write the adapters among the weights as PEFT loads them; returns the files. `base` is the
+    model they belong to.
+
+    Raises:
+        InputError: there are none, or other weights were trained too. OutputError: as
+            `write_folder`.
+    """
+    lora = config.lora
+    if not lora.rank or lora.embeddings:
+        why = "the embeddings were trained as well" if lora.rank else "there are no adapters"
+        raise InputError(f"--adapter: {why}", hint="export the model as a whole")
+    tensors = {}
+    for key, value in weights.items():
+        layer, _, side = key.rpartition(".lora_")
+        if side in ("a", "b"):
+            tensors[f"base_model.model.{layer}.lora_{side.upper()}.weight"] = value.contiguous()
+    described = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": lora.rank,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
+        "target_modules": sorted({name.split(".")[-3] for name in tensors}),
+        "fan_in_fan_out": config.arch == "classic",
+        "bias": "none",
+        "inference_mode": True,
+    }
+    with _new_folder(path) as folder:
+        text = json.dumps(described, indent=2) + "\n"
+        (folder / "adapter_config.json").write_text(text, encoding="utf-8")
+        save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
+    return sorted(path.iterdir())
+
+
+@contextmanager
+def _new_folder(path: Path) -> Iterator[Path]:
+    """A folder to write into, which at the end is there whole, or not at all.
+
+    Raises:
+        OutputError: `path` holds something, or cannot be written.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise OutputError(f"{path}: already exists and is not empty", hint="choose another --out")
     temporary = path.with_name(f".tmp-{uuid.uuid4().hex}-{path.name}")
     try:
         temporary.mkdir(parents=True)
-        for name, content in texts.items():
-            text = content if isinstance(content, str) else json.dumps(content, indent=2) + "\n"
-            (temporary / name).write_text(text, encoding="utf-8")
-        save_torch_state_dict(tensors, temporary)  # in files of 5 GB
+        yield temporary
         if path.exists():
             path.rmdir()
         temporary.rename(path)
@@ -253,7 +305,6 @@ def write_folder(
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return sorted(path.iterdir())
 
 
 def _llama_config(f: Fields, context: int) -> Fields:

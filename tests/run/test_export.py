@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from aigc_cli.run.trained import load_trained
 from tests.run.conftest import Ending, assert_same, load
@@ -112,6 +113,50 @@ def test_a_run_goes_to_transformers_and_back(aigc: Aigc, chain: Path, lora: bool
         assert ending.code == 0, ending.err
         texts.append((chain / f"made-{number}/samples.jsonl").read_text())
     assert texts[0] == texts[1] or lora  # merged weights are rounded
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")  # peft and transformers
+@pytest.mark.parametrize("arch", ["llama", "classic"])
+def test_adapters_go_to_peft(aigc: Aigc, chain: Path, arch: str) -> None:
+    peft = pytest.importorskip("peft")
+    transformers = pytest.importorskip("transformers")
+    overrides = ("model.lora.rank=2", "model.lr=0.1")
+    assert aigc("train", "lm.yaml", "--out", "lm", "--quiet", f"model.arch={arch}").code == 0
+    trained(aigc, "chat", overrides=overrides)
+    assert aigc("model", "export", "lm", "--out", "base").code == 0
+    ending = aigc("model", "export", "chat", "--adapter", "--out", "adapter")
+    assert ending.code == 0, ending.err
+    assert "merged" not in ending.err
+    base = transformers.AutoModelForCausalLM.from_pretrained("base")
+    theirs = peft.PeftModel.from_pretrained(base, "adapter").eval()
+    model: Any = load_trained("chat").model
+    x = torch.tensor([model.conversation_ids([{"role": "user", "content": "what is 3"}])])
+    with torch.no_grad():
+        ours = model.net(x)
+        torch.testing.assert_close(theirs(x).logits, ours, rtol=0, atol=1e-4)
+        with theirs.disable_adapter():
+            assert (theirs(x).logits - ours).abs().max() > 1e-2
+
+
+def test_what_is_in_a_folder_of_adapters(aigc: Aigc, chain: Path) -> None:
+    trained(aigc, "lm", "chat", overrides=("model.lora.rank=2", "model.lora.alpha=8.0"))
+    ending = aigc("model", "export", "chat", "--adapter", "--out", "adapter", "--json")
+    assert ending.json["files"] == ["adapter_config.json", "adapter_model.safetensors"]
+    described = json.loads((chain / "adapter/adapter_config.json").read_text())
+    assert (described["peft_type"], described["r"], described["lora_alpha"]) == ("LORA", 2, 8.0)
+    assert set(described["target_modules"]) == {
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    }  # fmt: skip
+    tensors = load_file(chain / "adapter/adapter_model.safetensors")
+    assert len(tensors) == 2 * 7 * NETWORK["num_layers"]
+    first = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+    assert tensors[first].shape == (2, NETWORK["dim"])
+    merged = aigc("model", "export", "chat", "--out", "whole")
+    assert "the adapters of 14 layers were merged into their weights" in merged.err
+    assert "merged" not in aigc("model", "export", "lm", "--out", "plain").err
+    ending = aigc("model", "export", "lm", "--adapter", "--out", "nothing")
+    assert (ending.code, (chain / "nothing").exists()) == (2, False)
+    assert "--adapter: family lm has no adapters" in ending.err
 
 
 def test_adapters_resume_exactly(aigc: Aigc, chain: Path) -> None:
