@@ -31,6 +31,7 @@ from aigc_cli.media.image import Picture, from_tensor, tile_grid, write_picture
 from aigc_cli.recipe.load import Recipe, load_recipe, require_trainable
 from aigc_cli.registry import load_data_kind
 from aigc_cli.run import text_data
+from aigc_cli.run.weights import complete
 
 THUMBNAIL = 160  # pixels, of the longer side on a sheet
 SHEET = 16  # pictures on a sheet
@@ -53,7 +54,7 @@ def find_recipe(text: str, overrides: Sequence[str]) -> Recipe | None:
     is_source = is_source or zip_folder(text, ()) is not None
     if not is_source or Path(text).suffix in (".yaml", ".yml"):
         try:
-            return require_trainable(load_recipe(text, overrides))
+            return complete(require_trainable(load_recipe(text, overrides)))
         except InputError as error:
             if error.code != "unknown_recipe":
                 raise

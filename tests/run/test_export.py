@@ -176,6 +176,13 @@ def test_adapters_resume_exactly(aigc: Aigc, chain: Path) -> None:
     assert len(state["optimizers"][0]["state"]) == 2 * 2 * 7
 
 
+def test_data_is_shown_with_the_tokenizer_of_init_from(aigc: Aigc, chain: Path) -> None:
+    trained(aigc, "lm")
+    lm, chat = (aigc("data", "show", f"{name}.yaml").out.splitlines() for name in ("lm", "chat"))
+    assert lm[0].split(", ")[1] == chat[0].split(", ")[1]
+    assert "tokenizer " in chat[0]
+
+
 def test_training_starts_from_a_folder_of_transformers(aigc: Aigc, chain: Path) -> None:
     trained(aigc, "lm")
     assert aigc("model", "export", "lm", "--out", "hf").code == 0
