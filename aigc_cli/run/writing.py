@@ -159,7 +159,8 @@ def open_prompts(
     elif hasattr(model.spec, "template"):
         prompts = [_unanswered(conversation(row, place)) for place, row in file.records()]
     else:
-        prompts = [_prompt(row, place) for place, row in file.records()]
+        keys = KEYS if isinstance(model, TextModule) else ("text", *KEYS)  # what is judged
+        prompts = [_prompt(row, place, keys) for place, row in file.records()]
     if not prompts:
         raise DataError(f"{source} is empty")
     return prompts
@@ -170,9 +171,9 @@ def _unanswered(messages: list[Message]) -> list[Message]:
     return messages[:-1] if messages and messages[-1]["role"] == "assistant" else messages
 
 
-def _prompt(row: Record, place: Place) -> str:
+def _prompt(row: Record, place: Place, keys: Sequence[str]) -> str:
     assert isinstance(row, dict)
-    key = next((key for key in KEYS if isinstance(row.get(key), str)), None)
+    key = next((key for key in keys if isinstance(row.get(key), str)), None)
     if key is None:
         raise DataError(
             f"{place}: no text under any of {', '.join(KEYS)}; keys: {', '.join(row) or 'none'}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,6 +105,10 @@ def test_train_name_and_judge_texts(aigc: Callable[..., Ending], said: Path) -> 
     assert [row["text"] for row in rows] == ["an owl sings", "a pig sleeps", ""]
     assert [row["label_1"] for row in rows[:2]] == ["glad", "calm"]
     assert float(rows[0]["p_1"]) + float(rows[0]["p_2"]) == pytest.approx(1, abs=1e-3)
+    answer = {"prompt": "a pig sleeps", "text": "an owl sings"}
+    (said / "answers.jsonl").write_text(json.dumps(answer))
+    assert aigc("sample", "run", "--input", "answers.jsonl", "--out", "judged").code == 0
+    assert "an owl sings,glad" in (said / "judged" / "labels.csv").read_text()
     shown = aigc("sample", "run", "--prompt", "an owl sings", "--out", "one")
     assert shown.out == f"glad {rows[0]['p_1']}  an owl sings\n"
     found = aigc("evaluate", "run", "--save", "seen", "--json", "--require", "macro_f1>=0.9").json
