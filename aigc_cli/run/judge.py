@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aigc_cli.errors import InputError
+from aigc_cli.errors import CheckpointError, InputError
 from aigc_cli.models._base import GenerativeModule
 from aigc_cli.models.text._rewards import Judge
 from aigc_cli.recipe.load import recipe_from_dict
 from aigc_cli.registry import load_family
 from aigc_cli.run.checkpoint import file_digest, load_checkpoint
 from aigc_cli.run.folder import find_checkpoint
-from aigc_cli.run.weights import require_fit
 from aigc_cli.specs import spec_from_dict
 
 FAMILY = "text_classifier"
@@ -36,7 +35,6 @@ def open_judge(text: str, bases: Sequence[Path] = ()) -> Judge:
             hint=f"name a run of family {FAMILY}",
         )
     name = Path(state["recipe_path"] or FAMILY).stem
-    require_fit(_built(state), state, path)
     return restored(
         {
             "stamp": f"{name} {path.name} {file_digest(path)[:12]}",
@@ -48,13 +46,20 @@ def open_judge(text: str, bases: Sequence[Path] = ()) -> Judge:
 
 
 def restored(state: Mapping[str, Any]) -> Judge:
-    """The classifier of `Judge.state`."""
-    model = _built(state)
-    model.load_state_dict(state["weights"])
+    """The classifier of `Judge.state`.
+
+    Raises:
+        CheckpointError: the state is that of no classifier this version knows.
+    """
+    try:
+        recipe = recipe_from_dict(state["recipe"])
+        model: GenerativeModule = load_family(FAMILY).Model(
+            recipe.model, spec_from_dict(state["spec"])
+        )
+        model.load_state_dict(state["weights"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            "the classifier of texts in the checkpoint does not fit",
+            hint="was it written by a newer aigc?",
+        ) from error
     return Judge(model.requires_grad_(False).eval(), dict(state))
-
-
-def _built(state: Mapping[str, Any]) -> GenerativeModule:
-    recipe = recipe_from_dict(state["recipe"])
-    model: GenerativeModule = load_family(FAMILY).Model(recipe.model, spec_from_dict(state["spec"]))
-    return model

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from aigc_cli.errors import InputError
+from aigc_cli.errors import CheckpointError, InputError
 from aigc_cli.models.text.grpo import Config
-from aigc_cli.run.judge import open_judge
+from aigc_cli.run.judge import open_judge, restored
 from aigc_cli.run.trained import load_trained
 from tests.run.conftest import Ending, assert_same, load
 
@@ -151,6 +151,14 @@ def test_mistakes_are_one_sentence(aigc: Aigc, judged: Path, override: str, mess
 def test_a_classifier_that_nothing_asks_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="but no reward is class:NAME"):
         Config(classifier="judge")
+
+
+def test_a_state_that_does_not_fit_is_said(judged: Path) -> None:
+    state = open_judge("judge").state
+    with pytest.raises(CheckpointError, match="in the checkpoint does not fit"):
+        restored({**state, "weights": {}})
+    with pytest.raises(CheckpointError, match="in the checkpoint does not fit"):
+        restored({"stamp": "?"})
 
 
 def test_a_missing_judge_is_said() -> None:
