@@ -248,6 +248,7 @@ def train(
             }
         )
         if model.step < max_steps:
+            model.train()  # Lightning does not ask, and some families train without dropout
             with quiet_lightning(), expected_failures(recipe):
                 trainer.fit(model, datamodule=loaders)
         status, code = (progress.status if progress.status == "stopped" else "finished"), 0
