@@ -16,7 +16,7 @@ from aigc_cli.models._base import GenerativeModule
 from aigc_cli.models._text import TextModule
 from aigc_cli.run.folder import write_text
 from aigc_cli.run.trained import Trained
-from aigc_cli.sampling.decoding import Answer, Decoder, Decoding
+from aigc_cli.sampling.decoding import Answer, Decoding
 from aigc_cli.sampling.noise import SampleNoise
 
 Prompt = str | list[Message]
@@ -61,18 +61,21 @@ def answers_to(
         part = prompts[first : first + at_once]
         numbers = range(first, first + len(part))
         noise = SampleNoise.joined([SampleNoise(seed, number << 20, count) for number in numbers])
-        several = model.answer(_read(model, part), len(part), options, noise, count)
+        several = _written(model, part, options, noise, count)
         for prompt, answers in zip(part, several, strict=True):
             words = prompt if isinstance(prompt, str) else prompt[-1]["content"]
             for index, answer in enumerate(answers):
                 yield Text(index, words, answer)
 
 
-def _read(model: TextModule, prompts: Sequence[Prompt]) -> Decoder:
+def _written(
+    model: TextModule, prompts: Sequence[Prompt], options: Decoding, noise: SampleNoise, count: int
+) -> list[list[Answer]]:
     texts = [prompt for prompt in prompts if isinstance(prompt, str)]
     if len(texts) == len(prompts):
-        return model.read(texts)
-    return model.converse([prompt for prompt in prompts if not isinstance(prompt, str)])
+        return model.write(texts, options, noise, count=count)
+    decoder = model.converse([prompt for prompt in prompts if not isinstance(prompt, str)])
+    return model.answer(decoder, len(prompts), options, noise, count)
 
 
 def between(

@@ -14,7 +14,10 @@ from aigc_cli.errors import InputError
 from aigc_cli.models._base import Run, _Noise
 from aigc_cli.models.text.text_vae import Config, Model, Options, mutual_information
 from aigc_cli.models.text.text_vae import kl_divergence as ours
+from aigc_cli.recipe.load import recipe_from_dict
 from aigc_cli.recipe.sections import Trainer
+from aigc_cli.run.trained import Trained
+from aigc_cli.run.writing import answers_to
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import IGNORE, TextSpec
 from aigc_cli.text.tokenizer import Tokenizer
@@ -192,6 +195,20 @@ def test_samples_are_those_of_their_noise() -> None:
     assert together[0][1] == alone[0][0]
     assert len({answer.ids for answer in together[1]}) == 1  # the likeliest code, not a drawn one
     assert len({answer.ids for answer in together[0]}) > 1
+
+
+@torch.no_grad()
+def test_the_command_writes_texts_of_codes_that_are_drawn() -> None:
+    built = model()
+    data = {"train": "a.txt", "kind": "text", "packing": "separate"}
+    recipe = recipe_from_dict(
+        {"family": "text_vae", "data": data, "trainer": {"max_steps": 1}, "sample": {}}
+    )
+    made = list(answers_to(Trained(built, recipe, SPEC), ["", "a dog runs"], count=3))
+    noise = SampleNoise.joined([SampleNoise(0, number << 20, 3) for number in range(2)])
+    expected = built.write(["", "a dog runs"], Options(), noise, count=3)
+    assert [text.answer for text in made] == [*expected[0], *expected[1]]
+    assert len({text.answer.ids for text in made[:3]}) > 1
 
 
 def test_what_cannot_be_is_said() -> None:
