@@ -16,7 +16,10 @@ def pictures(folder: Path, *sizes: tuple[int, int], mode: str = "RGB") -> str:
     folder.mkdir(parents=True)
     for number, (width, height) in enumerate(sizes):
         shape = (height, width) if mode == "L" else (height, width, 3)
-        Image.fromarray(np.full(shape, 9 * number, np.uint8)).save(folder / f"{number}.png")
+        pixels = np.full(shape, 9 * number, np.uint8)
+        if mode == "RGB":
+            pixels[..., 0] += 1  # red, as equal channels would be gray
+        Image.fromarray(pixels).save(folder / f"{number}.png")
     return str(folder)
 
 

@@ -282,4 +282,4 @@ class TestCommands:
         found = fit(Config(train=str(horses)))
         assert found["image_size"][0] == 20
         assert found["train"][1].startswith("6 pictures of A and 3 of B train: 20 to 20 pixels")
-        assert "channels" not in found
+        assert found["channels"] == (1, "All pictures are gray.")
