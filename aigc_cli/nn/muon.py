@@ -18,7 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
+
+from aigc_cli.nn.adam import fused_adamw
 
 MOMENTUM = 0.95
 ITERATIONS = 5
@@ -37,9 +39,7 @@ class MuonAdamW(Optimizer):
         weight_decay: float,
     ) -> None:
         """`others` are groups as AdamW takes them; `weight_decay` is that of the matrices."""
-        self._adamw = AdamW(others, lr, betas, fused=True)
-        # Otherwise fp16 would clip the gradient before it is unscaled.
-        self._adamw._step_supports_amp_scaling = False
+        self._adamw = fused_adamw(others, lr, betas)
         muon = {"params": matrices, "lr": lr, "weight_decay": weight_decay}
         super().__init__([muon, *self._adamw.param_groups], {})
         self._share()

@@ -13,6 +13,7 @@ from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models._text import TextModule, require_tokenizer
 from aigc_cli.models.text._network import NetworkConfig, build_network
+from aigc_cli.nn.adam import fused_adamw
 from aigc_cli.nn.causal_lm import CausalLM, Prefix
 from aigc_cli.nn.lora import merge_adapters
 from aigc_cli.nn.muon import MuonAdamW
@@ -68,10 +69,7 @@ class CausalModule(TextModule):
         groups = [group for group in groups if group["params"]]
         if hidden:
             return MuonAdamW(hidden, groups, c.lr, c.betas, c.weight_decay)
-        optimizer = torch.optim.AdamW(groups, c.lr, c.betas, fused=True)
-        # Otherwise fp16 would clip the gradient before it is unscaled.
-        optimizer._step_supports_amp_scaling = False
-        return optimizer
+        return fused_adamw(groups, c.lr, c.betas)
 
     def initial(self, weights: Mapping[str, Tensor], spec: Spec) -> dict[str, Tensor]:
         """All of `net`, of which nothing may be missing there; the other model's adapters are
