@@ -47,7 +47,7 @@ def pictures(n: int = 4, spec: ImageSpec = SPEC, seed: int = 0) -> Tensor:
 def terms(built: Model, x: Tensor, seed: int = 0) -> dict[str, Tensor]:
     assert built.run is not None
     built._noise = _Noise(seed, built.run, torch.device("cpu"))
-    return built.loss({"image": x})
+    return built.loss(built.expand({"image": x}))
 
 
 def linear_gaussian() -> tuple[Model, MultivariateNormal]:
@@ -185,6 +185,30 @@ def test_free_bits_charge_each_dimension_at_least_so_much() -> None:
     x = pictures().sign()
     made = terms(model(free_bits=50.0), x)
     torch.testing.assert_close(made["loss"], made["reconstruction"] + 3 * 50.0)
+
+
+def test_free_bits_are_of_the_whole_batch() -> None:
+    """Which dimensions are free is the same for all parts, whose gradients add up."""
+    built, x = model(), pictures(8).sign()
+    kl = kl_divergence(*built.encoder(x))
+    level = float(kl.mean(0).median().detach())
+    built = model(free_bits=level)
+    whole = built.expand({"image": x})["free"]
+    assert torch.equal(whole, (kl.mean(0) <= level).expand(8, -1))
+    assert 0 < whole[0].sum() < 3
+    parts = [terms_of(built, x[i : i + 4], whole[i : i + 4]) for i in (0, 4)]
+    gradient = torch.autograd.grad(sum(parts) / 2, built.encoder.parameters())
+    expected = torch.autograd.grad(terms_of(built, x, whole), built.encoder.parameters())
+    for got, wanted in zip(gradient, expected, strict=True):
+        torch.testing.assert_close(got, wanted)
+
+
+def terms_of(built: Model, x: Tensor, free: Tensor) -> Tensor:
+    """What free bits charge, alone."""
+    assert built.run is not None
+    built._noise = _Noise(0, built.run, torch.device("cpu"))
+    made = built.loss({"image": x, "free": free})
+    return made["loss"] - made["reconstruction"]
 
 
 def test_kl_warmup_rises_linearly() -> None:

@@ -196,6 +196,20 @@ class Model(GenerativeModule):
 
     # The bounds.
 
+    @torch.no_grad()
+    def expand(self, batch: Batch) -> Batch:
+        """With free bits, adds `free` (B, Z): the dimensions that cost nothing, the same for every
+        picture. The mean of each is over all pictures of the step (Kingma et al., 2016, appendix
+        C.8), so it is taken before these are spread over parts; of pixels that are drawn, the fixed
+        draw is taken.
+        """
+        free_bits = self.config.free_bits
+        if not free_bits:
+            return batch
+        x = batch["image"]
+        kl = self.everyone(kl_divergence(*self.encoder(self.prepared(x))))
+        return {**batch, "free": ~(kl.mean(0) > free_bits).expand(len(x), -1)}
+
     def loss(self, batch: Batch) -> Terms:
         c = self.config
         x = batch["image"]
@@ -216,8 +230,9 @@ class Model(GenerativeModule):
             log_w = log_px + log_prior_ratio(z, logvar, eps)
             return {"loss": -log_mean_exp(log_w).mean(), **terms}
         beta = c.beta * min(1.0, (self.step + 1) / c.kl_warmup) if c.kl_warmup else c.beta
-        charged = kl.clamp(min=c.free_bits).sum()
-        return {"loss": terms["reconstruction"] + beta * charged, **terms}
+        if c.free_bits:
+            kl = torch.where(batch["free"][0], c.free_bits, kl)
+        return {"loss": terms["reconstruction"] + beta * kl.sum(), **terms}
 
     def prepared(self, x: Tensor, u: Tensor | None = None) -> Tensor:
         """Pictures in [-1, 1] with the pixels that `config.binarize` asks for; u in [0, 1) is fresh
