@@ -34,9 +34,11 @@ from aigc_cli.data._tokens import Piece, TokenizerConfig, Tokens, find_tokenizer
 from aigc_cli.errors import DataError
 from aigc_cli.recipe.sections import Name
 from aigc_cli.specs import TextPairSpec
+from aigc_cli.text.sentences import leads
 from aigc_cli.text.tokenizer import Tokenizer
 
 PAIRS = 1000  # that are encoded at once
+WINDOW = 16  # most sentences of a source of `pretext: lead`
 
 
 class Config(TextsConfig):
@@ -58,6 +60,11 @@ class Config(TextsConfig):
     """
     references_key: Name | None = None
     """Key of more targets that are right, which only validate."""
+    pretext: Literal["lead"] | None = None
+    """lead: a task that needs no targets, to pretrain on (Zhu et al., 2021,
+    https://arxiv.org/abs/1912.11602): each sentence of a source is the target of the text that
+    begins with it. Plain lines do for sources.
+    """
     turns_key: Name | None = None
     """Key of the turns of a dialogue, in place of the keys above: each turn but the first is the
     target of those before it, which are joined by line ends.
@@ -87,6 +94,10 @@ class Config(TextsConfig):
             raise ValueError("copying needs one vocabulary for both sides, of words or characters")
         if self.turns_key is not None and self.train_target is not None:
             raise ValueError("turns_key and train_target do not go together")
+        if self.pretext is not None:
+            for key in ("train_target", "val_target", "target_key", "references_key", "turns_key"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"pretext makes the targets: leave {key} out")
         if (
             self.train_target is not None
             and HeldOut.parse(self.val) is None
@@ -138,6 +149,9 @@ def read_records(texts: Texts, config: Config, *, references: bool) -> Iterator[
     """
     for place, record in texts.records():
         if isinstance(record, str):
+            if config.pretext is not None:
+                yield [Pair(text, [begin]) for text, begin in leads(record, WINDOW)]
+                continue
             raise DataError(
                 f"{place}: a plain line is no pair",
                 hint="name the other side with data.train_target, or give .tsv or .jsonl",
@@ -150,11 +164,14 @@ def read_records(texts: Texts, config: Config, *, references: bool) -> Iterator[
         source, target = config.source_key, config.target_key
         source = (0 if columns else "source") if source is None else source
         target = (1 if columns else "target") if target is None else target
+        joined = " ".join(strings(field(record, source, place), source, place))
+        if config.pretext is not None:
+            yield [Pair(text, [begin]) for text, begin in leads(joined, WINDOW)]
+            continue
         targets = strings(field(record, target, place), target, place)
         if references and config.references_key is not None:
             more = field(record, config.references_key, place)
             targets = targets + strings(more, config.references_key, place)
-        joined = " ".join(strings(field(record, source, place), source, place))
         yield [Pair(joined, targets)] if targets else []
 
 
@@ -175,7 +192,7 @@ def parts(config: Config, bases: Sequence[Path]) -> tuple[Part[list[Pair]], Part
         key = "train" if train else "val"
         texts = open_texts(source, bases=bases, key=f"data.{key}")
         settings = [config.source_key, config.target_key, config.references_key, config.turns_key,
-                    config.context_turns, train]  # fmt: skip
+                    config.context_turns, config.pretext, train]  # fmt: skip
         if target is None:
             keys = [texts.digest, *settings]
             return Part(texts.text, keys, lambda: read_records(texts, config, references=not train))

@@ -101,6 +101,20 @@ def test_several_targets_train_apart_and_validate_together(tmp_path):
     assert len(data.val) == 1
 
 
+def test_leads_need_no_targets(tmp_path):
+    rows = [{"text": ["a b.", "c d."]}] * 3
+    plain = tmp_path / "plain.txt"
+    plain.write_text("a b. c d.\n" * 3)
+    for train, key in ((jsonl(tmp_path / "a.jsonl", rows), "text"), (plain, None)):
+        data = made(train, pretext="lead", val=str(train), source_key=key)
+        assert [shown(data, i) for i in range(2)] == [
+            ("a b. c d. <eos>", "<bos> a b. <eos>"),
+            ("c d. <eos>", "<bos> c d. <eos>"),
+        ]
+        assert (len(data.train), len(data.val)) == (6, 6)
+        assert data.val.texts(0) == {"prompt": "a b. c d.", "references": ["a b."]}
+
+
 def test_turns_reply_to_those_before(tmp_path):
     assert [tuple(pair) for pair in dialogue(["a", "b", "c", "d"], 2)] == [
         ("a", ["b"]),
@@ -235,6 +249,7 @@ def test_records_that_are_no_pairs(tmp_path, name, content, options, message):
         {"copying": True, "target_tokenizer": WORDS},
         {"train_target": "b", "val": "c"},
         {"turns_key": "t", "train_target": "b"},
+        {"pretext": "lead", "target_key": "b"},
         {"tokenizer": {"kind": "characters", "specials": "none"}},
     ],
 )
