@@ -18,6 +18,8 @@ from aigc_cli.nn.linear import Linear
 from aigc_cli.nn.rnn import Attending, Cell, Init
 from aigc_cli.nn.transformer import Cache, DecoderBlock, EncoderBlock, sinusoids
 
+Share = Literal["none", "output", "all"]
+
 
 class EncoderDecoder(nn.Module, ABC):
     """Sources (B, S), padded at the end, and tokens (B, T) to features (B, T, F) and logits."""
@@ -41,7 +43,10 @@ class EncoderDecoder(nn.Module, ABC):
 class RecurrentSeq2Seq(EncoderDecoder):
     """Embeddings, the encoder and the decoder of nn/rnn.py, and a linear layer to the vocabulary.
 
-    Dropout is on embeddings and between layers.
+    Dropout is on embeddings and between layers. share: as of TransformerSeq2Seq, after a linear
+    layer from the features to the size of an embedding (Press and Wolf, EACL 2017,
+    https://arxiv.org/abs/1608.05859); what is read of a shared matrix is multiplied by the root of
+    that size, as its vectors are of length 1.
     """
 
     def __init__(
@@ -59,11 +64,12 @@ class RecurrentSeq2Seq(EncoderDecoder):
         bidirectional: bool,
         dropout: float,
         init: Init,
+        share: Share,
     ) -> None:
         super().__init__()
         self.pad = pad[0]
-        self.source = nn.Embedding(source_vocab, dim)
         self.target = nn.Embedding(target_vocab, dim)
+        self.source = self.target if share == "all" else nn.Embedding(source_vocab, dim)
         self.dropout = nn.Dropout(dropout)
         asks = attention in ("additive", "multiplicative")
         self.encoder = rnn.Encoder(
@@ -87,17 +93,25 @@ class RecurrentSeq2Seq(EncoderDecoder):
             coverage=coverage,
             dropout=dropout,
         )
-        self.output = Linear(self.decoder.feature_dim, target_vocab)
+        features = self.decoder.feature_dim
+        self.scale = 1.0 if share == "none" else dim**0.5
+        self.combine = None if share == "none" else nn.Linear(features, dim, bias=False)
+        self.output = Linear(features if share == "none" else dim, target_vocab)
+        if share != "none":
+            self.output.weight = self.target.weight
         rnn.init_recurrent(self, init)
 
+    def head(self, features: Tensor) -> Tensor:
+        return super().head(features if self.combine is None else self.combine(features))
+
     def encode(self, source: Tensor, *, cached: bool = False) -> rnn.State:
-        state: rnn.State = self.encoder(
-            self.dropout(self.source(source)), lengths(source, self.pad)
-        )
+        embedded = self.dropout(self.source(source) * self.scale)
+        state: rnn.State = self.encoder(embedded, lengths(source, self.pad))
         return state
 
     def decode(self, tokens: Tensor, state: rnn.State) -> tuple[Tensor, rnn.State]:
-        made: tuple[Tensor, rnn.State] = self.decoder(self.dropout(self.target(tokens)), state)
+        embedded = self.dropout(self.target(tokens) * self.scale)
+        made: tuple[Tensor, rnn.State] = self.decoder(embedded, state)
         return made
 
 
@@ -149,7 +163,7 @@ class TransformerSeq2Seq(EncoderDecoder):
         norm: Literal["pre", "post"],
         positions: Literal["learned", "sinusoidal"],
         longest: tuple[int, int],
-        share: Literal["none", "output", "all"],
+        share: Share,
         dropout: float,
     ) -> None:
         super().__init__()

@@ -30,6 +30,7 @@ VARIANTS: list[dict[str, Any]] = [
     *RNN,
     {"coverage": True},
     {"coverage": True, "attention": "multiplicative"},
+    {"share": "output"},
     {"arch": "transformer", "num_layers": 2},
     {"arch": "transformer", "norm": "pre", "positions": "sinusoidal", "share": "output"},
 ]
@@ -243,12 +244,29 @@ def test_published_sizes(parameters: int, config: dict[str, Any]) -> None:
     assert sum(p.numel() for p in built.parameters()) == parameters
 
 
+@pytest.mark.parametrize("arch", ["rnn", "transformer"])
+def test_a_shared_matrix_is_one(arch: str) -> None:
+    spec = TextPairSpec(words(ENGLISH), words(ENGLISH), max_source=9, max_target=9)
+    sizes = {"arch": arch, "dim": 8, "hidden_dim": 12, "num_heads": 2}
+    for share, matrices in (("none", 3), ("output", 2), ("all", 1)):
+        network = Model(Config(**sizes, share=share), spec).network
+        shape = (spec_size(spec), 8)
+        alike = {p for p in network.parameters() if p.shape == shape}
+        alike |= {network.output.weight}  # type: ignore[arg-type]
+        assert len(alike) == matrices
+    with pytest.raises(InputError, match="share: all needs one vocabulary"):
+        model(arch=arch, share="all")
+
+
+def spec_size(spec: TextPairSpec) -> int:
+    return Tokenizer.from_json(spec.target_tokenizer).vocab_size
+
+
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
         ({"arch": "transformer", "dim": 9}, "dim .9. must be a multiple of num_heads .4."),
         ({"arch": "transformer", "coverage": True}, "need arch rnn"),
-        ({"share": "all"}, "share needs arch transformer"),
         ({"attention": "none", "coverage": True}, "coverage needs attention"),
     ],
 )

@@ -67,8 +67,8 @@ class Config(RewardConfig):
     positions: Literal["learned", "sinusoidal"] = "learned"
     """transformer: what is added to embeddings."""
     share: Literal["none", "output", "all"] = "none"
-    """transformer: one matrix for the output and the decoder's embedding, or also for the
-    encoder's, which needs one vocabulary: no `data.target_tokenizer`.
+    """One matrix for the output and the decoder's embedding, or also for the encoder's, which needs
+    one vocabulary: no `data.target_tokenizer`.
     """
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """Part of the target's probability that is spread over the whole vocabulary."""
@@ -90,8 +90,6 @@ class Config(RewardConfig):
                 )
             if self.teacher_forcing < 1 or self.coverage:
                 raise ValueError("teacher_forcing and coverage need arch rnn")
-        elif self.share != "none":
-            raise ValueError("share needs arch transformer")
         elif self.coverage and self.attention in ("none", "context"):
             raise ValueError("coverage needs attention additive or multiplicative")
         return self
@@ -121,7 +119,7 @@ class Model(RewardedModule):
                 *vocab, pad,
                 cell=c.cell, dim=c.dim, hidden_dim=c.hidden_dim, num_layers=c.num_layers,
                 attention=c.attention, coverage=c.coverage, bidirectional=c.bidirectional,
-                dropout=c.dropout, init=c.init,
+                dropout=c.dropout, init=c.init, share=c.share,
             )  # fmt: skip
         return TransformerSeq2Seq(
             *vocab, pad,
