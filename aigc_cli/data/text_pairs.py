@@ -150,7 +150,7 @@ def read_records(texts: Texts, config: Config, *, references: bool) -> Iterator[
     for place, record in texts.records():
         if isinstance(record, str):
             if config.pretext is not None:
-                yield [Pair(text, [begin]) for text, begin in leads(record, WINDOW)]
+                yield by_lead(record)
                 continue
             raise DataError(
                 f"{place}: a plain line is no pair",
@@ -166,13 +166,18 @@ def read_records(texts: Texts, config: Config, *, references: bool) -> Iterator[
         target = (1 if columns else "target") if target is None else target
         joined = " ".join(strings(field(record, source, place), source, place))
         if config.pretext is not None:
-            yield [Pair(text, [begin]) for text, begin in leads(joined, WINDOW)]
+            yield by_lead(joined)
             continue
         targets = strings(field(record, target, place), target, place)
         if references and config.references_key is not None:
             more = field(record, config.references_key, place)
             targets = targets + strings(more, config.references_key, place)
         yield [Pair(joined, targets)] if targets else []
+
+
+def by_lead(text: str) -> list[Pair]:
+    """Each sentence as the target of the text that begins with it."""
+    return [Pair(rest, [first]) for rest, first in leads(text, WINDOW)]
 
 
 def dialogue(said: Sequence[str], context: int) -> Iterator[Pair]:

@@ -45,8 +45,8 @@ class RecurrentSeq2Seq(EncoderDecoder):
 
     Dropout is on embeddings and between layers. share: as of TransformerSeq2Seq, after a linear
     layer from the features to the size of an embedding (Press and Wolf, EACL 2017,
-    https://arxiv.org/abs/1608.05859); what is read of a shared matrix is multiplied by the root of
-    that size, as its vectors are of length 1.
+    https://arxiv.org/abs/1608.05859); what is read, on both sides, is multiplied by the root of
+    that size, as there.
     """
 
     def __init__(
@@ -93,16 +93,18 @@ class RecurrentSeq2Seq(EncoderDecoder):
             coverage=coverage,
             dropout=dropout,
         )
-        features = self.decoder.feature_dim
-        self.scale = 1.0 if share == "none" else dim**0.5
-        self.combine = None if share == "none" else nn.Linear(features, dim, bias=False)
-        self.output = Linear(features if share == "none" else dim, target_vocab)
+        self.combine: nn.Module = nn.Identity()
+        self.scale, features = 1.0, self.decoder.feature_dim
+        if share != "none":
+            self.combine = nn.Linear(features, dim, bias=False)
+            self.scale, features = dim**0.5, dim
+        self.output = Linear(features, target_vocab)
         if share != "none":
             self.output.weight = self.target.weight
         rnn.init_recurrent(self, init)
 
     def head(self, features: Tensor) -> Tensor:
-        return super().head(features if self.combine is None else self.combine(features))
+        return super().head(self.combine(features))
 
     def encode(self, source: Tensor, *, cached: bool = False) -> rnn.State:
         embedded = self.dropout(self.source(source) * self.scale)

@@ -42,8 +42,6 @@ class ResnetGenerator(nn.Module):
 
     H and W are multiples of 4 and at least 8. `upsample`: "transpose" convolutions as in the paper,
     or "resize" (bilinear, then a convolution), which makes no checkerboards and takes longer.
-    `residual`, for C' = C: what is made, from -2 to 2, is added to the picture (Shen and Liu, CVPR
-    2017, https://arxiv.org/abs/1612.05363), and what is beyond [-1, 1] is cut off.
     """
 
     def __init__(
@@ -54,10 +52,8 @@ class ResnetGenerator(nn.Module):
         features: int = 64,
         blocks: int = 9,
         upsample: Upsample = "transpose",
-        residual: bool = False,
     ) -> None:
         super().__init__()
-        self.residual = residual
         D = features
         self.layers = nn.Sequential(
             *normed(reflect_conv(channels, D, 7)),
@@ -73,8 +69,7 @@ class ResnetGenerator(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         x = self.layers(image)
         with torch.autocast(x.device.type, enabled=False):  # bf16 cannot hold 256 levels
-            made = torch.tanh(self.tail(x.float()))
-            return (image.float() + 2 * made).clamp(-1, 1) if self.residual else made
+            return torch.tanh(self.tail(x.float()))
 
 
 def reflect_conv(channels: int, out_channels: int, size: int) -> nn.Conv2d:

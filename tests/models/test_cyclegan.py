@@ -79,24 +79,6 @@ def test_generator_keeps_the_size_and_the_range(upsample: Any) -> None:
     assert made.abs().max() <= 1
 
 
-def test_residual_is_added_to_the_picture() -> None:
-    """Nothing added is the picture itself; what is beyond the range is cut off."""
-    net = ResnetGenerator(3, 3, features=4, blocks=1, residual=True)
-    x = torch.rand(2, 3, 12, 20) * 2 - 1
-    plain = ResnetGenerator(3, 3, features=4, blocks=1)
-    plain.load_state_dict(net.state_dict())
-    torch.testing.assert_close(net(x), (x + 2 * plain(x)).clamp(-1, 1))
-    torch.nn.init.zeros_(net.tail.weight)
-    torch.nn.init.zeros_(net.tail.bias)
-    assert torch.equal(net(x), x)
-
-
-def test_discriminators_may_have_a_rate_of_their_own() -> None:
-    discriminators, generators = model(discriminator_lr=4e-4).configure_optimizers()
-    assert [o.param_groups[0]["lr"] for o in (discriminators, generators)] == [4e-4, 2e-4]
-    assert [o.param_groups[0]["lr"] for o in model().configure_optimizers()] == [2e-4, 2e-4]
-
-
 def test_resize_leaves_no_blocks() -> None:
     """A slope stays a slope: neighbours differ by the same everywhere but at the border."""
     enlarge, conv = upsampling(1, 1, "resize")

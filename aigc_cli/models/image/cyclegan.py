@@ -7,8 +7,7 @@ Networks", ICCV 2017, https://arxiv.org/abs/1703.10593. The defaults are the pap
 Differs from the paper:
 * below 256 pixels there are fewer blocks and below 128 the discriminators judge smaller patches
   (34 pixels from 64 on, else 16), so that a patch remains a part of the picture;
-* `upsample: resize` avoids checkerboards, `residual` (Shen and Liu 2017) begins with the
-  picture itself, `augment` (Zhao et al. 2020, nn/diffaugment.py) is for
+* `upsample: resize` avoids checkerboards, `augment` (Zhao et al. 2020, nn/diffaugment.py) is for
   small domains;
 * one draw of the image pool serves a batch of any size, spread over any number of devices;
 * pictures beyond a tile are normalised by the statistics of their thumbnail (nn/instance_norm.py).
@@ -47,9 +46,6 @@ class Config(Section):
     """Residual blocks of a generator; by default 9 from 256 pixels on, else 6."""
     upsample: Literal["transpose", "resize"] = "transpose"
     """resize: bilinear, then a convolution; makes no checkerboards and takes longer."""
-    residual: bool = False
-    """The generators make what is added to the picture: it is kept until they learn to change it.
-    """
     discriminator_features: int = Field(64, gt=0, le=512)
     """Channels after the first convolution of a discriminator."""
     discriminator_layers: int | None = Field(None, gt=0, le=5)
@@ -68,8 +64,6 @@ class Config(Section):
     """Network in whose space validation compares fake and real pictures; none: 8 x 8 colours."""
     lr: float = Field(2e-4, gt=0, le=1)
     """Adam's learning rate before the schedule."""
-    discriminator_lr: float | None = Field(None, gt=0, le=1)
-    """That of the discriminators; without it the same (two time scales: Heusel et al., 2017)."""
     betas: tuple[float, float] = (0.5, 0.999)
     """Adam's decay of the first and second moment."""
 
@@ -95,10 +89,8 @@ class Model(UnpairedModule):
 
         def generator() -> ResnetGenerator:
             return ResnetGenerator(
-                C, C,
-                features=config.num_features, blocks=blocks,
-                upsample=config.upsample, residual=config.residual,
-            )  # fmt: skip
+                C, C, features=config.num_features, blocks=blocks, upsample=config.upsample
+            )
 
         self.generator_ab, self.generator_ba = generator(), generator()
         self.discriminator_a = PatchGAN(C, config.discriminator_features, layers)
@@ -112,10 +104,7 @@ class Model(UnpairedModule):
             *self.discriminator_a.parameters(), *self.discriminator_b.parameters()
         ]  # fmt: skip
         generators = [*self.generator_ab.parameters(), *self.generator_ba.parameters()]
-        return [
-            torch.optim.Adam(discriminators, c.discriminator_lr or c.lr, c.betas),
-            torch.optim.Adam(generators, c.lr, c.betas),
-        ]
+        return [torch.optim.Adam(p, c.lr, c.betas) for p in (discriminators, generators)]
 
     def generator_loss(self, batch: Batch) -> Terms:
         a, b = batch["a"], batch["b"]
