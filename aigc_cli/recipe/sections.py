@@ -89,6 +89,8 @@ class Trainer(Section):
     """Steps between two pictures of what the model makes."""
     monitor: Name | None = None
     """Validation metric that chooses best.ckpt; the family's first metric when not given."""
+    patience: int | None = Field(None, gt=0)
+    """Validations in a row without a better `monitor` that end the run; null trains to the end."""
 
     @model_validator(mode="after")
     def _one_budget(self) -> Trainer:

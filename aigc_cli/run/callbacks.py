@@ -42,6 +42,13 @@ class Progress:
     rate: float = 0.0
     last_means: dict[str, float] = field(default_factory=dict)
 
+    def out_of_patience(self, step: int) -> bool:
+        """Whether `trainer.patience` validations have passed since the best one."""
+        patience, best = self.settings.patience, self.best
+        if patience is None or best is None:
+            return False
+        return step - int(best["step"]) >= patience * self.settings.validate_every
+
 
 class Metrics(pl.Callback):
     """Means of the loss terms since the last row, rate, share of time spent waiting for
@@ -170,6 +177,10 @@ class Validation(pl.Callback):
             row = {"event": "val", "step": module.step, **values, "best": self.progress.best}
             self.progress.folder.append(row)
             self.progress.emit(row)
+        if module.step < self.progress.max_steps and self.progress.out_of_patience(module.step):
+            waited = f"{self.progress.settings.patience} validations without a better"
+            self.progress.emit({"event": "note", "message": f"{waited} {self.monitor}: ending"})
+            trainer.should_stop = True
 
 
 class Checkpoints(pl.Callback):

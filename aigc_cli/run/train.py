@@ -247,7 +247,7 @@ def train(
                 "val_items": len(data.val),
             }
         )
-        if model.step < max_steps:
+        if model.step < max_steps and not progress.out_of_patience(model.step):
             model.train()  # Lightning does not ask, and some families train without dropout
             with quiet_lightning(), expected_failures(recipe):
                 trainer.fit(model, datamodule=loaders)

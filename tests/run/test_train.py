@@ -107,6 +107,28 @@ def test_max_time_stops_cleanly_with_exit_0(aigc: Aigc, here: Path) -> None:
     assert validated[-1] == state["step"], "validated once more at the end"
 
 
+def test_patience_ends_a_run_that_no_longer_improves(aigc: Aigc, here: Path) -> None:
+    worse = ["model.lr=0.5", "trainer.max_steps=40", "trainer.validate_every=2"]
+    waits = [*worse, "trainer.patience=3"]
+    ending = aigc("train", "edsr.yaml", "--out", "run", *waits)
+    assert ending.code == 0
+    assert "3 validations without a better psnr_y: ending" in ending.err
+    validated = [row for row in rows_of(here / "run") if row["event"] == "val"]
+    last, best = validated[-1]["step"], validated[-1]["best"]["step"]
+    assert last == best + 6 < 40
+    assert load(here / "run/checkpoints/last.ckpt")["step"] == last
+    assert load(here / "run/checkpoints/best.ckpt")["step"] == best
+
+    assert aigc("train", "edsr.yaml", "--out", "cut", *waits, "trainer.max_steps=4").code == 0
+    assert aigc("train", "--resume", "cut", *waits).code == 0
+    assert load(here / "cut/checkpoints/last.ckpt")["step"] == last, "waits on after a resume"
+
+    assert aigc("train", "--resume", "run", *waits).code == 0
+    assert load(here / "run/checkpoints/last.ckpt")["step"] == last, "it has ended"
+    assert aigc("train", "--resume", "run", *worse, "trainer.patience=null").code == 0
+    assert load(here / "run/checkpoints/last.ckpt")["step"] == 40
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_steps_count_iterations_whatever_the_optimizers(
     aigc: Aigc, here: Path, family: str
