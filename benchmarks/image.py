@@ -3,7 +3,8 @@
     python -m benchmarks.image
 
 Every row has two sides, ours and a named peer's, each a function that returns the seconds of some
-steps: the same networks, batches and precision (fp32 on the CPU). Segments of the two are
+steps: the same networks, batches and precision (fp32 on the CPU, but
+in the rows that say bf16). Segments of the two are
 interleaved, since the speed of a shared machine drifts; the ratio is that of the medians, above 1
 when aigc is faster.
 """
@@ -18,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aigc_cli.nn.group_norm import group_norm
 from aigc_cli.recipe.load import load_recipe
 from aigc_cli.run.train import build
 from benchmarks._sides import Side, batches, seconds_between, with_aigc
@@ -135,6 +137,23 @@ def vae_loop(extra: list[str], steps: int) -> list[float]:
     return seconds_between(step(batch["image"]) for batch in batches("vae_mnist_mlp", extra, steps))
 
 
+# Normalisations of bf16 pictures whose channels are last. The peer is torch.nn.functional.
+
+
+def norm_steps(norm: Any, shape: tuple[int, ...], groups: int) -> list[float]:
+    """Seconds of a normalisation and its gradient."""
+    layout = {"dtype": torch.bfloat16, "memory_format": torch.channels_last}
+    x, upstream = (torch.randn(shape).to(**layout) for _ in range(2))
+    return seconds_between(norm(x.requires_grad_(), groups).backward(upstream) for _ in range(40))
+
+
+def norm_row(shape: tuple[int, ...], groups: int) -> tuple[Side, Side]:
+    return (
+        lambda: norm_steps(group_norm, shape, groups),
+        lambda: norm_steps(F.group_norm, shape, groups),
+    )
+
+
 def rows(recipe: str, settings: list[str], peer: Any, text: str) -> dict[str, tuple[Side, Side]]:
     """Plain and channels last."""
     last = [*settings, "trainer.channels_last=true"]
@@ -152,6 +171,10 @@ ROWS: dict[str, tuple[Side, Side]] = {
         lambda: with_aigc("vae_mnist_mlp", VAE, steps=100),
         lambda: vae_loop(VAE, 100),
     ),
+    "instance norm of 4 x 128 x 16 x 16, bf16, channels last; torch": norm_row(
+        (4, 128, 16, 16), 128
+    ),
+    "group norm of 64 x 64 x 28 x 28, bf16, channels last; torch": norm_row((64, 64, 28, 28), 32),
 }
 
 
@@ -172,7 +195,7 @@ def compare(ours: Side, theirs: Side) -> dict[str, Any]:
 
 def main() -> dict[str, Any]:
     found = {name: compare(*sides) for name, sides in ROWS.items()}
-    return {"benchmark": "a training step of the image families, fp32", **found}
+    return {"benchmark": "a training step of the image families, fp32 unless named", **found}
 
 
 if __name__ == "__main__":

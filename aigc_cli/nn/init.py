@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 LINEAR = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm)
 
 
 def init_normal(module: nn.Module, std: float = 0.02) -> None:

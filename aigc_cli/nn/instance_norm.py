@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aigc_cli.nn.group_norm import group_norm
+
 EPS = 1e-5
 
 
@@ -33,7 +35,7 @@ class InstanceNorm(nn.Module):
         if self._recording:
             self._statistics = torch.var_mean(x.float(), (2, 3), correction=0, keepdim=True)
         if x.device.type == "cpu":
-            return F.group_norm(x, x.shape[1], eps=EPS)  # the same, in half the time of torch 2.11
+            return group_norm(x, x.shape[1], eps=EPS)  # the same, in half the time of torch 2.11
         return F.instance_norm(x, eps=EPS)
 
 

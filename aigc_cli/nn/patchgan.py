@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from aigc_cli.nn.init import init_normal
+from aigc_cli.nn.instance_norm import InstanceNorm
 
 Norm = Literal["instance", "batch", "none"]
 
@@ -43,9 +44,7 @@ class PatchGAN(nn.Module):
             bias = not (has_norm and norm == "batch")
             blocks.append(nn.Conv2d(before, width, 4, stride, 1, bias=bias))
             if has_norm:
-                blocks.append(
-                    nn.BatchNorm2d(width) if norm == "batch" else nn.InstanceNorm2d(width)
-                )
+                blocks.append(nn.BatchNorm2d(width) if norm == "batch" else InstanceNorm())
             blocks.append(nn.LeakyReLU(0.2, inplace=True))
             before = width
         blocks.append(nn.Conv2d(before, 1, 4, 1, 1))

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, GenerativeModule, Terms
+from aigc_cli.nn.group_norm import GroupNorm
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.sampling.ode import SOLVERS, uniform_times
@@ -91,8 +92,8 @@ def _small(layer: nn.Conv2d) -> nn.Conv2d:
     return layer
 
 
-def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(math.gcd(channels, 32), channels)
+def _norm(channels: int) -> GroupNorm:
+    return GroupNorm(math.gcd(channels, 32), channels)
 
 
 class ResidualBlock(nn.Module):

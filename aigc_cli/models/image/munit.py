@@ -32,6 +32,7 @@ from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models._unpaired import SMALLEST, UnpairedModule, UnpairedOptions, l1_each
 from aigc_cli.nn.adversarial import discriminator_loss, generator_loss
 from aigc_cli.nn.features import perceptual_distance
+from aigc_cli.nn.group_norm import GroupNorm
 from aigc_cli.nn.init import init_normal
 from aigc_cli.nn.instance_norm import InstanceNorm
 from aigc_cli.recipe.sections import Section
@@ -152,8 +153,8 @@ class Decoder(nn.Module):
         )
         self.blocks = nn.ModuleList(ResidualBlock(4 * D) for _ in range(blocks))
         self.upsample = nn.Sequential(
-            *[nn.Upsample(scale_factor=2), conv(4 * D, 2 * D, 5), nn.GroupNorm(1, 2 * D)],
-            *[nn.ReLU(True), nn.Upsample(scale_factor=2), conv(2 * D, D, 5), nn.GroupNorm(1, D)],
+            *[nn.Upsample(scale_factor=2), conv(4 * D, 2 * D, 5), GroupNorm(1, 2 * D)],
+            *[nn.ReLU(True), nn.Upsample(scale_factor=2), conv(2 * D, D, 5), GroupNorm(1, D)],
             nn.ReLU(True),
         )
         self.tail = conv(D, channels, 7)
@@ -199,7 +200,7 @@ def kaiming(network: nn.Module) -> None:
             nn.init.kaiming_normal_(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-        elif isinstance(layer, nn.GroupNorm):
+        elif isinstance(layer, GroupNorm):
             nn.init.uniform_(layer.weight)
 
 

@@ -30,6 +30,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from aigc_cli.models._base import Batch, GenerativeModule, Terms
+from aigc_cli.nn.group_norm import GroupNorm
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import ImageSpec, Spec
@@ -111,7 +112,7 @@ class Encoder(nn.Module):
         else:
             for width in config.channels:
                 conv = nn.Conv2d(C, width, 3, stride=2, padding=1)
-                layers += [conv, nn.GroupNorm(_groups(width), width), activation()]
+                layers += [conv, GroupNorm(_groups(width), width), activation()]
                 C = width
             layers.append(nn.Flatten())
             D = C * _sides(config, S)[-1] ** 2
@@ -150,7 +151,7 @@ class Decoder(nn.Module):
             for after, side in zip((*widths[1:], widths[-1]), sides[1:], strict=True):
                 conv = nn.Conv2d(width, after, 3, padding=1)
                 layers += [nn.Upsample((side, side)), conv]
-                layers += [nn.GroupNorm(_groups(after), after), activation()]
+                layers += [GroupNorm(_groups(after), after), activation()]
                 width = after
             layers.append(nn.Conv2d(width, out, 3, padding=1))
         self.net = nn.Sequential(*layers)
