@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aigc_cli.nn.group_norm import group_norm
+from aigc_cli.nn.norm import group_norm
 from aigc_cli.recipe.load import load_recipe
 from aigc_cli.run.train import build
 from benchmarks._sides import Side, batches, seconds_between, with_aigc

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from aigc_cli.nn.init import init_normal
-from aigc_cli.nn.instance_norm import InstanceNorm
+from aigc_cli.nn.norm import InstanceNorm
 
 Norm = Literal["instance", "batch", "none"]
 

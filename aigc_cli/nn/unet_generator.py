@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aigc_cli.nn.init import init_normal
-from aigc_cli.nn.instance_norm import InstanceNorm
+from aigc_cli.nn.norm import InstanceNorm
 
 Norm = Literal["instance", "batch"]
 Upsample = Literal["transpose", "resize"]

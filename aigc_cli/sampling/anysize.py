@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aigc_cli.nn.instance_norm import statistics_from
+from aigc_cli.nn.norm import statistics_from
 from aigc_cli.sampling.tiling import tiled
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, Run, _Noise
 from aigc_cli.models.image.cyclegan import Config, Model, Options
-from aigc_cli.nn.instance_norm import InstanceNorm, statistics_from
-from aigc_cli.nn.resnet_generator import ResnetGenerator, upsampling
+from aigc_cli.nn.norm import GroupNorm, InstanceNorm, statistics_from
+from aigc_cli.nn.resnet_generator import ResnetGenerator, keep_light_light, upsampling
 from aigc_cli.recipe.sections import Trainer
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import UnpairedSpec
@@ -58,9 +58,9 @@ def test_number_of_weights_is_the_published_one(blocks: int, published: int) -> 
     ("size", "blocks", "patch"), [(256, 9, 30), (128, 6, 14), (64, 6, 14), (32, 6, 14)]
 )
 def test_small_pictures_get_small_networks(size: int, blocks: int, patch: int) -> None:
-    with torch.device("meta"):
-        made = Model(Config(), UnpairedSpec(channels=3, image_size=size))
-        found = made.discriminator_a(torch.empty(1, 3, size, size)).shape
+    narrow = Config(num_features=4, discriminator_features=4)
+    made = Model(narrow, UnpairedSpec(channels=3, image_size=size))
+    found = made.discriminator_a(torch.empty(1, 3, size, size)).shape
     names = [type(m).__name__ for m in made.generator_ab.modules()]
     assert names.count("ResnetBlock") == blocks
     assert found == (1, 1, patch, patch)
@@ -77,6 +77,26 @@ def test_generator_keeps_the_size_and_the_range(upsample: Any) -> None:
     made = net(torch.rand(2, 1, 12, 20) * 2 - 1)
     assert made.shape == (2, 3, 12, 20)
     assert made.abs().max() <= 1
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_new_generators_keep_light_light(channels: int) -> None:
+    """Of a generator and its negative both become the one that does."""
+    slope = torch.linspace(-1, 1, 32).expand(1, channels, 32, 32)
+    slopes = torch.cat([slope, -slope, slope.mT, -slope.mT])
+    likeness = torch.zeros(())
+    for seed in range(8):
+        torch.manual_seed(seed)
+        net = ResnetGenerator(channels, channels, features=8, blocks=1)
+        negative = copy.deepcopy(net)
+        with torch.no_grad():
+            negative.tail.weight.neg_()
+        keep_light_light(net)
+        keep_light_light(negative)
+        assert torch.equal(net.tail.weight, negative.tail.weight)
+        with torch.no_grad():
+            likeness += (net(slopes) * slopes).mean()
+    assert likeness > 0
 
 
 def test_resize_leaves_no_blocks() -> None:
@@ -148,7 +168,7 @@ def test_parts_of_a_batch_fill_the_pools_as_the_whole(parts: int, augment: Any) 
         step(cut, batch(seed=seed))
     assert whole.pool_a.filled.item() == 6
     for pool, other in ((whole.pool_a, cut.pool_a), (whole.pool_b, cut.pool_b)):
-        torch.testing.assert_close(other.images, pool.images, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(other.images, pool.images, atol=1e-2, rtol=0)
 
 
 def test_devices_keep_equal_pools_and_see_their_own_part(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,11 +240,12 @@ def test_directions_are_different_networks() -> None:
     torch.testing.assert_close(back, made.generator_ba(image[None]))
 
 
-def test_tiles_are_normalised_alike() -> None:
+@pytest.mark.parametrize("norm", ["instance", "group"])
+def test_tiles_are_normalised_alike(norm: str) -> None:
     """One half of a picture is bright, one dark. Tiles normalised each by itself make both equally
     gray; with the statistics of the thumbnail the result stays close to that of the whole.
     """
-    made = model().eval()
+    made = model(norm=norm).eval()
     image = torch.cat([torch.full((3, 64, 96), 0.8), torch.full((3, 64, 96), -0.8)], 2)
     image = image + 0.1 * torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
     whole = made.translate(image, Options(tile=0), SampleNoise(0, 0, 1))
@@ -232,11 +253,14 @@ def test_tiles_are_normalised_alike() -> None:
     blind = made.generator_ab(image[None, :, :, :64])
     error = (tiles - whole)[..., 8:56].abs().mean()
     assert error < 0.5 * (blind - whole[..., :64])[..., 8:56].abs().mean()
-    assert all(m._statistics is None for m in made.modules() if isinstance(m, InstanceNorm))
+    assert all(
+        m.statistics is None for m in made.modules() if isinstance(m, (InstanceNorm, GroupNorm))
+    )
 
 
-def test_statistics_of_the_picture_itself_change_nothing() -> None:
-    net = ResnetGenerator(3, 3, features=4, blocks=2).eval()
+@pytest.mark.parametrize("norm", ["instance", "group"])
+def test_statistics_of_the_picture_itself_change_nothing(norm: Any) -> None:
+    net = ResnetGenerator(3, 3, features=8, blocks=2, norm=norm).eval()
     image = torch.rand(1, 3, 16, 24) * 2 - 1
     whole = net(image)
     with statistics_from(net, image, net):

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aigc_cli.nn.instance_norm import InstanceNorm
+from aigc_cli.nn.norm import InstanceNorm
 from aigc_cli.sampling.anysize import any_size, smallest_tile
 
 

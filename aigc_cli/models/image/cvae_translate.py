@@ -31,7 +31,7 @@ from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models._paired import PairedModule, PairedOptions, as_channels
 from aigc_cli.nn.features import perceptual_distance
-from aigc_cli.nn.instance_norm import InstanceNorm
+from aigc_cli.nn.norm import InstanceNorm
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import ImageSpec, PairSpec, Spec, UnpairedSpec

@@ -10,7 +10,8 @@ Differs from the paper:
 * `upsample: resize` avoids checkerboards, `augment` (Zhao et al. 2020, nn/diffaugment.py) is for
   small domains;
 * one draw of the image pool serves a batch of any size, spread over any number of devices;
-* pictures beyond a tile are normalised by the statistics of their thumbnail (nn/instance_norm.py).
+* pictures beyond a tile are normalised by the statistics of their thumbnail (nn/norm.py);
+* new generators keep light light (nn/resnet_generator.py), `norm: group` keeps colours.
 As in the authors' code the identity loss is on, the generators step before the discriminators, and
 the discriminators see the fakes from before that step (models/_unpaired.py).
 """
@@ -18,7 +19,6 @@ the discriminators see the fakes from before that step (models/_unpaired.py).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from pydantic import Field
@@ -31,7 +31,7 @@ from aigc_cli.nn.adversarial import discriminator_loss, generator_loss
 from aigc_cli.nn.diffaugment import RANDOMS, Change, diff_augment
 from aigc_cli.nn.image_pool import ImagePool
 from aigc_cli.nn.patchgan import PatchGAN
-from aigc_cli.nn.resnet_generator import ResnetGenerator
+from aigc_cli.nn.resnet_generator import Norm, ResnetGenerator, Upsample, keep_light_light
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import Spec
@@ -44,7 +44,11 @@ class Config(Section):
     """Channels of the generators at full size; four times as many in their blocks."""
     num_blocks: int | None = Field(None, gt=0, le=32)
     """Residual blocks of a generator; by default 9 from 256 pixels on, else 6."""
-    upsample: Literal["transpose", "resize"] = "transpose"
+    norm: Norm = "instance"
+    """Of the generators. group keeps colours and contrasts, which instance takes out: a generator
+    of some thousand steps then makes them right, above all of small pictures.
+    """
+    upsample: Upsample = "transpose"
     """resize: bilinear, then a convolution; makes no checkerboards and takes longer."""
     discriminator_features: int = Field(64, gt=0, le=512)
     """Channels after the first convolution of a discriminator."""
@@ -89,10 +93,17 @@ class Model(UnpairedModule):
 
         def generator() -> ResnetGenerator:
             return ResnetGenerator(
-                C, C, features=config.num_features, blocks=blocks, upsample=config.upsample
+                C,
+                C,
+                features=config.num_features,
+                blocks=blocks,
+                upsample=config.upsample,
+                norm=config.norm,
             )
 
         self.generator_ab, self.generator_ba = generator(), generator()
+        keep_light_light(self.generator_ab)
+        keep_light_light(self.generator_ba)
         self.discriminator_a = PatchGAN(C, config.discriminator_features, layers)
         self.discriminator_b = PatchGAN(C, config.discriminator_features, layers)
         self.pool_a = ImagePool(config.pool_size, (C, S, S))

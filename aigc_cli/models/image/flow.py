@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, GenerativeModule, Terms
-from aigc_cli.nn.group_norm import GroupNorm
+from aigc_cli.nn.norm import GroupNorm
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.sampling.ode import SOLVERS, uniform_times

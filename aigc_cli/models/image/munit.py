@@ -11,7 +11,7 @@ Differs from the paper:
 * the layer normalisation before the last convolutions adds epsilon to the variance, not to the
   deviation, and convolutions before any normalisation of means have no bias;
 * no perceptual loss (weight 0 in most of the authors' settings);
-* pictures beyond a tile are normalised by the statistics of their thumbnail (nn/instance_norm.py).
+* pictures beyond a tile are normalised by the statistics of their thumbnail (nn/norm.py).
 """
 
 from __future__ import annotations
@@ -32,9 +32,8 @@ from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models._unpaired import SMALLEST, UnpairedModule, UnpairedOptions, l1_each
 from aigc_cli.nn.adversarial import discriminator_loss, generator_loss
 from aigc_cli.nn.features import perceptual_distance
-from aigc_cli.nn.group_norm import GroupNorm
 from aigc_cli.nn.init import init_normal
-from aigc_cli.nn.instance_norm import InstanceNorm
+from aigc_cli.nn.norm import GroupNorm, InstanceNorm
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import Spec

@@ -30,7 +30,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from aigc_cli.models._base import Batch, GenerativeModule, Terms
-from aigc_cli.nn.group_norm import GroupNorm
+from aigc_cli.nn.norm import GroupNorm
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import ImageSpec, Spec

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aigc_cli.nn.group_norm import GroupNorm, group_norm
+from aigc_cli.nn.norm import GroupNorm, group_norm
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
 
