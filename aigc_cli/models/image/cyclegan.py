@@ -11,7 +11,7 @@ Differs from the paper:
   small domains;
 * one draw of the image pool serves a batch of any size, spread over any number of devices;
 * pictures beyond a tile are normalised by the statistics of their thumbnail (nn/norm.py);
-* new generators keep light light (nn/resnet_generator.py), `norm: group` keeps colours.
+* new generators begin by keeping light light (`keep_light_light`); `norm: group` keeps colours.
 As in the authors' code the identity loss is on, the generators step before the discriminators, and
 the discriminators see the fakes from before that step (models/_unpaired.py).
 """
