@@ -14,6 +14,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
@@ -251,6 +252,8 @@ def train(
             model.train()  # Lightning does not ask, and some families train without dropout
             with quiet_lightning(), expected_failures(recipe):
                 trainer.fit(model, datamodule=loaders)
+        if dist.is_initialized():  # or its threads may outlive the interpreter, which aborts
+            dist.destroy_process_group()
         status, code = (progress.status if progress.status == "stopped" else "finished"), 0
     except Interrupted as ending:
         status, code = "interrupted", ending.exit_code
