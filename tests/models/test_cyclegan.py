@@ -161,14 +161,16 @@ def test_discriminators_see_augmented_pictures_only() -> None:
 @pytest.mark.parametrize("parts", [2, 4])
 @pytest.mark.parametrize("augment", [(), ("color", "cutout")])
 def test_parts_of_a_batch_fill_the_pools_as_the_whole(parts: int, augment: Any) -> None:
-    """Also once the pool is full and pictures are exchanged."""
-    whole, cut = (model(pool_size=6, accumulate=n, augment=augment) for n in (1, parts))
+    """Also once the pool is full and pictures are exchanged. The rate is small, since Adam makes
+    much of gradients that differ by rounding.
+    """
+    whole, cut = (model(pool_size=6, accumulate=n, augment=augment, lr=1e-5) for n in (1, parts))
     for seed in range(3):
         step(whole, batch(seed=seed))
         step(cut, batch(seed=seed))
     assert whole.pool_a.filled.item() == 6
     for pool, other in ((whole.pool_a, cut.pool_a), (whole.pool_b, cut.pool_b)):
-        torch.testing.assert_close(other.images, pool.images, atol=1e-2, rtol=0)
+        torch.testing.assert_close(other.images, pool.images, atol=1e-3, rtol=1e-3)
 
 
 def test_devices_keep_equal_pools_and_see_their_own_part(monkeypatch: pytest.MonkeyPatch) -> None:
