@@ -15,8 +15,10 @@ os.environ["AIGC_PATH"] = str(PLUGIN)  # before the names are listed
 
 from aigc_cli.models._base import Batch, GenerativeModule, Run  # noqa: E402
 from aigc_cli.models._text import TextModule  # noqa: E402
+from aigc_cli.recipe.header import facts  # noqa: E402
 from aigc_cli.recipe.load import load_recipe  # noqa: E402
 from aigc_cli.recipe.sections import Section, Trainer  # noqa: E402
+from aigc_cli.registry import RECIPES as RECIPE_FILES  # noqa: E402
 from aigc_cli.registry import families, load_family, recipes  # noqa: E402
 from aigc_cli.run.train import attach_networks  # noqa: E402
 from aigc_cli.sampling.noise import SampleNoise  # noqa: E402
@@ -333,6 +335,23 @@ def test_every_recipe_is_valid(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.name == name
     assert load_family(recipe.family).Config is type(recipe.model)
+
+
+@pytest.mark.parametrize("path", sorted(RECIPE_FILES.glob("image/*.yaml")), ids=lambda p: p.stem)
+def test_recipes_of_pictures_say_how_large_they_are(path: Path) -> None:
+    recipe = load_recipe(path)
+    family = load_family(recipe.family)
+    if family.Model.training_free:
+        pytest.skip("learns nothing")
+    spec = next(s for s in SPECS.values() if s.kind == recipe.data.kind).as_dict()
+    spec |= {name: getattr(recipe.data, name) for name in spec if hasattr(recipe.data, name)}
+    if "labels" in spec:
+        spec["labels"] = None if spec["labels"] == "none" else [str(digit) for digit in range(10)]
+    weighs_itself = recipe.family == "cyclegan"  # keep_light_light
+    with torch.device("cpu" if weighs_itself else "meta"):
+        model = family.Model(recipe.model, spec_from_dict(spec))
+    says = facts(path.read_text(encoding="utf-8"))["parameters"]
+    assert says == f"{sum(p.numel() for p in model.parameters()):,}"
 
 
 @pytest.mark.parametrize("parts", [1, 2, 4])
