@@ -6,38 +6,18 @@ from abc import abstractmethod
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
 
 from aigc_cli.errors import InputError
 from aigc_cli.media.image import from_tensor
 from aigc_cli.metrics.table import METRICS
 from aigc_cli.models._base import Batch, GenerativeModule
-from aigc_cli.models._tiles import TileOptions
 from aigc_cli.nn.features import perceptual_distance
 from aigc_cli.recipe.sections import Section
 from aigc_cli.specs import PairSpec, Spec
 
 SMALLEST = 16  # pixels: SSIM needs 11, and U-Nets a few halvings
 LUMA = (0.299, 0.587, 0.114)
-
-
-class PairedOptions(TileOptions):
-    """How pictures of any size are translated."""
-
-    short_side: int = Field(0, ge=0)
-    """Shorter side in pixels to which pictures are brought first, such as the size trained with; 0:
-    as they are.
-    """
-
-    def brought(self, image: Tensor) -> Tensor:
-        """(B, C, H, W) at the size to be translated."""
-        H, W = image.shape[-2:]
-        if self.short_side in (0, min(H, W)):
-            return image
-        size = [max(1, round(side * self.short_side / min(H, W))) for side in (H, W)]
-        return F.interpolate(image, size=size, mode="bicubic", antialias=True).clamp(-1, 1)
 
 
 class PairedModule(GenerativeModule):

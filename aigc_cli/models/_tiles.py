@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Self
 
+import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -48,3 +49,20 @@ class TileOptions(Section):
         if self.tile == 0 or max(image.shape[-2:]) <= self.tile:
             return fn(image)
         return tiled(fn, image, tile=self.tile, overlap=self.overlap, scale=scale)
+
+
+class SizedOptions(TileOptions):
+    """How pictures of any size are translated."""
+
+    short_side: int = Field(0, ge=0)
+    """Shorter side in pixels to which pictures are brought first, such as the size trained with; 0:
+    as they are.
+    """
+
+    def brought(self, image: Tensor) -> Tensor:
+        """(B, C, H, W) at the size to be translated."""
+        H, W = image.shape[-2:]
+        if self.short_side in (0, min(H, W)):
+            return image
+        size = [max(1, round(side * self.short_side / min(H, W))) for side in (H, W)]
+        return F.interpolate(image, size=size, mode="bicubic", antialias=True).clamp(-1, 1)

@@ -19,7 +19,7 @@ from aigc_cli.errors import InputError
 from aigc_cli.metrics.kid import kid_block
 from aigc_cli.models._adversarial import AdversarialModule
 from aigc_cli.models._base import Batch, Phase, Terms
-from aigc_cli.models._tiles import TileOptions
+from aigc_cli.models._tiles import SizedOptions
 from aigc_cli.nn.features import FeatureNetwork
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
@@ -165,8 +165,8 @@ class UnpairedModule(AdversarialModule):
         return found
 
 
-class UnpairedOptions(TileOptions):
-    """Which way, and how pictures larger than memory are translated."""
+class UnpairedOptions(SizedOptions):
+    """Which way, and how pictures of any size are translated."""
 
     direction: Direction = "a2b"
     """a2b makes pictures of the second domain, b2a of the first."""

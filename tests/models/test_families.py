@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 PLUGIN = Path(__file__).resolve().parents[1] / "plugin"
 os.environ["AIGC_PATH"] = str(PLUGIN)  # before the names are listed
@@ -20,6 +21,7 @@ from aigc_cli.recipe.load import load_recipe  # noqa: E402
 from aigc_cli.recipe.sections import Section, Trainer  # noqa: E402
 from aigc_cli.registry import RECIPES as RECIPE_FILES  # noqa: E402
 from aigc_cli.registry import families, load_family, recipes  # noqa: E402
+from aigc_cli.run.sample import input_channels  # noqa: E402
 from aigc_cli.run.train import attach_networks  # noqa: E402
 from aigc_cli.sampling.noise import SampleNoise  # noqa: E402
 from aigc_cli.specs import (  # noqa: E402
@@ -272,7 +274,7 @@ def test_translations_are_pictures_whatever_the_size(
     model = build(family).eval()
     if model.makes != "translations":
         pytest.skip("makes something else")
-    C = getattr(model.spec, "source_channels", None) or model.spec.channels  # type: ignore[attr-defined]
+    C = input_channels(model.spec)
     image = torch.rand(C, *size, generator=torch.Generator().manual_seed(2)) * 2 - 1
     references = [torch.flip(image, (1,))] * model.reference_count[0]
 
@@ -286,6 +288,21 @@ def test_translations_are_pictures_whatever_the_size(
     assert one.shape[1] in (1, 3)
     assert one.isfinite().all()
     torch.testing.assert_close(one[0], two[0], rtol=1e-4, atol=1e-4)  # whatever the batch
+
+
+def test_short_side_is_the_size_translated(family: ModuleType) -> None:
+    if "short_side" not in family.Options.model_fields:
+        pytest.skip("keeps the size of pictures")
+    model = build(family).eval()
+    C = input_channels(model.spec)
+    image = torch.rand(C, 100, 50, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    smaller = F.interpolate(image[None], size=(64, 32), mode="bicubic", antialias=True)[0]
+
+    def made(image: torch.Tensor, **options: int) -> torch.Tensor:
+        with torch.no_grad():
+            return model.translate(image, family.Options(**options), SampleNoise(0, 0, 1))
+
+    torch.testing.assert_close(made(image, short_side=32), made(smaller.clamp(-1, 1)))
 
 
 def test_the_batch_does_not_change_samples(family: ModuleType) -> None:

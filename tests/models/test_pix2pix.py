@@ -121,11 +121,6 @@ def test_every_size_and_channel_is_translated(
     assert made.isfinite().all()
 
 
-def test_short_side_is_the_size_translated() -> None:
-    made = translated(build(), pictures(3, 100, 50), Options(short_side=32))
-    assert made.shape == (1, 3, 64, 32)
-
-
 def test_measures_have_closed_forms() -> None:
     target = torch.zeros(2, 3, S, S)
     found = compared(target + 0.5, target)

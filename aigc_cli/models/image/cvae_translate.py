@@ -29,7 +29,8 @@ from torch import Tensor, nn
 
 from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, Terms
-from aigc_cli.models._paired import PairedModule, PairedOptions, as_channels
+from aigc_cli.models._paired import PairedModule, as_channels
+from aigc_cli.models._tiles import SizedOptions
 from aigc_cli.nn.features import perceptual_distance
 from aigc_cli.nn.norm import InstanceNorm
 from aigc_cli.recipe.sections import Section
@@ -295,7 +296,7 @@ class Model(PairedModule):
         return F.interpolate(image, size=size, mode="bilinear", antialias=True)
 
 
-class Options(PairedOptions):
+class Options(SizedOptions):
     """What `aigc sample` may set."""
 
     temperature: float = Field(1.0, ge=0, le=4)

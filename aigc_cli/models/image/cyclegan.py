@@ -182,7 +182,7 @@ class Model(UnpairedModule):
     ) -> Tensor:
         """Any size; deterministic, so all n results are equal."""
         net = self.generator_ab if options.direction == "a2b" else self.generator_ba
-        made = options.apply(net, image[None], multiple=SMALLEST, norms=net)
+        made = options.apply(net, options.brought(image[None]), multiple=SMALLEST, norms=net)
         return repeated(made, noise)
 
 

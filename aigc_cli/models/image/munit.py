@@ -369,6 +369,7 @@ class Model(UnpairedModule):
         """Any size; as many different results as asked for, or the one in the style of a picture of
         the target domain.
         """
+        source = options.brought(image[None])
         content, style_encoder, decoder, _ = self._way(options.direction)
         if references:
             styles = style_encoder(self._reference(references[0])).expand(noise.count, -1)
@@ -381,7 +382,7 @@ class Model(UnpairedModule):
                 return made
 
             norms = nn.ModuleList([content, decoder])
-            return options.apply(net, image[None], multiple=SMALLEST, norms=norms)
+            return options.apply(net, source, multiple=SMALLEST, norms=norms)
 
         if references:
             return translated(styles[0]).expand(noise.count, -1, -1, -1)

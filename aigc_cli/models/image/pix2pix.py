@@ -27,7 +27,8 @@ from torch import Tensor
 from aigc_cli.errors import InputError
 from aigc_cli.models._adversarial import AdversarialModule
 from aigc_cli.models._base import Batch, Terms
-from aigc_cli.models._paired import PairedModule, PairedOptions
+from aigc_cli.models._paired import PairedModule
+from aigc_cli.models._tiles import SizedOptions
 from aigc_cli.nn.adversarial import discriminator_loss, generator_loss
 from aigc_cli.nn.patchgan import PatchGAN
 from aigc_cli.nn.unet_generator import UNetGenerator, depth_for, dropout_from
@@ -172,7 +173,7 @@ class Model(PairedModule, AdversarialModule):
         return made.expand(noise.count, -1, -1, -1)
 
 
-class Options(PairedOptions):
+class Options(SizedOptions):
     """What `aigc sample` may set."""
 
     stochastic: bool = False
