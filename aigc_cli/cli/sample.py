@@ -145,6 +145,8 @@ def sample(
     report = make(source, request, options or (), device=device, ema=ema, made=made, shown=shown)
     if "tokens" in report:
         terminal.log(f"{report['tokens']} tokens, {report['tokens_per_s']} tokens/s")
+    if report["note"]:
+        terminal.log(report["note"])
     terminal.result(report)
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from aigc_cli.data._check import BadPicturesError, Seen, check
-from aigc_cli.data._domains import resized
+from aigc_cli.data._domains import DomainConfig, resized
 from aigc_cli.data._pictures import in_8_bits
 from aigc_cli.data._sources import Source, open_source
 from aigc_cli.data.images import fitted
@@ -119,7 +119,26 @@ def sample(
     }
     if request.output is None:
         write_text(request.out / "samples.json", json.dumps(record, indent=2, ensure_ascii=False))
-    return {"ok": True, "out": str(request.output or request.out), **record, **speed}
+    where = str(request.output or request.out)
+    return {"ok": True, "out": where, **record, **speed, "note": too_large(trained, items)}
+
+
+def too_large(trained: Trained, items: Sequence[dict[str, Any]]) -> str | None:
+    """What to tell who translated pictures far larger than those the model has learned from."""
+    data, options = trained.recipe.data, trained.recipe.sample
+    if not isinstance(data, DomainConfig) or data.resize == "none":
+        return None
+    if getattr(options, "short_side", None) != 0:
+        return None
+    most = max(data.load_sizes)
+    sides = [min(item["width"], item["height"]) for item in items if "width" in item]
+    large = sum(side >= 2 * most for side in sides)
+    return (
+        f"{large} of {len(sides)} pictures are twice as large as the {most} pixels trained with, or "
+        f"more: what is in them may be too large to be recognised; short_side={most} reduces them"
+        if large
+        else None
+    )
 
 
 def texts(
