@@ -62,10 +62,6 @@ class Config(DomainConfig, PictureConfig):
     """Pictures of B to validate with; without it testB beside trainB, or every tenth picture."""
     load_size_b: LoadSize = None
     """The same for B, such as large paintings beside photographs; as `load_size` when not given."""
-    swap_colors: bool = False
-    """Exchange red, green and blue of each training picture at random: for some dozen pictures of
-    domains that colour does not tell apart, so that things of every colour are translated.
-    """
 
     @property
     def load_sizes_b(self) -> tuple[int, int]:
@@ -75,12 +71,6 @@ class Config(DomainConfig, PictureConfig):
     @model_validator(mode="after")
     def _window_fits_b(self) -> Self:
         self.require_window("load_size_b", self.load_size_b)
-        return self
-
-    @model_validator(mode="after")
-    def _colors_to_swap(self) -> Self:
-        if self.swap_colors and self.channels == 1:
-            raise ValueError("swap_colors=true: gray pictures (channels=1) have none")
         return self
 
 
@@ -139,7 +129,6 @@ class Shuffled:
         self.b = Scaled(b, config, config.load_sizes_b[1], cache)
         self.windows_a = Windows(config, config.load_sizes)
         self.windows_b = Windows(config, config.load_sizes_b)
-        self.swap_colors = config.swap_colors
 
     def __len__(self) -> int:
         """Pictures of the larger domain."""
@@ -154,18 +143,18 @@ class Shuffled:
         a, b = [], []
         for index, seed in keys:
             rng = random.Random(seed)
-            a.append(self._cut(self.a, index % len(self.a), self.windows_a, rng))
-            b.append(self._cut(self.b, rng.randrange(len(self.b)), self.windows_b, rng))
+            a.append(_cut(self.a, index % len(self.a), self.windows_a, rng))
+            b.append(_cut(self.b, rng.randrange(len(self.b)), self.windows_b, rng))
         return {"a": to_range(np.stack(a)), "b": to_range(np.stack(b))}
-
-    def _cut(self, domain: Scaled, index: int, windows: Windows, rng: random.Random) -> Bytes:
-        pixels = domain.cut(index, windows.draw(rng, domain.sizes[index]))
-        return pixels[rng.sample(range(3), 3)] if self.swap_colors else pixels
 
     @staticmethod
     def collate(batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """For the DataLoader's `collate_fn`: a batch already is one."""
         return batch
+
+
+def _cut(domain: Scaled, index: int, windows: Windows, rng: random.Random) -> Bytes:
+    return domain.cut(index, windows.draw(rng, domain.sizes[index]))
 
 
 class InOrder:
