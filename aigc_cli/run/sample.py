@@ -134,8 +134,8 @@ def too_large(trained: Trained, items: Sequence[dict[str, Any]]) -> str | None:
     sides = [min(item["width"], item["height"]) for item in items if "width" in item]
     large = sum(side >= 2 * most for side in sides)
     return (
-        f"{large} of {len(sides)} pictures are twice as large as the {most} pixels trained with, "
-        f"or more: what is in them may be too large to be recognised; short_side={most} reduces them"
+        f"{large} of {len(sides)} pictures are twice as large as the {most} pixels trained with "
+        f"or larger, perhaps too large to be recognised; short_side={most} reduces them"
         if large
         else None
     )
