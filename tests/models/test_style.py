@@ -11,6 +11,7 @@ from aigc_cli.models.image import adain, style_fast, style_optim
 from aigc_cli.models.image.style_optim import Objective, Options, _cuts, _scales
 from aigc_cli.nn.classifier import vgg
 from aigc_cli.nn.features import random_features
+from aigc_cli.nn.resnet_generator import Norm
 from aigc_cli.nn.style import (
     adain as exchange,
 )
@@ -195,6 +196,19 @@ def test_equal_pictures_cost_only_smoothness() -> None:
     terms = model.baselines({"a": image, "b": image})["identity"]
     assert float(terms["content"]) < 1e-9
     assert float(terms["style"]) < 1e-9
+
+
+@pytest.mark.parametrize(("norm", "sees_tint"), [("instance", False), ("group", True)])
+def test_only_group_norm_sees_the_tint_of_a_picture(norm: Norm, sees_tint: bool) -> None:
+    config = style_fast.Config(num_features=32, num_blocks=1, norm=norm)
+    model = style_fast.Model(config, UNPAIRED).eval()
+    image = pictures(3, 32, 32) / 2
+    tinted = image + torch.tensor([0.3, 0.0, -0.3])[:, None, None]
+    with torch.no_grad():
+        plain, other = (
+            model.translate(x, style_fast.Options(), SampleNoise(0, 0, 1)) for x in (image, tinted)
+        )
+    assert (float((plain - other).abs().max()) > 0.01) is sees_tint
 
 
 UNPAIRED = UnpairedSpec(channels=3, image_size=32)

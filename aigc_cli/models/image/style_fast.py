@@ -23,7 +23,7 @@ from torch import Tensor
 
 from aigc_cli.models._base import Batch, GenerativeModule, Terms
 from aigc_cli.models._tiles import TileOptions
-from aigc_cli.nn.resnet_generator import ResnetGenerator
+from aigc_cli.nn.resnet_generator import Norm, ResnetGenerator
 from aigc_cli.nn.style import gram, gram_distance, relative, total_variation, with_colors_of
 from aigc_cli.recipe.sections import Name, Section
 from aigc_cli.sampling.noise import SampleNoise
@@ -37,6 +37,8 @@ class Config(Section):
     """Channels of the first convolution."""
     num_blocks: int = Field(5, ge=1, le=32)
     """Residual blocks in the middle."""
+    norm: Norm = "instance"
+    """group leaves no stains where a large picture is smooth, and takes some more steps."""
     features: Name = "vgg16"
     """Judge of pictures: vgg16, vgg19, random:vgg19, a classifier's run or a .pth file of VGG."""
     content_layer: Name = "relu2_2"
@@ -71,7 +73,12 @@ class Model(GenerativeModule):
         assert isinstance(spec, UnpairedSpec)
         C = spec.channels
         self.net = ResnetGenerator(
-            C, C, features=config.num_features, blocks=config.num_blocks, upsample="resize"
+            C,
+            C,
+            features=config.num_features,
+            blocks=config.num_blocks,
+            upsample="resize",
+            norm=config.norm,
         )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
