@@ -131,13 +131,14 @@ def too_large(trained: Trained, items: Sequence[dict[str, Any]]) -> str | None:
     if getattr(options, "short_side", None) != 0:
         return None
     most = max(data.load_sizes)
-    sides = [min(item["width"], item["height"]) for item in items if "width" in item]
-    large = sum(side >= 2 * most for side in sides)
+    # answers are as large as their input here, and there may be several of one
+    sides = {i["input"]: min(i["width"], i["height"]) for i in items if "width" in i}
+    large = sum(side >= 2 * most for side in sides.values())
+    if not large:
+        return None
     return (
         f"{large} of {len(sides)} pictures are twice as large as the {most} pixels trained with "
         f"or larger, perhaps too large to be recognised; short_side={most} reduces them"
-        if large
-        else None
     )
 
 

@@ -280,13 +280,15 @@ def test_pictures_from_noise_take_no_input(aigc: Aigc, here: Path) -> None:
 
 
 def test_pictures_far_larger_than_those_of_training_are_noted(aigc: Aigc, here: Path) -> None:
+    photos = len(list(here.glob("photos/*.png")))
     smallest = ["model.num_features=2", "model.num_blocks=1", "model.discriminator_features=2"]
     data = ["data.train=photos", "data.train_b=photos", "data.image_size=20"]
     quick = ["trainer.max_steps=1", "model.features=none", "--out", "run"]
     ending = aigc("train", "cyclegan_emoji", *data, *smallest, *quick)
     assert ending.code == 0, ending.err
     for options, noted in {(): True, ("short_side=20",): False, ("short_side=10",): False}.items():
-        words = ("--input", "photos", "--overwrite", "--out", "out", *options)
+        words = ("--input", "photos", "-n", "2", "--overwrite", "--out", "out", *options)
         ending = aigc("sample", "run", *words)
         assert ("short_side=20 reduces them" in ending.err) is noted, options
+        assert (f"{photos} of {photos} pictures" in ending.err) is noted, options
         assert bool(aigc("sample", "run", *words, "--json").json["note"]) is noted

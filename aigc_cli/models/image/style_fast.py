@@ -7,6 +7,7 @@ are photographs, domain B the picture or pictures of one style.
 Differs from the paper:
 * the first and last convolution are 7 pixels wide, not 9 (nn/resnet_generator.py), and enlarging is
   bilinear and a convolution, which cannot make checkerboards;
+* `norm: group` normalises groups of 16 channels instead;
 * distances are relative (nn/style.py), so the weights are 1 and 5 where the paper's common code has
   1e5 and 1e10, and any network of features serves;
 * the style is whatever B holds, Gram matrices averaged over the batch, not one fixed picture.
