@@ -89,7 +89,7 @@ def load_family(name: str) -> ModuleType:
     known = families()
     if name not in known:
         raise InputError(
-            f"unknown family '{name}'", hint=did_you_mean(name, known), code="unknown_family"
+            f"unknown family {name!r}", hint=did_you_mean(name, known), code="unknown_family"
         )
     return _load(known[name].path, ("Config", "Options", "Model"))
 
@@ -99,7 +99,7 @@ def load_data_kind(name: str) -> ModuleType:
     known = data_kinds()
     if name not in known:
         raise InputError(
-            f"unknown data kind '{name}'", hint=did_you_mean(name, known), code="unknown_data_kind"
+            f"unknown data kind {name!r}", hint=did_you_mean(name, known), code="unknown_data_kind"
         )
     return _load(known[name], ("Config", "Data"))
 

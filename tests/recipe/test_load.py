@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aigc_cli.errors import InputError, RecipeError
@@ -407,6 +407,7 @@ SNIPPETS += [
 
 
 @settings(max_examples=400, deadline=None)
+@example([(36, 0, "'"), (96, 6, "'")])  # a kind of several lines
 @given(
     st.lists(
         st.tuples(st.integers(0, len(GOOD)), st.integers(0, 6), st.sampled_from(SNIPPETS)),
