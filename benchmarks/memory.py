@@ -23,7 +23,7 @@ def measure(tile: int) -> dict[str, float]:
     import torch
 
     from aigc_cli.models.image.edsr import Config, Model, Options
-    from aigc_cli.specs import SuperResolutionSpec
+    from aigc_cli.specs.image import SuperResolutionSpec
 
     model = Model(Config(), SuperResolutionSpec(channels=3, scale=2)).eval()
     low = torch.rand(1, 3, HEIGHT, WIDTH) * 2 - 1

@@ -34,7 +34,7 @@ from aigc_cli.data._text_files import Place, Record, Texts, turns
 from aigc_cli.data._tokens import Piece, TokenizerConfig, Tokens, find_tokenizer, token_file
 from aigc_cli.errors import DataError, InputError
 from aigc_cli.recipe.sections import Name
-from aigc_cli.specs import IGNORE
+from aigc_cli.specs.text import IGNORE
 from aigc_cli.text.template import Template, find_template
 from aigc_cli.text.tokenizer import Tokenizer
 

@@ -20,7 +20,7 @@ from aigc_cli.data._text_files import Texts, open_texts
 from aigc_cli.data._tokens import TokenizerConfig, Tokens
 from aigc_cli.errors import DataError
 from aigc_cli.recipe.sections import Name, Section
-from aigc_cli.specs import IGNORE
+from aigc_cli.specs.text import IGNORE
 from aigc_cli.text.tokenizer import Tokenizer
 
 T = TypeVar("T")

@@ -39,7 +39,7 @@ from aigc_cli.data._text_files import Place, Record
 from aigc_cli.data._tokens import Tokens
 from aigc_cli.errors import DataError
 from aigc_cli.recipe.sections import Name
-from aigc_cli.specs import IGNORE, ChatSpec
+from aigc_cli.specs.text import IGNORE, ChatSpec
 from aigc_cli.text.template import Template
 from aigc_cli.text.tokenizer import Tokenizer
 

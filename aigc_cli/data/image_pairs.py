@@ -36,7 +36,7 @@ from aigc_cli.data._pictures import Checked, Sources, held_apart, in_8_bits, to_
 from aigc_cli.data._sources import Source, open_source
 from aigc_cli.data._stream import Key, permutation
 from aigc_cli.errors import DataError
-from aigc_cli.specs import PairSpec
+from aigc_cli.specs.image import PairSpec
 
 
 class Config(DomainConfig):

@@ -25,7 +25,7 @@ from aigc_cli.data._pictures import (
 )
 from aigc_cli.data._stream import Key, permutation
 from aigc_cli.errors import DataError
-from aigc_cli.specs import ImageSpec
+from aigc_cli.specs.image import ImageSpec
 
 
 class Config(PictureConfig):

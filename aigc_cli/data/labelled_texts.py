@@ -33,7 +33,7 @@ from aigc_cli.data._text_files import Place, Record, TextFile, Texts, field, str
 from aigc_cli.data._tokens import Tokens, encoded, find_tokenizer, token_file
 from aigc_cli.errors import DataError, did_you_mean
 from aigc_cli.recipe.sections import Name
-from aigc_cli.specs import LabelledTextSpec
+from aigc_cli.specs.text import LabelledTextSpec
 from aigc_cli.text.tokenizer import Tokenizer
 
 

@@ -34,7 +34,7 @@ from aigc_cli.data._text_files import Place, Record, field, strings
 from aigc_cli.data._tokens import Tokens
 from aigc_cli.errors import DataError
 from aigc_cli.recipe.sections import Name
-from aigc_cli.specs import PromptSpec
+from aigc_cli.specs.text import PromptSpec
 from aigc_cli.text.template import Template
 from aigc_cli.text.tokenizer import Tokenizer
 

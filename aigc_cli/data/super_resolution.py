@@ -28,7 +28,7 @@ from aigc_cli.data._pictures import (
 )
 from aigc_cli.data._stream import Key, permutation
 from aigc_cli.media.resize import resize_bicubic
-from aigc_cli.specs import SuperResolutionSpec
+from aigc_cli.specs.image import SuperResolutionSpec
 
 SSIM_WINDOW = 11  # a validation picture must hold one, without its border of `scale` pixels
 

@@ -35,7 +35,7 @@ from aigc_cli.data._text_files import TextFile, Texts, field, open_texts, string
 from aigc_cli.data._tokens import Ids, Piece, Tokens, find_tokenizer, grouped, token_file
 from aigc_cli.errors import DataError
 from aigc_cli.recipe.sections import Name
-from aigc_cli.specs import IGNORE, TextSpec
+from aigc_cli.specs.text import IGNORE, TextSpec
 from aigc_cli.text.tokenizer import Tokenizer
 
 LONG = 1 << 20  # characters after which a line is cut where it is read

@@ -33,7 +33,7 @@ from aigc_cli.data._text_files import Place, Record, Texts, field, open_texts, s
 from aigc_cli.data._tokens import Piece, TokenizerConfig, Tokens, find_tokenizer, token_file
 from aigc_cli.errors import DataError
 from aigc_cli.recipe.sections import Name
-from aigc_cli.specs import TextPairSpec
+from aigc_cli.specs.text import TextPairSpec
 from aigc_cli.text.sentences import leads
 from aigc_cli.text.tokenizer import Tokenizer
 

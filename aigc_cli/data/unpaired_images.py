@@ -41,7 +41,7 @@ from aigc_cli.data._pictures import (
 )
 from aigc_cli.data._stream import Key, permutation
 from aigc_cli.errors import DataError
-from aigc_cli.specs import UnpairedSpec
+from aigc_cli.specs.image import UnpairedSpec
 
 MOST_ENLARGED = 8
 """Times that a picture may be enlarged before there is nothing in it to learn from."""

@@ -14,7 +14,8 @@ from aigc_cli.metrics.table import METRICS
 from aigc_cli.models._base import Batch, GenerativeModule
 from aigc_cli.nn.features import perceptual_distance
 from aigc_cli.recipe.sections import Section
-from aigc_cli.specs import PairSpec, Spec
+from aigc_cli.specs import Spec
+from aigc_cli.specs.image import PairSpec
 
 SMALLEST = 16  # pixels: SSIM needs 11, and U-Nets a few halvings
 LUMA = (0.299, 0.587, 0.114)

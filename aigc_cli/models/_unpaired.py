@@ -23,7 +23,8 @@ from aigc_cli.models._tiles import SizedOptions
 from aigc_cli.nn.features import FeatureNetwork
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import Spec, UnpairedSpec
+from aigc_cli.specs import Spec
+from aigc_cli.specs.image import UnpairedSpec
 
 MULTIPLE = 4  # the networks halve a picture twice
 SMALLEST = 8  # pixels; below, nothing is left behind the border that a convolution reflects

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from aigc_cli.nn.linear import Linear, linear
 from aigc_cli.nn.transformer import Cache, Gelu, GPT2Block, LlamaBlock, RMSNorm, Rope
-from aigc_cli.specs import IGNORE
+from aigc_cli.specs.text import IGNORE
 
 MOST_LOGITS = 1 << 25  # of one piece: 128 MB in float32
 

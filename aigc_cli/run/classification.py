@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, Subset
 from aigc_cli.media.image import Picture, write_picture
 from aigc_cli.run.folder import write_text
 from aigc_cli.run.trained import Trained
-from aigc_cli.specs import ImageSpec, LabelledTextSpec
+from aigc_cli.specs.image import ImageSpec
+from aigc_cli.specs.text import LabelledTextSpec
 
 Counts = np.ndarray[Any, np.dtype[np.int64]]
 MACRO = {"macro_recall": "recall", "macro_f1": "f1"}

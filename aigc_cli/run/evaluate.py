@@ -54,7 +54,7 @@ from aigc_cli.run.pictures import Drawn, Files, Part, Translated, Whole
 from aigc_cli.run.sample import open_input, prepare_output
 from aigc_cli.run.texts import open_answers
 from aigc_cli.run.trained import Trained, load_trained
-from aigc_cli.specs import ImageSpec, PairSpec, SuperResolutionSpec, UnpairedSpec
+from aigc_cli.specs.image import ImageSpec, PairSpec, SuperResolutionSpec, UnpairedSpec
 
 log = logging.getLogger(__name__)
 MOST = 10_000  # pictures that are made when no number is given

@@ -16,7 +16,8 @@ from aigc_cli.recipe.load import recipe_from_dict
 from aigc_cli.run.checkpoint import FORMAT, load_checkpoint, save_checkpoint
 from aigc_cli.run.folder import find_checkpoint
 from aigc_cli.run.hugging_face import is_folder, read_folder, write_adapter, write_folder
-from aigc_cli.specs import ChatSpec, Spec, TextSpec
+from aigc_cli.specs import Spec
+from aigc_cli.specs.text import ChatSpec, TextSpec
 from aigc_cli.text.template import TEMPLATES
 from aigc_cli.text.tokenizer import Tokenizer
 

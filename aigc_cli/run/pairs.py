@@ -21,7 +21,7 @@ from aigc_cli.metrics.table import PairMetric
 from aigc_cli.registry import load_data_kind
 from aigc_cli.run.sample import open_input
 from aigc_cli.run.trained import Trained
-from aigc_cli.specs import SuperResolutionSpec
+from aigc_cli.specs.image import SuperResolutionSpec
 
 Pixels = Any
 DETAIL = 96  # pixels of a side in the comparison sheets

@@ -39,15 +39,9 @@ from aigc_cli.run.trained import Trained, load_trained
 from aigc_cli.run.writing import open_prompts, write_texts
 from aigc_cli.sampling.interpolation import InterpolatedNoise
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import (
-    ImageSpec,
-    LabelledTextSpec,
-    PairSpec,
-    PictureSpec,
-    Spec,
-    SuperResolutionSpec,
-    UnpairedSpec,
-)
+from aigc_cli.specs import Spec
+from aigc_cli.specs.image import ImageSpec, PairSpec, PictureSpec, SuperResolutionSpec, UnpairedSpec
+from aigc_cli.specs.text import LabelledTextSpec
 
 FORMATS = ("png", "jpg", "webp", "tiff")
 SHEET = 64  # pictures on a sheet

@@ -17,7 +17,8 @@ from aigc_cli.run.folder import find_checkpoint
 from aigc_cli.run.paths import RUNS
 from aigc_cli.run.train import attach_networks, build_model
 from aigc_cli.run.weights import load_averaged, require_fit
-from aigc_cli.specs import PictureSpec, Spec, spec_from_dict
+from aigc_cli.specs import Spec, spec_from_dict
+from aigc_cli.specs.image import PictureSpec
 
 
 @dataclass(frozen=True)

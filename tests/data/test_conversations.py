@@ -13,7 +13,7 @@ from aigc_cli.data import chat, preferences, prompts
 from aigc_cli.data._conversations import conversation
 from aigc_cli.data._text_files import Place
 from aigc_cli.errors import DataError
-from aigc_cli.specs import IGNORE
+from aigc_cli.specs.text import IGNORE
 
 PLACE = Place("f", 1)
 CHARACTERS = {"kind": "characters", "specials": "chat"}

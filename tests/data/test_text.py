@@ -19,7 +19,8 @@ from aigc_cli.data._rows import HeldOut, pack
 from aigc_cli.data._stream import StepSampler
 from aigc_cli.data.text import Config, Data
 from aigc_cli.errors import DataError
-from aigc_cli.specs import IGNORE, spec_from_dict
+from aigc_cli.specs import spec_from_dict
+from aigc_cli.specs.text import IGNORE
 from aigc_cli.text.tokenizer import Tokenizer
 
 BARE = {"kind": "characters", "specials": "none"}

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from aigc_cli.data._stream import StepSampler
 from aigc_cli.data.text_pairs import Config, Data, dialogue
 from aigc_cli.errors import DataError
-from aigc_cli.specs import TextPairSpec, spec_from_dict
+from aigc_cli.specs import spec_from_dict
+from aigc_cli.specs.text import TextPairSpec
 from aigc_cli.text.tokenizer import Tokenizer
 
 WORDS = {"kind": "words"}

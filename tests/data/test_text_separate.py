@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from aigc_cli.data.text import Config, Data
-from aigc_cli.specs import IGNORE
+from aigc_cli.specs.text import IGNORE
 
 
 def test_each_row_is_one_document(tmp_path: Path) -> None:

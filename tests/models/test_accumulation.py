@@ -18,7 +18,7 @@ from aigc_cli.models._base import Batch, GenerativeModule, Run
 from aigc_cli.models._text import TextModule
 from aigc_cli.recipe.sections import Trainer
 from aigc_cli.registry import load_family
-from aigc_cli.specs import IGNORE, TextPairSpec
+from aigc_cli.specs.text import IGNORE, TextPairSpec
 from tests.models.test_families import TRAINED, batch_for, build
 
 TEXTS = [name for name in TRAINED if load_family(name).Model.makes == "texts"]

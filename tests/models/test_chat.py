@@ -16,7 +16,7 @@ from aigc_cli.models.text import chat, dpo, grpo, lm
 from aigc_cli.models.text._tuned import TunedModule
 from aigc_cli.nn.policy import group_advantages
 from aigc_cli.recipe.sections import Trainer
-from aigc_cli.specs import IGNORE, ChatSpec, PreferenceSpec, PromptSpec, TextSpec
+from aigc_cli.specs.text import IGNORE, ChatSpec, PreferenceSpec, PromptSpec, TextSpec
 from aigc_cli.text.tokenizer import SPECIALS, Tokenizer
 
 CHAT = ("<|system|>", "<|user|>", "<|assistant|>")

@@ -14,7 +14,7 @@ from aigc_cli.models.vision.classifier import Config, Model, Options
 from aigc_cli.nn.features import FeatureNetwork
 from aigc_cli.recipe.sections import Trainer
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import ImageSpec
+from aigc_cli.specs.image import ImageSpec
 
 SMALL: dict[str, Any] = {"widths": (4, 8), "depths": (1, 1)}
 

@@ -16,7 +16,7 @@ from aigc_cli.models.image._colour import gamut
 from aigc_cli.models.image.colorize import Config, Model, Options
 from aigc_cli.recipe.sections import Trainer
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import ImageSpec
+from aigc_cli.specs.image import ImageSpec
 
 SMALL = Config(num_features=4, depth=1)
 

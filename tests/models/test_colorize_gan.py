@@ -12,7 +12,7 @@ from aigc_cli.models._base import Run, _Noise
 from aigc_cli.models.image.colorize_gan import Config, Model, Options
 from aigc_cli.recipe.sections import Trainer
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import ImageSpec
+from aigc_cli.specs.image import ImageSpec
 
 SMALL = {"num_features": 4, "disc_features": 4, "disc_layers": 1}
 

@@ -24,7 +24,8 @@ from aigc_cli.models.image.cvae_translate import (
 from aigc_cli.nn.features import random_features
 from aigc_cli.recipe.sections import Trainer
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import ImageSpec, PairSpec, Spec, UnpairedSpec
+from aigc_cli.specs import Spec
+from aigc_cli.specs.image import ImageSpec, PairSpec, UnpairedSpec
 
 S = 32
 PAIRS = PairSpec(source_channels=1, target_channels=3, image_size=S)

@@ -16,7 +16,7 @@ from aigc_cli.nn.norm import GroupNorm, InstanceNorm, statistics_from
 from aigc_cli.nn.resnet_generator import ResnetGenerator, keep_light_light, upsampling
 from aigc_cli.recipe.sections import Trainer
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import UnpairedSpec
+from aigc_cli.specs.image import UnpairedSpec
 
 TINY: dict[str, Any] = {"num_features": 4, "num_blocks": 1, "discriminator_features": 4}
 

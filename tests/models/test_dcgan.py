@@ -24,7 +24,7 @@ from aigc_cli.recipe.sections import Trainer
 from aigc_cli.run.train import train
 from aigc_cli.sampling.interpolation import InterpolatedNoise
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import ImageSpec
+from aigc_cli.specs.image import ImageSpec
 from tests.run.conftest import assert_same, load, paint, rows_of
 
 LABELS = ("boot", "shirt", "bag")

@@ -21,7 +21,7 @@ from aigc_cli.models.image.deepdream import (
 from aigc_cli.nn.classifier import build
 from aigc_cli.nn.features import FeatureNetwork, cnn_arch
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import PictureSpec
+from aigc_cli.specs.image import PictureSpec
 
 SMALL: dict[str, Any] = {"layers": ("relu2_1",), "octaves": 2, "steps": 3, "jitter": 4}
 

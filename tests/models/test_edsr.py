@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from aigc_cli.models.image.edsr import Config, Model, Options
-from aigc_cli.specs import SuperResolutionSpec
+from aigc_cli.specs.image import SuperResolutionSpec
 
 
 def model(scale: int = 2, channels: int = 3, **config: object) -> Model:

@@ -12,7 +12,7 @@ from aigc_cli.models.image import edsr
 from aigc_cli.models.image.edsr_gan import Config, Discriminator, Model, Options
 from aigc_cli.nn.features import random_features
 from aigc_cli.recipe.sections import Trainer
-from aigc_cli.specs import SuperResolutionSpec
+from aigc_cli.specs.image import SuperResolutionSpec
 
 SPEC = SuperResolutionSpec(channels=3, scale=2)
 SMALL = {

@@ -24,21 +24,16 @@ from aigc_cli.registry import families, load_family, recipes  # noqa: E402
 from aigc_cli.run.sample import input_channels  # noqa: E402
 from aigc_cli.run.train import attach_networks  # noqa: E402
 from aigc_cli.sampling.noise import SampleNoise  # noqa: E402
-from aigc_cli.specs import (  # noqa: E402
+from aigc_cli.specs import Spec, spec_from_dict  # noqa: E402
+from aigc_cli.specs.image import ImageSpec, PairSpec, PictureSpec, SuperResolutionSpec, UnpairedSpec  # noqa: E402
+from aigc_cli.specs.text import (  # noqa: E402
     IGNORE,
     ChatSpec,
-    ImageSpec,
     LabelledTextSpec,
-    PairSpec,
-    PictureSpec,
     PreferenceSpec,
     PromptSpec,
-    Spec,
-    SuperResolutionSpec,
     TextPairSpec,
     TextSpec,
-    UnpairedSpec,
-    spec_from_dict,
 )
 from aigc_cli.text.tokenizer import SPECIALS, Tokenizer  # noqa: E402
 

@@ -20,7 +20,7 @@ from aigc_cli.models.image.flow import (
 )
 from aigc_cli.recipe.sections import Trainer
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import ImageSpec
+from aigc_cli.specs.image import ImageSpec
 
 SPEC = ImageSpec(channels=1, image_size=8, labels=("cat", "dog", "owl"))
 

@@ -16,7 +16,7 @@ from aigc_cli.models.text.lm import Config, Model, Options
 from aigc_cli.recipe.sections import Trainer
 from aigc_cli.sampling.decoding import Decoder
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import IGNORE, TextSpec
+from aigc_cli.specs.text import IGNORE, TextSpec
 from aigc_cli.text.tokenizer import Tokenizer
 
 TEXT = "the cat sat on the mat, and the dog sat on the log. äöü 猫!\n"

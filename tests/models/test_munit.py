@@ -21,7 +21,7 @@ from aigc_cli.models.image.munit import (
 )
 from aigc_cli.recipe.sections import Trainer
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import UnpairedSpec
+from aigc_cli.specs.image import UnpairedSpec
 
 TINY: dict[str, Any] = {
     "num_features": 4,

@@ -16,7 +16,7 @@ from aigc_cli.models._paired import as_channels, compared
 from aigc_cli.models.image.pix2pix import Config, Model, Options, num_downs
 from aigc_cli.recipe.sections import Trainer
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import PairSpec
+from aigc_cli.specs.image import PairSpec
 
 S = 32
 

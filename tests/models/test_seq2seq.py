@@ -15,7 +15,7 @@ from aigc_cli.models.text._pairs import padded
 from aigc_cli.models.text.seq2seq import Config, Model
 from aigc_cli.recipe.sections import Trainer
 from aigc_cli.sampling.decoding import Decoder
-from aigc_cli.specs import TextPairSpec
+from aigc_cli.specs.text import TextPairSpec
 from aigc_cli.text.tokenizer import Tokenizer
 
 GERMAN = ["ein hund rennt", "zwei rote katzen schlafen heute", "ein mann"]

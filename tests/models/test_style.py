@@ -24,7 +24,7 @@ from aigc_cli.nn.style import (
     with_colors_of,
 )
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import PictureSpec, UnpairedSpec
+from aigc_cli.specs.image import PictureSpec, UnpairedSpec
 
 
 def pictures(*shape: int, seed: int = 0) -> Tensor:

@@ -15,7 +15,7 @@ from aigc_cli.models.text.summarize import Config, Model
 from aigc_cli.recipe.sections import Trainer
 from aigc_cli.sampling.decoding import Decoding
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import TextPairSpec
+from aigc_cli.specs.text import TextPairSpec
 from aigc_cli.text.tokenizer import Tokenizer
 
 KNOWN = "the of in is was a report on , . price falls rises today again"

@@ -13,7 +13,7 @@ from aigc_cli.errors import InputError
 from aigc_cli.models._base import Run, _Noise
 from aigc_cli.models.text.text_classifier import Config, Model
 from aigc_cli.recipe.sections import Trainer
-from aigc_cli.specs import LabelledTextSpec
+from aigc_cli.specs.text import LabelledTextSpec
 from aigc_cli.text.tokenizer import Tokenizer
 
 TEXTS = ["good dog", "bad cat and a bad owl", "a good day", "it rains , bad day"]

@@ -19,7 +19,7 @@ from aigc_cli.recipe.sections import Trainer
 from aigc_cli.run.trained import Trained
 from aigc_cli.run.writing import answers_to
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import IGNORE, TextSpec
+from aigc_cli.specs.text import IGNORE, TextSpec
 from aigc_cli.text.tokenizer import Tokenizer
 
 TEXTS = ["a dog runs", "two red cats sleep today", "a man"]

@@ -24,7 +24,7 @@ from aigc_cli.models.image.vae import (
 from aigc_cli.recipe.load import load_recipe
 from aigc_cli.recipe.sections import Trainer
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import ImageSpec
+from aigc_cli.specs.image import ImageSpec
 
 SPEC = ImageSpec(channels=1, image_size=4)
 SHAPE = (1, 4, 4)

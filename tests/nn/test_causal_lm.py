@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aigc_cli.nn.causal_lm import GPT2, CausalLM, Llama, Prefix, token_losses
-from aigc_cli.specs import IGNORE
+from aigc_cli.specs.text import IGNORE
 
 V, CONTEXT = 37, 24
 LAYOUTS = ["llama", "qwen2", "qwen3", "gpt2"]

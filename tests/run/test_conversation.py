@@ -14,7 +14,7 @@ import torch
 from aigc_cli.models.text.chat import Config, Model, Options
 from aigc_cli.run.conversation import Conversation, Stream, _overlap, chat
 from aigc_cli.run.trained import Trained
-from aigc_cli.specs import ChatSpec
+from aigc_cli.specs.text import ChatSpec
 from aigc_cli.text.tokenizer import SPECIALS, Tokenizer
 from tests.run.conftest import Ending
 

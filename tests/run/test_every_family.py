@@ -16,19 +16,15 @@ import yaml
 from PIL import Image
 
 from aigc_cli.registry import load_family
-from aigc_cli.specs import (
+from aigc_cli.specs import Spec
+from aigc_cli.specs.image import ImageSpec, PairSpec, PictureSpec, SuperResolutionSpec, UnpairedSpec
+from aigc_cli.specs.text import (
     ChatSpec,
-    ImageSpec,
     LabelledTextSpec,
-    PairSpec,
-    PictureSpec,
     PreferenceSpec,
     PromptSpec,
-    Spec,
-    SuperResolutionSpec,
     TextPairSpec,
     TextSpec,
-    UnpairedSpec,
 )
 from tests.models.test_families import FAMILIES, SMALL, TRAINED, build
 from tests.run.conftest import Child, Ending, assert_same, load, paint, rows_of

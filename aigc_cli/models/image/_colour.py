@@ -20,7 +20,8 @@ from aigc_cli.metrics.colorization import auc, colourfulness
 from aigc_cli.models._base import Batch, GenerativeModule
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import ImageSpec, Spec
+from aigc_cli.specs import Spec
+from aigc_cli.specs.image import ImageSpec
 
 STEP = 10
 """Side of a bin of the ab plane."""

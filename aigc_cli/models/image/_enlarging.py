@@ -17,7 +17,8 @@ from aigc_cli.nn.edsr import EDSR
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.sampling.self_ensemble import self_ensemble
-from aigc_cli.specs import Spec, SuperResolutionSpec
+from aigc_cli.specs import Spec
+from aigc_cli.specs.image import SuperResolutionSpec
 
 PAIRS = ("psnr_y", "psnr_rgb", "ssim_y")
 

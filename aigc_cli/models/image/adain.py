@@ -35,7 +35,8 @@ from aigc_cli.nn.style import (
 )
 from aigc_cli.recipe.sections import Name, Section
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import Spec, UnpairedSpec
+from aigc_cli.specs import Spec
+from aigc_cli.specs.image import UnpairedSpec
 
 
 class Config(Section):

@@ -35,7 +35,8 @@ from aigc_cli.nn.features import perceptual_distance
 from aigc_cli.nn.norm import InstanceNorm
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import ImageSpec, PairSpec, Spec, UnpairedSpec
+from aigc_cli.specs import Spec
+from aigc_cli.specs.image import ImageSpec, PairSpec, UnpairedSpec
 
 Reduction = Literal["gray", "blur", "edges"]
 HIDDEN = 128  # of the layer between z and the scales and shifts

@@ -63,7 +63,8 @@ from aigc_cli.nn.diffaugment import RANDOMS, Change, diff_augment
 from aigc_cli.nn.init import init_normal
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import ImageSpec, Spec
+from aigc_cli.specs import Spec
+from aigc_cli.specs.image import ImageSpec
 
 Norm = Literal["batch", "spectral", "none"]
 NORMS: dict[str, Norm] = {"vanilla": "batch", "lsgan": "batch", "hinge": "spectral"}

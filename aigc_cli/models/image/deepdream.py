@@ -29,7 +29,7 @@ from aigc_cli.models._tiles import TileOptions
 from aigc_cli.nn.features import IMAGENET_STD, FeatureNetwork
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import PictureSpec
+from aigc_cli.specs.image import PictureSpec
 
 UNIT = 2 * sum(IMAGENET_STD) / 3
 """Standard deviation of ImageNet's colours in [-1, 1], the unit of `lr`."""

@@ -20,7 +20,8 @@ from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models.image._enlarging import EnlargeOptions, Enlarging
 from aigc_cli.nn.edsr import EDSR
 from aigc_cli.recipe.sections import Section
-from aigc_cli.specs import Spec, SuperResolutionSpec
+from aigc_cli.specs import Spec
+from aigc_cli.specs.image import SuperResolutionSpec
 
 
 class Config(Section):

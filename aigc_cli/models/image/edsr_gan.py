@@ -35,7 +35,8 @@ from aigc_cli.nn.adversarial import (
 )
 from aigc_cli.nn.edsr import EDSR
 from aigc_cli.recipe.sections import Name, Section
-from aigc_cli.specs import Spec, SuperResolutionSpec
+from aigc_cli.specs import Spec
+from aigc_cli.specs.image import SuperResolutionSpec
 
 
 class Config(Section):

@@ -37,7 +37,8 @@ from aigc_cli.nn.norm import GroupNorm
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.sampling.ode import SOLVERS, uniform_times
-from aigc_cli.specs import ImageSpec, Spec
+from aigc_cli.specs import Spec
+from aigc_cli.specs.image import ImageSpec
 
 GOLDEN = (5**0.5 - 1) / 2
 

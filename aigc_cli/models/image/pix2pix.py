@@ -34,7 +34,8 @@ from aigc_cli.nn.patchgan import PatchGAN
 from aigc_cli.nn.unet_generator import UNetGenerator, depth_for, dropout_from
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import PairSpec, Spec
+from aigc_cli.specs import Spec
+from aigc_cli.specs.image import PairSpec
 
 
 class Config(Section):

@@ -28,7 +28,8 @@ from aigc_cli.nn.resnet_generator import Norm, ResnetGenerator
 from aigc_cli.nn.style import gram, gram_distance, relative, total_variation, with_colors_of
 from aigc_cli.recipe.sections import Name, Section
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import Spec, UnpairedSpec
+from aigc_cli.specs import Spec
+from aigc_cli.specs.image import UnpairedSpec
 
 
 class Config(Section):

@@ -37,7 +37,7 @@ from aigc_cli.nn.style import (
 )
 from aigc_cli.recipe.sections import Name, Section
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import PictureSpec
+from aigc_cli.specs.image import PictureSpec
 
 STRIDE = 32  # tiles begin at multiples of it, where all layers of VGG have a position
 AVERAGE = 0.99  # decay of the average of the iterates

@@ -19,7 +19,8 @@ from aigc_cli.nn.lora import merge_adapters
 from aigc_cli.nn.muon import MuonAdamW
 from aigc_cli.sampling.decoding import Decoder, Decoding
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import IGNORE, Spec
+from aigc_cli.specs import Spec
+from aigc_cli.specs.text import IGNORE
 from aigc_cli.text.tokenizer import Tokenizer
 
 PREVIEW = 100  # tokens

@@ -14,7 +14,8 @@ from aigc_cli.models._base import Batch
 from aigc_cli.models._text import TextModule
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.decoding import Decoder, Decoding
-from aigc_cli.specs import Spec, TextPairSpec
+from aigc_cli.specs import Spec
+from aigc_cli.specs.text import TextPairSpec
 from aigc_cli.text.sentences import lead
 from aigc_cli.text.tokenizer import Tokenizer
 

@@ -22,7 +22,8 @@ from aigc_cli.models.text._rewards import JudgedConfig, JudgedModule, Rewards
 from aigc_cli.nn.policy import leave_one_out_advantages
 from aigc_cli.recipe.sections import Name
 from aigc_cli.sampling.decoding import Answer, Decoding
-from aigc_cli.specs import Spec, TextPairSpec
+from aigc_cli.specs import Spec
+from aigc_cli.specs.text import TextPairSpec
 
 
 class RewardConfig(JudgedConfig):

@@ -21,7 +21,8 @@ from aigc_cli.nn.frozen import frozen_copy
 from aigc_cli.nn.lora import add_adapters, without_adapters
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.decoding import Decoder, Decoding
-from aigc_cli.specs import IGNORE, Spec
+from aigc_cli.specs import Spec
+from aigc_cli.specs.text import IGNORE
 from aigc_cli.text.template import Messages, find_template
 
 

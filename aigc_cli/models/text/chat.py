@@ -13,7 +13,7 @@ from pydantic import Field
 from aigc_cli.models._base import Batch
 from aigc_cli.models.text._tuned import TunedConfig, TunedModule
 from aigc_cli.sampling.decoding import Decoding
-from aigc_cli.specs import ChatSpec
+from aigc_cli.specs.text import ChatSpec
 
 
 class Config(TunedConfig):

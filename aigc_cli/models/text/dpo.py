@@ -22,7 +22,7 @@ from torch import Tensor
 from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models.text._tuned import ComparedModule, TunedConfig
 from aigc_cli.sampling.decoding import Decoding
-from aigc_cli.specs import IGNORE, PreferenceSpec
+from aigc_cli.specs.text import IGNORE, PreferenceSpec
 
 
 class Config(TunedConfig):

@@ -30,7 +30,8 @@ from aigc_cli.nn.policy import clipped_surrogate, group_advantages, k3_divergenc
 from aigc_cli.recipe.sections import Name
 from aigc_cli.sampling.decoding import Answer, Decoding
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import IGNORE, PromptSpec, Spec
+from aigc_cli.specs import Spec
+from aigc_cli.specs.text import IGNORE, PromptSpec
 
 
 class Config(JudgedConfig, TunedConfig):

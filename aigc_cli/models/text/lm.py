@@ -11,7 +11,7 @@ from pydantic import Field
 
 from aigc_cli.models.text._causal import CausalConfig, CausalModule
 from aigc_cli.sampling.decoding import Decoding
-from aigc_cli.specs import TextSpec
+from aigc_cli.specs.text import TextSpec
 
 
 class Config(CausalConfig):

@@ -26,7 +26,8 @@ from aigc_cli.models._text import require_tokenizer
 from aigc_cli.nn.transformer import EncoderBlock, sinusoids
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import LabelledTextSpec, Spec
+from aigc_cli.specs import Spec
+from aigc_cli.specs.text import LabelledTextSpec
 from aigc_cli.text.tokenizer import Tokenizer
 
 

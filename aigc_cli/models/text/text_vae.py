@@ -39,7 +39,8 @@ from aigc_cli.nn.adam import fused_adam
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.decoding import Answer, Decoder, Decoding
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import IGNORE, Spec, TextSpec
+from aigc_cli.specs import Spec
+from aigc_cli.specs.text import IGNORE, TextSpec
 from aigc_cli.text.tokenizer import Tokenizer
 
 COLLAPSED = 0.5  # nats of KL divergence

@@ -27,7 +27,8 @@ from aigc_cli.models._base import Batch, GenerativeModule, Terms
 from aigc_cli.nn.classifier import build, pictures_for
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import ImageSpec, Spec
+from aigc_cli.specs import Spec
+from aigc_cli.specs.image import ImageSpec
 
 
 class Config(Section):

@@ -16,7 +16,8 @@ from aigc_cli.models._adversarial import AdversarialModule
 from aigc_cli.models._base import Batch, Terms
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import ImageSpec, Spec
+from aigc_cli.specs import Spec
+from aigc_cli.specs.image import ImageSpec
 
 
 class Config(Section):
