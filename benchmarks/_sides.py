@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader
 
 from aigc_cli.data._stream import StepSampler
 from aigc_cli.recipe.load import load_recipe
-from aigc_cli.run.train import build, train
+from aigc_cli.run.build import build
+from aigc_cli.run.train import train
 
 STEPS = 5
 ALIKE = [

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from aigc_cli.nn.norm import group_norm
 from aigc_cli.recipe.load import load_recipe
-from aigc_cli.run.train import build
+from aigc_cli.run.build import build
 from benchmarks._sides import Side, batches, seconds_between, with_aigc
 from benchmarks.cyclegan import CYCLEGAN, cyclegan_loop
 

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from aigc_cli.models.text.lm import Config, Model, Options
 from aigc_cli.recipe.load import load_recipe
-from aigc_cli.run.train import build
+from aigc_cli.run.build import build
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs.text import TextSpec
 from aigc_cli.text.tokenizer import Tokenizer

@@ -29,7 +29,8 @@ import torch
 from aigc_cli.data.images import Images
 from aigc_cli.models.image.vae import Model
 from aigc_cli.recipe.load import load_recipe
-from aigc_cli.run.train import build, train
+from aigc_cli.run.build import build
+from aigc_cli.run.train import train
 from aigc_cli.run.trained import load_trained
 from aigc_cli.sampling.noise import SampleNoise
 from benchmarks._sides import Skip

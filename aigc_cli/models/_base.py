@@ -103,6 +103,11 @@ class GenerativeModule(pl.LightningModule):
     """Batches of `trainer.global_batch` items that one step consumes."""
     needs_colour: ClassVar[bool] = False
     """Whether gray pictures teach it nothing."""
+    frozen: ClassVar[Mapping[str, str]] = {"features": "features"}
+    """Frozen networks that the run attaches: the attribute, and the field of `config` that names
+    it, where there is one. They have `stamp`, which says what they are, and `state()`, plain data
+    to restore them from; run/build.py opens them.
+    """
     conditional: bool = False
     """Whether samples have classes (`labels_of`)."""
 
@@ -119,7 +124,8 @@ class GenerativeModule(pl.LightningModule):
         self.run: Run | None = None
         self._noise: _Noise | None = None
         self._guard: dict[str, Tensor] = {}
-        self._features: list[FeatureNetwork] = []  # in a list, so that it is no submodule
+        self.frozen_networks: dict[str, Any] = {}
+        """Those of `frozen` that there are: in a dict, so that none is a submodule."""
         self._count = 0
 
     # What a family writes.
@@ -232,22 +238,19 @@ class GenerativeModule(pl.LightningModule):
         """The frozen network that `config.features` names, on the device of the model. It is
         neither trained nor averaged and no part of the weights.
         """
-        if not self._features:
+        if not self.has_features:
             raise RuntimeError("no feature network was attached")
-        return self._features[0].to(self.device)
-
-    @features.setter
-    def features(self, network: FeatureNetwork) -> None:
-        self._features[:] = [self.suited(network)]
+        network: FeatureNetwork = self.frozen_networks["features"].to(self.device)
+        return network
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "features":  # torch would take a module past the setter and register it
-            self._features[:] = [self.suited(value)]
+        if name in self.frozen:  # torch would register a module
+            self.frozen_networks[name] = self.suited(value)
         else:
             super().__setattr__(name, value)
 
-    def suited(self, network: FeatureNetwork) -> FeatureNetwork:
-        """What the model needs of a network that is attached to it.
+    def suited(self, network: Any) -> Any:
+        """What the model needs of a frozen network that is attached to it.
 
         Raises:
             InputError: the network does not suit the model.
@@ -256,7 +259,7 @@ class GenerativeModule(pl.LightningModule):
 
     @property
     def has_features(self) -> bool:
-        return bool(self._features)
+        return "features" in self.frozen_networks
 
     def networks(self) -> dict[str, nn.Module]:
         """The networks with weights, by attribute name."""

@@ -8,8 +8,9 @@ from typing import Any
 
 from aigc_cli.recipe.load import Recipe, recipe_from_dict
 from aigc_cli.run import devices
+from aigc_cli.run.build import build, check_monitor, count_steps
 from aigc_cli.run.events import duration
-from aigc_cli.run.train import build, check_monitor, count_steps, train
+from aigc_cli.run.train import train
 
 
 def plan(recipe: Recipe, measure: int = 0) -> dict[str, Any]:

@@ -15,11 +15,12 @@ from torch.utils.data import default_collate
 from aigc_cli.errors import AigcError, InputError, RunError
 from aigc_cli.recipe.load import Recipe, load_recipe, recipe_from_dict, require_trainable
 from aigc_cli.run import devices
+from aigc_cli.run.build import attach_networks, build, check_monitor
 from aigc_cli.run.callbacks import Emit
 from aigc_cli.run.checkpoint import load_checkpoint
 from aigc_cli.run.folder import FOLDER_VARIABLE, find_checkpoint
 from aigc_cli.run.launch import end_with_parent, launch
-from aigc_cli.run.train import attach_networks, build, check_monitor, choose_folder, train
+from aigc_cli.run.train import choose_folder, train
 from aigc_cli.run.trained import load_trained
 from aigc_cli.run.weights import complete
 

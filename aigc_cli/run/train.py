@@ -19,25 +19,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
 from aigc_cli import __version__
-from aigc_cli.data._domains import all_gray
 from aigc_cli.data._stream import ShardSampler, StepSampler
 from aigc_cli.errors import (
     AigcError,
     CheckpointError,
-    DataError,
     DiskFullError,
     Interrupted,
-    Problem,
-    RecipeError,
     RunError,
-    did_you_mean,
 )
 from aigc_cli.models._base import GenerativeModule, Run
-from aigc_cli.models.text._rewards import JudgedModule
-from aigc_cli.nn.features import FeatureNetwork
 from aigc_cli.recipe.load import Recipe
-from aigc_cli.registry import load_data_kind, load_family
 from aigc_cli.run import devices
+from aigc_cli.run.build import attach_networks, build, check_monitor, count_steps
 from aigc_cli.run.callbacks import (
     Checkpoints,
     EarlyEnd,
@@ -56,7 +49,6 @@ from aigc_cli.run.checkpoint import (
     load_checkpoint,
 )
 from aigc_cli.run.events import describe
-from aigc_cli.run.features import open_features
 from aigc_cli.run.folder import (
     FOLDER_VARIABLE,
     RunFolder,
@@ -64,7 +56,6 @@ from aigc_cli.run.folder import (
     new_folder,
     newest_run,
 )
-from aigc_cli.run.judge import open_judge, restored
 from aigc_cli.run.paths import RUNS
 from aigc_cli.run.stop import Stop
 from aigc_cli.run.weights import (
@@ -75,7 +66,6 @@ from aigc_cli.run.weights import (
     restore_network,
     sharded_as,
 )
-from aigc_cli.specs import Spec
 
 
 def _silent(event: Event) -> None:
@@ -91,64 +81,6 @@ class Result:
     step: int
     seconds: float
     best: dict[str, Any] | None
-
-
-def build(recipe: Recipe) -> tuple[Any, GenerativeModule]:
-    """The checked data and the model it asks for.
-
-    Raises:
-        DataError: files that cannot be used.
-        RecipeError: the family does not accept this kind of data.
-    """
-    kind = load_data_kind(recipe.kind)
-    data = kind.Data(recipe.data, seed=recipe.seed, bases=recipe.bases)
-    model = build_model(recipe, data.spec)
-    if model.needs_colour and all_gray(list(data.report["data.train"].seen.values())):
-        raise DataError(
-            "data.train: gray pictures for a colour recipe", hint="name photographs in colour"
-        )
-    return data, model
-
-
-def build_model(recipe: Recipe, spec: Spec) -> GenerativeModule:
-    """The recipe's network with its initial weights, a pure function of recipe.seed."""
-    family = load_family(recipe.family)
-    accepts = family.Model.accepts
-    if not isinstance(spec, accepts):
-        fitting = ", ".join(s.kind for s in accepts)
-        raise RecipeError(
-            [
-                Problem(
-                    f"data kind '{spec.kind}' does not fit family '{recipe.family}'",
-                    file=str(recipe.path) if recipe.path else None,
-                    key="data.kind",
-                    hint=f"kinds that fit: {fitting}",
-                    code="recipe.mismatch",
-                )
-            ]
-        )
-    torch.manual_seed(recipe.seed)
-    model: GenerativeModule = family.Model(recipe.model, spec)
-    return model
-
-
-def attach_networks(
-    model: GenerativeModule, recipe: Recipe, state: dict[str, Any] | None = None
-) -> None:
-    """Give the model the frozen networks that its recipe names, or those in its checkpoint.
-
-    Raises: as `open_features` and `open_judge`.
-    """
-    if state is not None and state.get("features") is not None:
-        model.features = FeatureNetwork.from_state(state["features"])
-    elif (name := getattr(recipe.model, "features", "none")) != "none":
-        model.features = open_features(name, bases=recipe.bases)
-    if not isinstance(model, JudgedModule):
-        return
-    if state is not None and state.get("judge") is not None:
-        model.judge = restored(state["judge"])
-    elif (name := getattr(recipe.model, "classifier", "none")) != "none":
-        model.judge = open_judge(name, bases=recipe.bases)
 
 
 def train(
@@ -291,36 +223,6 @@ def train(
     return Result(folder.path, status, model.step, seconds, progress.best)
 
 
-def count_steps(recipe: Recipe, items: int, batches: int = 1) -> int:
-    """Length of the run in steps of `batches` batches."""
-    trainer = recipe.trainer
-    if trainer.max_steps is not None:
-        return trainer.max_steps
-    assert trainer.max_epochs is not None
-    return -(-trainer.max_epochs * items // (trainer.global_batch * batches))
-
-
-def check_monitor(recipe: Recipe, model: GenerativeModule) -> str:
-    """The metric that chooses the best checkpoint.
-
-    Raises:
-        RecipeError: the family has no validation metric of that name.
-    """
-    monitor = recipe.trainer.monitor or next(iter(model.metrics))
-    if monitor not in model.metrics:
-        raise RecipeError(
-            [
-                Problem(
-                    f"family '{recipe.family}' has no validation metric '{monitor}'",
-                    file=str(recipe.path) if recipe.path else None,
-                    key="trainer.monitor",
-                    hint=did_you_mean(monitor, model.metrics),
-                )
-            ]
-        )
-    return monitor
-
-
 def choose_folder(
     recipe: Recipe, out: Path | None, resume: str | None, *, overwrite: bool, emit: Emit
 ) -> tuple[RunFolder, Path | None]:
@@ -399,7 +301,6 @@ def collect(
 ) -> dict[str, Any]:
     """The content of a checkpoint; with sharded weights every process must call it."""
     weights, optimizers = network_state(model, trainer.optimizers)
-    judge = model.judge if isinstance(model, JudgedModule) else None
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     return {
         "format": FORMAT,
@@ -415,8 +316,7 @@ def collect(
         "optimizers": optimizers,
         "scaler": scaler.state_dict() if scaler is not None else None,
         "best": progress.best,
-        "features": model.features.state() if model.has_features else None,
-        "judge": judge.state if judge is not None else None,
+        **{name: network.state() for name, network in model.frozen_networks.items()},
     }
 
 

@@ -9,13 +9,12 @@ from typing import Any
 
 from aigc_cli.errors import InputError
 from aigc_cli.models._base import GenerativeModule
-from aigc_cli.models.text._rewards import JudgedModule
 from aigc_cli.recipe.load import Recipe, load_recipe, recipe_from_dict
+from aigc_cli.run.build import attach_networks, build_model
 from aigc_cli.run.checkpoint import file_digest, load_checkpoint
 from aigc_cli.run.devices import choose_device
 from aigc_cli.run.folder import find_checkpoint
 from aigc_cli.run.paths import RUNS
-from aigc_cli.run.train import attach_networks, build_model
 from aigc_cli.run.weights import load_averaged, require_fit
 from aigc_cli.specs import Spec, spec_from_dict
 from aigc_cli.specs.image import PictureSpec
@@ -37,7 +36,7 @@ class Trained:
 
     def describe(self) -> dict[str, Any]:
         """For samples.json and results: which weights made this."""
-        judge = self.model.judge if isinstance(self.model, JudgedModule) else None
+        stamps = {name: network.stamp for name, network in self.model.frozen_networks.items()}
         return {
             "checkpoint": str(self.checkpoint) if self.checkpoint else None,
             "sha256": self.digest,
@@ -45,8 +44,8 @@ class Trained:
             "ema": self.ema,
             "family": self.recipe.family,
             "recipe": self.recipe.name,
-            "features": self.model.features.stamp if self.model.has_features else None,
-            "classifier": judge.state["stamp"] if judge is not None else None,
+            "features": stamps.get("features"),
+            "classifier": stamps.get("judge"),
         }
 
 
@@ -78,8 +77,7 @@ def load_trained(
     model = build_model(recipe, spec)
     require_fit(model, state, path)
     load_averaged(model, state, ema=ema)
-    if state.get("features") is not None or state.get("judge") is not None:
-        attach_networks(model, recipe, state)
+    attach_networks(model, recipe, state)
     model.to(choose_device(device)).eval()
     averaged = ema and state["ema"] is not None
     return Trained(model, recipe, spec, path, state["step"], file_digest(path), averaged)

@@ -21,8 +21,8 @@ from aigc_cli.recipe.load import load_recipe  # noqa: E402
 from aigc_cli.recipe.sections import Section, Trainer  # noqa: E402
 from aigc_cli.registry import RECIPES as RECIPE_FILES  # noqa: E402
 from aigc_cli.registry import families, load_family, recipes  # noqa: E402
+from aigc_cli.run.build import attach_networks  # noqa: E402
 from aigc_cli.run.sample import input_channels  # noqa: E402
-from aigc_cli.run.train import attach_networks  # noqa: E402
 from aigc_cli.sampling.noise import SampleNoise  # noqa: E402
 from aigc_cli.specs import Spec, spec_from_dict  # noqa: E402
 from aigc_cli.specs.image import ImageSpec, PairSpec, PictureSpec, SuperResolutionSpec, UnpairedSpec  # noqa: E402

@@ -154,7 +154,7 @@ def test_a_classifier_that_nothing_asks_is_a_mistake() -> None:
 
 
 def test_a_state_that_does_not_fit_is_said(judged: Path) -> None:
-    state = open_judge("judge").state
+    state = open_judge("judge").state()
     with pytest.raises(CheckpointError, match="in the checkpoint does not fit"):
         restored({**state, "weights": {}})
     with pytest.raises(CheckpointError, match="in the checkpoint does not fit"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import model_validator
@@ -24,12 +24,19 @@ Reward = Callable[[Sequence[str], Sequence[Sequence[str]]], list[float]]
 
 @dataclass(frozen=True)
 class Judge:
-    """A frozen classifier of texts. `state` is plain data that it can be built from again, with
+    """A frozen classifier of texts. `saved` is plain data that it can be built from again, with
     `stamp`, which says what it is.
     """
 
     model: GenerativeModule
-    state: dict[str, Any]
+    saved: dict[str, Any]
+
+    @property
+    def stamp(self) -> str:
+        return str(self.saved["stamp"])
+
+    def state(self) -> dict[str, Any]:
+        return self.saved
 
     @property
     def labels(self) -> Sequence[str]:
@@ -74,17 +81,17 @@ class JudgedModule(TextModule):
     the weights.
     """
 
-    _judge: Judge | None = None
+    frozen: ClassVar[Mapping[str, str]] = {"judge": "classifier"}
 
     @property
     def judge(self) -> Judge | None:
         """On the device of the model; None where nothing is rewarded for a class."""
-        if self._judge is not None:
-            self._judge.model.to(self.device)
-        return self._judge
+        judge: Judge | None = self.frozen_networks.get("judge")
+        if judge is not None:
+            judge.model.to(self.device)
+        return judge
 
-    @judge.setter
-    def judge(self, judge: Judge) -> None:
+    def suited(self, judge: Judge) -> Judge:
         """
         Raises:
             InputError: a class that is rewarded is none of it.
@@ -92,10 +99,10 @@ class JudgedModule(TextModule):
         for label in classes_of(self.config):
             if label not in judge.labels:
                 raise InputError(
-                    f"class:{label}: {judge.state['stamp']} knows no such class",
+                    f"class:{label}: {judge.stamp} knows no such class",
                     hint=did_you_mean(label, judge.labels),
                 )
-        self._judge = judge
+        return judge
 
     def rewards_of(self, weights: Mapping[str, float], lang: str) -> Rewards:
         """The sum of rewards, of which some may ask the classifier."""
