@@ -14,6 +14,7 @@ from math import ceil
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from aigc_cli.data._pictures import in_8_bits
 from aigc_cli.data._sources import Source, open_source
 from aigc_cli.data.images import fitted
 from aigc_cli.errors import InputError, OutputError
+from aigc_cli.media import alpha
 from aigc_cli.media.image import (
     Picture,
     from_tensor,
@@ -291,17 +293,38 @@ def enlarge_picture(trained: Trained, picture: Picture) -> Picture:
     Transparency is enlarged bicubically; gray pictures pass an RGB model as three equal channels.
     """
     assert isinstance(trained.spec, SuperResolutionSpec)
-    model, scale = trained.model, trained.spec.scale
-    low = to_tensor(picture.as_channels(trained.spec.channels).pixels)[None].to(model.device)
-    high = model.sample(1, trained.recipe.sample, condition={"low": low})[0].cpu()
+    scale, dtype = trained.spec.scale, picture.pixels.dtype.type
+    low = picture.as_channels(trained.spec.channels)
+    if picture.alpha is None:
+        high = _enlarged(trained, to_tensor(low.pixels), picture.channels)
+        return replace(picture, pixels=from_tensor(high, dtype))
+    colors, opacity = alpha.unit(low.pixels), alpha.unit(picture.alpha)
+    background = alpha.surroundings(colors, opacity)
+    seen = _tensor(alpha.blend(colors, opacity, background))
+    seen = _enlarged(trained, seen, low.channels)
+    larger = resize_bicubic(picture.alpha, scale=scale)
+    background = resize_bicubic(background, scale=scale).clip(0, 1)
+    colors = alpha.unblend(_colors(seen), alpha.unit(larger), background)
     if picture.channels == 1:
-        high = high.mean(0, keepdim=True)
-    alpha = picture.alpha
-    return replace(
-        picture,
-        pixels=from_tensor(high, picture.pixels.dtype.type),
-        alpha=None if alpha is None else resize_bicubic(alpha, scale=scale),
-    )
+        colors = colors.mean(2, keepdims=True)
+    return replace(picture, pixels=alpha.levels(colors, dtype), alpha=larger)
+
+
+def _enlarged(trained: Trained, low: Tensor, channels: int) -> Tensor:
+    """What the model makes of low (C, h, w), as (`channels`, s h, s w) on the CPU."""
+    model, options = trained.model, trained.recipe.sample
+    high: Tensor = model.sample(1, options, condition={"low": low[None].to(model.device)})[0].cpu()
+    return high.mean(0, keepdim=True) if channels == 1 else high
+
+
+def _tensor(colors: alpha.Floats) -> Tensor:
+    """(H, W, C) in [0, 1] -> (C, H, W) in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(colors.transpose(2, 0, 1))).mul_(2).sub_(1)
+
+
+def _colors(image: Tensor) -> alpha.Floats:
+    """(C, H, W) in [-1, 1] -> (H, W, C) in [0, 1], but for what lies outside."""
+    return image.float().add(1).div_(2).permute(1, 2, 0).numpy()
 
 
 def draw(trained: Trained, request: Request) -> Files:
@@ -452,11 +475,10 @@ def input_channels(spec: Spec) -> int:
 
 def over_white(picture: Picture, channels: int) -> Tensor:
     """The picture as a model sees it: (channels, H, W) in [-1, 1], transparency over white."""
-    image = to_tensor(picture.as_channels(channels).pixels)
-    if picture.alpha is None:
-        return image
-    opacity = (to_tensor(picture.alpha[:, :, None]) + 1) / 2
-    return image * opacity + (1 - opacity)
+    picture = picture.as_channels(channels)
+    return (
+        to_tensor(picture.pixels) if picture.alpha is None else _tensor(alpha.over_white(picture))
+    )
 
 
 def small(picture: Picture) -> Picture:
@@ -465,7 +487,8 @@ def small(picture: Picture) -> Picture:
     if scale <= 1:
         return picture
     size = (max(1, round(picture.height / scale)), max(1, round(picture.width / scale)))
-    return Picture(resized(picture.as_bits(8).pixels, *size))
+    pixels = alpha.levels(alpha.over_white(picture), np.uint8)
+    return Picture(resized(pixels, *size))
 
 
 def checked_input(request: Request, unfit: Callable[[Seen], str | None]) -> Source:
@@ -504,14 +527,18 @@ def _reference(path: Path, channels: int) -> Tensor:
 
 
 def _answer(picture: Picture, image: Tensor) -> Picture:
-    """The model's answer (C, H, W) with the bits and what else belongs to the input."""
-    pixels = from_tensor(image, picture.pixels.dtype.type)
-    H, W = pixels.shape[:2]
-    alpha = picture.alpha
-    if alpha is not None and alpha.shape != (H, W):
-        alpha = resize_bicubic(alpha, size=(H, W))
-    same = pixels.shape[2] == picture.channels
-    return Picture(pixels, alpha, picture.exif, picture.icc if same else None)
+    """The model's answer (C, H, W) with the bits and what else belongs to the input.
+
+    Over white, as the model saw its input, a transparent answer looks as the model made it.
+    """
+    dtype = picture.pixels.dtype.type
+    icc = picture.icc if len(image) == picture.channels else None
+    if picture.alpha is None:
+        return Picture(from_tensor(image, dtype), exif=picture.exif, icc=icc)
+    H, W = image.shape[1:]
+    opacity = resize_bicubic(picture.alpha, size=(H, W))
+    colors = alpha.unblend(_colors(image), alpha.unit(opacity), alpha.WHITE)
+    return Picture(alpha.levels(colors, dtype), opacity, picture.exif, icc)
 
 
 def open_input(path: Path, option: str) -> Source:

@@ -12,6 +12,8 @@ from PIL import Image, ImageCms
 
 from aigc_cli.media.image import Picture, read_picture, write_picture
 from aigc_cli.run.checkpoint import file_digest
+from aigc_cli.run.sample import _answer as answer_of
+from aigc_cli.run.sample import over_white
 from tests.run.conftest import Ending
 
 Aigc = Callable[..., Ending]
@@ -69,6 +71,33 @@ def test_every_kind_of_picture_keeps_what_it_is(aigc: Aigc, run: str, here: Path
     assert read("deep/bits_x2.png").bits == 16
     assert len(np.unique(read("deep/bits_x2.png").pixels)) > 300, "16 bits in use, not 8 stretched"
     assert read("pixel_x2.png").pixels.shape == (2, 2, 3)
+
+
+def test_transparent_pictures_do_not_bleed(aigc: Aigc, run: str, here: Path) -> None:
+    colors, alpha = ramp(14, 20, 3), np.zeros((14, 20), np.uint8)
+    alpha[3:11, 4:15], alpha[4:10, 5:14] = 100, 255
+    (here / "in").mkdir()
+    for hidden in (0, 200):
+        pixels = np.where(alpha[..., None] > 0, colors, np.uint8(hidden))
+        Image.fromarray(np.dstack([pixels, alpha])).save(here / f"in/{hidden}.png")
+    opaque = np.dstack([colors, np.full_like(alpha, 255)])
+    Image.fromarray(opaque).save(here / "in/opaque.png")
+    Image.fromarray(colors).save(here / "in/rgb.png")
+    assert aigc("sample", run, "--input", "in", "--out", "out").code == 0
+    made = {name: read_picture(here / f"out/{name}_x2.png") for name in ("0", "200")}
+    assert np.array_equal(made["0"].pixels, made["200"].pixels), "what is hidden does not count"
+    solid, rgb = (read_picture(here / f"out/{name}_x2.png") for name in ("opaque", "rgb"))
+    assert np.abs(solid.pixels.astype(int) - rgb.pixels).max() <= 1
+
+
+def test_transparency_of_a_translation_is_blended_once() -> None:
+    pixels, alpha = ramp(9, 14, 3), np.linspace(20, 255, 126).reshape(9, 14).astype(np.uint8)
+    pixels[0, 0], alpha[0, 0] = 0, 128  # which became (125, 128, 121, 128)
+    picture = Picture(pixels, alpha)
+    same = answer_of(picture, over_white(picture, 3))
+    assert np.array_equal(same.pixels, pixels)
+    assert same.alpha is not None
+    assert np.array_equal(same.alpha, alpha)
 
 
 def test_names_that_would_collide_stay_apart(aigc: Aigc, run: str, here: Path) -> None:
