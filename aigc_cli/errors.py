@@ -5,6 +5,7 @@ AigcError
 │   ├── RecipeError         every problem of a recipe at once
 │   ├── DataError           files that cannot be used, named
 │   ├── CheckpointError     truncated, foreign or unsafe checkpoint
+│   ├── PromptError         a text that a model cannot read; others beside it may be answered
 │   └── OutputError         output that exists, is locked or cannot be written
 ├── RunError            3   the run failed; the sentence names the remedy
 │   ├── DivergedError       NaN or Inf in a loss term
@@ -91,6 +92,10 @@ class DataError(InputError):
 
 class CheckpointError(InputError):
     code = "checkpoint"
+
+
+class PromptError(InputError):
+    code = "prompt"
 
 
 class OutputError(InputError):

@@ -42,7 +42,7 @@ class TextModule(GenerativeModule):
         """A decoder whose rows have read these prompts: beginnings to be continued, or sources.
 
         Raises:
-            InputError: a prompt is longer than the model can read; names it and both lengths.
+            PromptError: a prompt is longer than the model can read; names it and both lengths.
         """
 
     def converse(self, conversations: Sequence[Messages]) -> Decoder:

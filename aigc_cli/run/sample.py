@@ -23,7 +23,7 @@ from aigc_cli.data._domains import DomainConfig, resized
 from aigc_cli.data._pictures import in_8_bits
 from aigc_cli.data._sources import Source, open_source
 from aigc_cli.data.images import fitted
-from aigc_cli.errors import InputError, OutputError
+from aigc_cli.errors import InputError, OutputError, PromptError
 from aigc_cli.media import alpha
 from aigc_cli.media.image import (
     Picture,
@@ -107,7 +107,7 @@ def sample(
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         name = path if request.output is not None else path.relative_to(request.out)
         items.append({"path": name.as_posix(), **facts, "sha256": digest})
-    record = {
+    record: dict[str, Any] = {
         "seed": request.seed,
         "options": trained.recipe.sample.model_dump(mode="json"),
         "model": trained.describe(),
@@ -116,6 +116,12 @@ def sample(
     if request.output is None:
         write_text(request.out / "samples.json", json.dumps(record, indent=2, ensure_ascii=False))
     where = str(request.output or request.out)
+    if speed.get("unread") and record["options"]["on_error"] == "report":
+        raise PromptError(
+            f"{speed['unread']} of {items[0]['texts']} texts have no answer, as their prompts "
+            f"cannot be read: the field 'error' says why in {items[0]['path']}",
+            hint="the others are written; on_error=skip makes this a success",
+        )
     return {"ok": True, "out": where, **record, **speed, "note": too_large(trained, items)}
 
 

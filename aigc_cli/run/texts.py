@@ -120,9 +120,10 @@ def open_answers(
 
     def work() -> dict[str, Any]:
         prompts = [item.get("messages") or item["prompt"] for item in items]
-        hyps = []
+        hyps, unread = [], 0
         for answer in answers_to(trained, prompts, seed=seed, batch_size=batch_size):
             hyps.append(answer.answer.text)
+            unread += answer.error is not None  # such an answer is blank, and scored so
             seen(1)
         if save is not None:
             lines = [
@@ -139,7 +140,8 @@ def open_answers(
             assert isinstance(model, TextModule)
             assert isinstance(given, Decoding)
             beside = model.baseline_texts(asked, given)
-        return {"lang": chosen.lang, **corpus_report(names, hyps, refs, chosen, baseline=beside)}
+        facts = {"lang": chosen.lang, **({"unread": unread} if unread else {})}
+        return {**facts, **corpus_report(names, hyps, refs, chosen, baseline=beside)}
 
     return work
 

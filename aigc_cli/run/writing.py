@@ -11,7 +11,7 @@ from typing import Any
 
 from aigc_cli.data._conversations import Message, conversation
 from aigc_cli.data._text_files import OBJECTS, Place, Record, TextFile
-from aigc_cli.errors import DataError, InputError
+from aigc_cli.errors import DataError, InputError, PromptError
 from aigc_cli.models._base import GenerativeModule
 from aigc_cli.models._text import TextModule
 from aigc_cli.run.folder import write_text
@@ -25,17 +25,25 @@ KEYS = ("prompt", "source", "text", "instruction", "question")
 """Of a row of JSONL, in this order, where it has no `messages`."""
 
 
+BLANK = Answer((), "", finished=True)
+
+
 @dataclass(frozen=True)
 class Text:
-    """An answer, which one it is, and what it was written to."""
+    """An answer, which one it is, and what it was written to; `error` says why that was not read,
+    and then the answer is blank.
+    """
 
     index: int
     prompt: str
     answer: Answer
+    error: PromptError | None = None
 
     def row(self, seed: int) -> dict[str, Any]:
         """Of samples.jsonl."""
         facts = {"prompt": self.prompt, "text": self.answer.text, "seed": seed, "index": self.index}
+        if self.error is not None:
+            return {**facts, "error": self.error.message}
         score = {} if self.answer.score is None else {"score": round(self.answer.score, 4)}
         ending = {"tokens": len(self.answer.ids), "finished": self.answer.finished}
         return {**facts, **ending, **score}
@@ -51,21 +59,51 @@ def answers_to(
 ) -> Iterator[Text]:
     """`count` answers to each prompt, in order; `batch_size` answers are written at once.
 
-    Answer i to prompt p depends on the seed, p and i alone.
+    Answer i to prompt p depends on the seed, p and i alone. A blank prompt has blank answers,
+    unless the model continues texts, or writes from nothing and is asked for nothing else.
     """
     model, options = trained.model, trained.recipe.sample
     assert isinstance(model, TextModule)
     assert isinstance(options, Decoding)
     at_once = max(1, batch_size // max(count, options.beams))
+    drawn = model.continues or (model.from_nothing and list(prompts) == [""])
     for first in range(0, len(prompts), at_once):
-        part = prompts[first : first + at_once]
-        numbers = range(first, first + len(part))
-        noise = SampleNoise.joined([SampleNoise(seed, number << 20, count) for number in numbers])
-        several = _written(model, part, options, noise, count)
-        for prompt, answers in zip(part, several, strict=True):
-            words = prompt if isinstance(prompt, str) else prompt[-1]["content"]
-            for index, answer in enumerate(answers):
-                yield Text(index, words, answer)
+        numbers = range(len(prompts))[first : first + at_once]
+        asked = [number for number in numbers if drawn or _words(prompts[number]).strip()]
+        made = dict(_answered(model, prompts, asked, options, count, seed))
+        for number in numbers:
+            answers = made.get(number, [BLANK] * count)
+            error = answers if isinstance(answers, PromptError) else None
+            for index in range(count):
+                answer = BLANK if isinstance(answers, PromptError) else answers[index]
+                yield Text(index, _words(prompts[number]), answer, error)
+
+
+def _answered(
+    model: TextModule,
+    prompts: Sequence[Prompt],
+    numbers: Sequence[int],
+    options: Decoding,
+    count: int,
+    seed: int,
+) -> Iterator[tuple[int, list[Answer] | PromptError]]:
+    """The answers to the prompts of these numbers, written together; or why one is not read."""
+    if not numbers:
+        return
+    noise = SampleNoise.joined([SampleNoise(seed, number << 20, count) for number in numbers])
+    try:
+        several = _written(model, [prompts[n] for n in numbers], options, noise, count)
+        yield from zip(numbers, several, strict=True)
+    except PromptError as error:
+        if len(numbers) == 1:
+            yield numbers[0], error
+            return
+        for number in numbers:  # each alone, to see which it is
+            yield from _answered(model, prompts, [number], options, count, seed)
+
+
+def _words(prompt: Prompt) -> str:
+    return prompt if isinstance(prompt, str) else prompt[-1]["content"]
 
 
 def _written(
@@ -104,13 +142,18 @@ def write_texts(
     shown: Callable[[str], None],
 ) -> tuple[list[Path], int, dict[str, Any]]:
     """Write samples.jsonl and samples.txt in `out`, or only the file `single`: the files, how many
-    texts, and how many tokens in which time. `shown` is told each text as a person reads it.
+    texts, and how many tokens in which time; `unread` says of how many the prompt was not read.
+    `shown` is told each text as a person reads it.
+
+    Raises:
+        PromptError: no prompt can be read; says why of the first.
     """
     model = trained.model
     assert isinstance(model, TextModule)
     begun, tokens = time.perf_counter(), 0
     rows: list[str] = []
     pages: list[str] = []
+    unread: list[PromptError] = []
     made = (
         between(trained, prompts, count=count or 2, steps=interpolate, seed=seed)
         if interpolate
@@ -121,7 +164,12 @@ def write_texts(
         rows.append(json.dumps(text.row(seed), ensure_ascii=False) + "\n")
         page = text.prompt + text.answer.text if model.continues else text.answer.text
         pages.append(page)
-        shown(page)
+        if text.error is None:
+            shown(page)
+        else:
+            unread.append(text.error)
+    if unread and len(unread) == len(rows):
+        raise unread[0]
     seconds = time.perf_counter() - begun
     if single is not None:
         files = {single: "".join(rows)}
@@ -133,7 +181,8 @@ def write_texts(
     for path, content in files.items():
         write_text(path, content)
     rate = round(tokens / max(seconds, 1e-9), 1)
-    return list(files), len(rows), {"tokens": tokens, "tokens_per_s": rate}
+    facts = {"tokens": tokens, "tokens_per_s": rate}
+    return list(files), len(rows), {**facts, **({"unread": len(unread)} if unread else {})}
 
 
 def open_prompts(

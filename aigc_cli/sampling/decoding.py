@@ -80,6 +80,10 @@ class Decoding(Section):
     """beams: `missing` judges finished texts by what was never looked at (Wu et al.); `repeated`
     every beam by what was looked at more than once, as fits summaries.
     """
+    on_error: Literal["report", "skip"] = "report"
+    """A prompt that cannot be read, such as one that is too long, gets an empty text with its
+    `error`, and the others are answered; with report the command then ends with exit code 2.
+    """
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, pro
 from tokenizers import Tokenizer as Engine
 from tokenizers.decoders import DecodeStream
 
-from aigc_cli.errors import InputError
+from aigc_cli.errors import InputError, PromptError
 
 Kind = Literal["bpe", "unigram", "characters", "words"]
 ROLES = ("pad", "bos", "eos")
@@ -205,12 +205,13 @@ class Tokenizer:
         """Ids of each text.
 
         Raises:
-            InputError: a character is unknown and there is no `<unk>`; or half of a surrogate pair.
+            PromptError: a character is unknown and there is no `<unk>`; or half of a surrogate
+                pair.
         """
         try:
             encodings = self._engine.encode_batch_fast(list(texts), add_special_tokens=False)
         except TypeError as error:
-            raise InputError(f"the text cannot be written in UTF-8 ({error})") from error
+            raise PromptError(f"the text cannot be written in UTF-8 ({error})") from error
         if self._symbols is not None:
             self._require_known(texts)
         return [encoding.ids for encoding in encodings]
@@ -288,7 +289,7 @@ class Tokenizer:
         assert self._symbols is not None
         for text in texts:
             if unknown := sorted(set(_normal(self._engine, text)) - self._symbols):
-                raise InputError(
+                raise PromptError(
                     f"the character {unknown[0]!r} is none of the tokenizer's {self.vocab_size}",
                     hint="data.tokenizer.specials=texts adds <unk>, which stands for any",
                 )

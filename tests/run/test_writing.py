@@ -114,3 +114,85 @@ def test_pictures_have_no_prompts(aigc: Aigc, here: Path) -> None:
     ending = aigc("sample", "gan", "--prompt", "a cat")
     assert ending.code == 2
     assert "family 'tiny_gan' makes pictures" in ending.err
+
+
+ANSWERS = {
+    "seq2seq": """
+data: {kind: text_pairs, train: pairs.tsv, val: 50%, languages: [de, en], max_source: 8,
+       tokenizer: {kind: words}}
+model: {arch: rnn, dim: 8, hidden_dim: 8}
+""",
+    "text_vae": """
+data: {kind: text, train: lines.txt, val: 50%, documents: line, context: 8, packing: separate,
+       tokenizer: {kind: words}}
+model: {hidden_dim: 8, latent_dim: 4}
+""",
+    "chat": """
+data: {kind: chat, train: chats.jsonl, val: 50%, context: 16, template: text,
+       tokenizer: {kind: words}}
+model: {dim: 8, num_layers: 1, num_heads: 2}
+""",
+}
+
+
+@pytest.fixture(params=ANSWERS)
+def answering(aigc: Aigc, here: Path, request: pytest.FixtureRequest) -> str:
+    """A run of each base of families that answer texts instead of continuing them."""
+    lines = ["es war kalt", "ein mann singt", "die katze schläft", "zwei hunde rennen"]
+    (here / "lines.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    (here / "pairs.tsv").write_text("".join(f"{line}\t{line}\n" for line in lines), "utf-8")
+    chats = [{"instruction": line, "output": line} for line in lines]
+    (here / "chats.jsonl").write_text("".join(json.dumps(c) + "\n" for c in chats), "utf-8")
+    (here / "recipe.yaml").write_text(
+        f"family: {request.param}\nseed: 0\n{ANSWERS[request.param]}"
+        "trainer: {max_steps: 1, global_batch: 2, precision: fp32}\n"
+        "sample: {max_tokens: 6, min_tokens: 2, temperature: 0}\n"
+    )
+    ending = aigc("train", "recipe.yaml", "--out", "run", "--quiet")
+    assert ending.code == 0, ending.err
+    return "run"
+
+
+def test_blank_lines_have_blank_answers_in_their_places(
+    aigc: Aigc, answering: str, here: Path
+) -> None:
+    given = ["es war kalt", "", "ein mann", " \t ", "", "zwei hunde"]
+    (here / "given.txt").write_text("\n".join(given) + "\n")
+    ending = aigc("sample", answering, "--input", "given.txt", "-n", 2, "--output", "all.jsonl")
+    assert ending.code == 0, ending.err
+    made = rows(here / "all.jsonl")
+    assert [(row["prompt"], row["index"]) for row in made] == [
+        (line, index) for line in given for index in range(2)
+    ]
+    for row in made:
+        assert bool(row["tokens"]) == bool(str(row["prompt"]).strip())
+        assert row["text"] == "" or row["tokens"]
+    (here / "some.txt").write_text("es war kalt\nein mann\nzwei hunde\n")
+    assert aigc("sample", answering, "--input", "some.txt", "--output", "some.jsonl").code == 0
+    texts = [row["text"] for row in made if row["index"] == 0 and row["tokens"]]
+    assert texts == [row["text"] for row in rows(here / "some.jsonl")]
+
+
+def test_a_prompt_that_cannot_be_read_leaves_the_others_their_answers(
+    aigc: Aigc, answering: str, here: Path
+) -> None:
+    given = ["es war kalt", "ein " * 40, "", "ein mann"]
+    (here / "given.txt").write_text("\n".join(given) + "\n")
+    words = ("sample", answering, "--input", "given.txt")
+    ending = aigc(*words, "--output", "made.jsonl")
+    assert ending.code == 2
+    assert "1 of 4 texts have no answer" in ending.err
+    assert "error" in ending.err
+    assert "made.jsonl" in ending.err
+    made = rows(here / "made.jsonl")
+    assert [row["prompt"] for row in made] == given
+    assert [bool(row["text"]) for row in made][1:3] == [False, False]
+    assert ["error" in row for row in made] == [False, True, False, False]
+    assert "tokens" in str(made[1]["error"])
+    ending = aigc(*words, "on_error=skip", "--output", "same.jsonl", "--json")
+    assert ending.code == 0, ending.err
+    assert ending.json["unread"] == 1
+    assert rows(here / "same.jsonl") == made
+    alone = aigc("sample", answering, "--prompt", "ein " * 40, "--out", "none")
+    assert alone.code == 2
+    assert not (here / "none/samples.jsonl").exists()

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from aigc_cli.errors import InputError
+from aigc_cli.errors import InputError, PromptError
 from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models._text import TextModule, require_tokenizer
 from aigc_cli.models.text._network import NetworkConfig, build_network
@@ -140,13 +140,13 @@ class CausalModule(TextModule):
         """What the network reads of a prompt.
 
         Raises:
-            InputError: it is longer than the context; names both lengths.
+            PromptError: it is longer than the context; names both lengths.
         """
         ids = self.tokenizer.encode(prompt)
         if self.tokenizer.bos_id is not None:
             ids = [self.tokenizer.bos_id, *ids]
         if len(ids) > self.context:
-            raise InputError(
+            raise PromptError(
                 f"the prompt {prompt[:40]!r}... has {len(ids)} tokens, and the model reads at most "
                 f"{self.context}",
                 hint="shorten it, or train with a larger data.context",

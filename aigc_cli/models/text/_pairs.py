@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from aigc_cli.errors import InputError
+from aigc_cli.errors import InputError, PromptError
 from aigc_cli.models._base import Batch
 from aigc_cli.models._text import TextModule
 from aigc_cli.recipe.sections import Section
@@ -69,7 +69,7 @@ class PairModule(TextModule):
         """A decoder whose rows have read these texts.
 
         Raises:
-            InputError: a text is longer than the model reads; names it and both lengths.
+            PromptError: a text is longer than the model reads; names it and both lengths.
         """
         return self.read_ids(self.source_ids(prompts))
 
@@ -87,7 +87,7 @@ class PairModule(TextModule):
         rows = self.encoded(texts)
         for text, row in zip(texts, rows, strict=True):
             if len(row) > most and not self.truncates:
-                raise InputError(
+                raise PromptError(
                     f"a text of {len(row)} tokens is longer than the model reads, {most}: "
                     f"{text[:60]!r}",
                     hint="split it, or train with a larger data.max_source",

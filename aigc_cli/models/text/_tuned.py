@@ -14,7 +14,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from aigc_cli.errors import InputError
+from aigc_cli.errors import PromptError
 from aigc_cli.models.text._causal import PREVIEW, CausalConfig, CausalModule
 from aigc_cli.nn.causal_lm import CausalLM
 from aigc_cli.nn.frozen import frozen_copy
@@ -92,11 +92,11 @@ class TunedModule(CausalModule):
         """What the network reads before it answers a conversation.
 
         Raises:
-            InputError: it leaves no room for an answer; names both lengths.
+            PromptError: it leaves no room for an answer; names both lengths.
         """
         ids, _ = self.template.encode(messages, self.tokenizer, answer=True)
         if len(ids) >= self.context:
-            raise InputError(
+            raise PromptError(
                 f"the prompt {messages[-1]['content'][:40]!r}... has {len(ids)} tokens, and the "
                 f"model reads less than {self.context}",
                 hint="shorten it, or train with a larger data.context",

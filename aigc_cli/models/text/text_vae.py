@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from aigc_cli.errors import InputError
+from aigc_cli.errors import InputError, PromptError
 from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models._text import TextModule
 from aigc_cli.nn import rnn
@@ -337,13 +337,13 @@ class Model(TextModule):
         """The likeliest codes (P, Z) of texts; zero for empty ones.
 
         Raises:
-            InputError: a text is longer than the model reads; names both lengths.
+            PromptError: a text is longer than the model reads; names both lengths.
         """
         rows = self.tokenizer.encode_batch(prompts)
         eos = [] if self.tokenizer.eos_id is None else [self.tokenizer.eos_id]
         for prompt, row in zip(prompts, rows, strict=True):
             if len(row) + len(eos) > self.context:
-                raise InputError(
+                raise PromptError(
                     f"a text of {len(row)} tokens is longer than the model reads, "
                     f"{self.context - len(eos)}: {prompt[:60]!r}",
                     hint="shorten it, or train with a larger data.context",
