@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn
 
 import typer
 
+from aigc_cli.cli._table import table
 from aigc_cli.errors import AigcError, Interrupted, RecipeError
 
 KEY_VALUE = "[KEY=VALUE]..."
@@ -63,9 +64,11 @@ class Output:
         elif text:
             print(text, flush=True)
 
-    def table(self, name: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-        """Aligned columns for people; with --json the whole rows under `name`."""
-        self.result({name: [dict(row) for row in rows]}, table(rows, columns))
+    def table(
+        self, name: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], **style: Any
+    ) -> None:
+        """A table for people, with the `style` of `table`; with --json the rows under `name`."""
+        self.result({name: [dict(row) for row in rows]}, table(rows, columns, **style))
 
     def log(self, text: str) -> None:
         """A remark on stderr, unless --quiet."""
@@ -80,19 +83,6 @@ class Output:
             self.result(data, text)
             print(error_text(error), file=sys.stderr, flush=True)
         raise typer.Exit(error.exit_code)
-
-
-def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """Columns two spaces apart under their names; `-` where a row has no value."""
-    from rich.cells import cell_len
-
-    cells = [list(columns), *([_cell(row.get(c)) for c in columns] for row in rows)]
-    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
-    lines = (
-        "  ".join(c + " " * (w - cell_len(c)) for c, w in zip(line, widths, strict=True))
-        for line in cells
-    )
-    return "\n".join(map(str.rstrip, lines))
 
 
 def dumps(data: Any) -> str:
@@ -117,12 +107,6 @@ def error_text(error: AigcError) -> str:
         label = "stopped" if isinstance(error, Interrupted) else "error"
         lines = [f"{label}: {error.message}"]
     return "\n".join([*lines, *([f"hint: {error.hint}"] if error.hint else [])])
-
-
-def _cell(value: Any) -> str:
-    if value is None or value == "":
-        return "-"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def _plain(data: Any) -> Any:

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from aigc_cli.cli._output import Debug, Json, Output, Quiet, table
+from aigc_cli.cli._output import Debug, Json, Output, Quiet
+from aigc_cli.cli._table import table
 from aigc_cli.cli.sample import Device, Ema, Options, check_device
 from aigc_cli.errors import InputError, RequirementError
 

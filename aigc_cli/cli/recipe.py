@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from aigc_cli import registry
-from aigc_cli.cli._output import Debug, Json, Output, Overrides, Quiet, RecipeName, table
+from aigc_cli.cli._output import Debug, Json, Output, Overrides, Quiet, RecipeName
+from aigc_cli.cli._table import records, table
 from aigc_cli.errors import InputError, OutputError, RecipeError, did_you_mean
 
 COLUMNS = ("recipe", "makes", "from", "family", "data", "parameters", "minutes", "score")
+SHORT = ("recipe", "makes", "params", "minutes")
 
 app = typer.Typer(help="Find, copy, write and check recipes.")
 
@@ -30,18 +34,29 @@ def ls(
         list[str] | None,
         typer.Argument(
             metavar="[FILTER]...",
-            help="Words to find in a row, or in one column, as family=edsr.",
+            help="Words to look for in all columns, or in one: family=edsr.",
             show_default=False,
         ),
     ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Show every column, in full.")] = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """List the recipes that come with aigc and those in the folders of AIGC_PATH."""
-    keep = [_filter(text) for text in filters or ()]
-    rows = [row for row in _rows() if all(accepts(row) for accepts in keep)]
-    Output(json, quiet).table("recipes", rows, COLUMNS)
+    """List the recipes of aigc and of the folders in AIGC_PATH."""
+    every = _rows()
+    keep = [_filter(text, every) for text in filters or ()]
+    rows = [row for row in every if all(accepts(row) for accepts in keep)]
+    if full:
+        text = records(rows, COLUMNS)
+    else:
+        text = table(map(_short, rows), SHORT, wrap=False, drop=("params",), grouped=True)
+    output = Output(json, quiet)
+    output.result({"recipes": rows}, text if rows else None)
+    if not rows:
+        output.log("no recipe matches all of the filters")
+    elif sys.stdout.isatty() and not full:
+        output.log("\nAll columns: aigc recipe ls --full      One recipe: aigc recipe show RECIPE")
 
 
 @app.command()
@@ -203,15 +218,41 @@ def _rows() -> list[dict[str, Any]]:
     return rows
 
 
-def _filter(text: str) -> Callable[[Mapping[str, Any]], bool]:
-    """`family=edsr` looks in one column, a word in all of them; case does not matter."""
+def _short(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers alone: `1,369,859` parameters as 1.37M, `3 (2 CPU cores)` minutes as 3."""
+    count = str(row["parameters"] or "").replace(",", "")
+    minutes = re.match(r"[\d.]+", row["minutes"] or "")
+    return {
+        **row,
+        "params": _millions(int(count)) if count.isdecimal() else None,
+        "minutes": minutes[0] if minutes else None,
+    }
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.1f}M" if count < 99_950_000 else f"{count / 1e9:.1f}B"
+
+
+def _filter(text: str, rows: Sequence[Mapping[str, Any]]) -> Callable[[Mapping[str, Any]], bool]:
+    """`family=edsr` looks in one column, a word in all of them; case does not matter.
+
+    Raises:
+        InputError: there is no such column, or it holds names and none like this one.
+    """
     column, equals, word = text.partition("=")
     if equals and column not in COLUMNS:
         raise InputError(
             f"there is no column '{column}' to filter by", hint=did_you_mean(column, COLUMNS)
         )
     columns, word = ((column,), word.lower()) if equals else (COLUMNS, text.lower())
-    return lambda row: any(word in str(row[c] or "").lower() for c in columns)
+
+    def accepts(row: Mapping[str, Any]) -> bool:
+        return any(word in str(row[c] or "").lower() for c in columns)
+
+    if equals and column in ("family", "data") and not any(map(accepts, rows)):
+        known = {str(row[column]) for row in rows if row[column]}
+        raise InputError(f"no recipe has {column}={word}", hint=did_you_mean(word, known))
+    return accepts
 
 
 def _refuse_existing(path: Path) -> None:

@@ -9,10 +9,21 @@ from typing import Annotated, Any
 
 import typer
 
-from aigc_cli.cli._output import Debug, Json, Output, Quiet, table
+from aigc_cli.cli._output import Debug, Json, Output, Quiet
+from aigc_cli.cli._table import pairs, records, table
 
 app = typer.Typer(help="See what was trained, and how it went.")
 
+COLUMNS = ("run", "state", "step", "best", "started", "took")
+STATES = {
+    "state": {
+        "running": "cyan",
+        "finished": "green",
+        "interrupted": "yellow",
+        "killed": "yellow",
+        "failed": "red",
+    }
+}
 CURVE_ROWS = 12
 
 
@@ -36,8 +47,9 @@ Run = Annotated[
 @app.command()
 def ls(
     folder: Annotated[
-        Path, typer.Argument(metavar="[DIR]", help="Where to look for runs, at any depth.")
+        Path, typer.Argument(metavar="[DIR]", help="Folder to search for runs, at any depth.")
     ] = Path("runs"),
+    full: Annotated[bool, typer.Option("--full", help="Show every column, in full.")] = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -48,8 +60,11 @@ def ls(
     runs = list_runs(folder)
     output = Output(json, quiet)
     rows = [_shown(row) for row in runs]
-    columns = ("run", "state", "step", "best", "started", "took")
-    output.result({"runs": runs}, table(rows, columns) if rows else None)
+    if full:
+        text = records(rows, COLUMNS)
+    else:
+        text = table(rows, COLUMNS, drop=("took", "started", "best"), styles=STATES)
+    output.result({"runs": runs}, text if rows else None)
     if not runs:
         output.log(f"there are no runs in {folder}")
 
@@ -102,7 +117,7 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "run": row["run"],
         "state": row["state"],
-        "step": f"{reached} of {steps:,}" if reached and steps else reached,
+        "step": f"{reached} of {steps:,}" if reached and steps not in (None, step) else reached,
         "best": f"{best['metric']} {_number(best['value'])}" if best else None,
         "started": (row["started"] or "")[:16].replace("T", " "),
         "took": None if row["seconds"] is None else duration(row["seconds"]),
@@ -117,8 +132,8 @@ def _text(facts: Mapping[str, Any]) -> str:
         ("evaluations", list(_scores(facts["evaluations"]))),
         ("files", list(_sizes(facts["files"]))),
     ]
-    lines = [facts["run"], *(f"{name + ':':13}{text}" for name, text in _lines(facts) if text)]
-    parts = ["\n".join(lines)]
+    lines = pairs((name, text) for name, text in _lines(facts) if text)
+    parts = [f"{facts['run']}\n{lines}"]
     parts += [f"{name}\n{table(rows, list(_keys(rows)))}" for name, rows in tables if rows]
     return "\n\n".join(parts)
 

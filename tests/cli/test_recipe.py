@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aigc_cli import registry
-from aigc_cli.cli.recipe import COLUMNS
+from aigc_cli.cli.recipe import COLUMNS, SHORT
 from aigc_cli.recipe.load import load_recipe
 from aigc_cli.recipe.schema import recipe_schema
 
@@ -41,8 +41,20 @@ def bad() -> str:
     return "bad.yaml"
 
 
-def test_ls_shows_the_header_of_every_recipe(aigc) -> None:
+def test_ls_shows_the_numbers_of_every_recipe(aigc) -> None:
     lines = aigc("recipe", "ls").stdout.splitlines()
+    assert tuple(lines[0].split()) == SHORT
+    assert len(lines) == 1 + len(registry.recipes())
+    assert [cell.strip() for cell in lines[-1].split("  ") if cell] == [
+        "toy/blob_small",
+        "blobs",
+        "-",
+        "1",
+    ]
+
+
+def test_ls_full_shows_the_header_of_every_recipe(aigc) -> None:
+    lines = aigc("recipe", "ls", "--full").stdout.splitlines()
     assert tuple(lines[0].split()) == COLUMNS
     assert len(lines) == 1 + len(registry.recipes())
     columns = [cell.strip() for cell in lines[-1].split("  ") if cell]
@@ -90,6 +102,16 @@ def test_ls_refuses_an_unknown_column(aigc) -> None:
         2,
         "error: there is no column 'famly' to filter by\nhint: did you mean 'family'?\n",
     )
+
+
+def test_ls_names_the_nearest_family_or_kind(aigc) -> None:
+    ended = aigc("recipe", "ls", "family=dcgn")
+    assert (ended.code, ended.stderr) == (
+        2,
+        "error: no recipe has family=dcgn\nhint: did you mean 'dcgan'?\n",
+    )
+    ended = aigc("recipe", "ls", "data=imags")
+    assert ended.stderr.endswith("hint: did you mean 'images'?\n")
 
 
 def test_ls_lists_a_recipe_that_cannot_be_read(aigc, tmp_path: Path, monkeypatch) -> None:
