@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from aigc_cli.data._conversations import (
     reported,
     until_answer,
 )
+from aigc_cli.data._example import CHAT_LETTERS, sentences, split_in_two, write_objects
 from aigc_cli.data._fit import Fit
 from aigc_cli.data._rows import (
     Item,
@@ -204,6 +205,17 @@ def report(name: str, rows: Conversations, tokenizer: Tokenizer) -> TextReport:
     return reported(
         name, "conversations", rows, tokenizer, lengths, every=2, counts={"learned": learned}
     )
+
+
+def example(folder: Path) -> dict[str, Any]:
+    """Conversations of two turns."""
+    turns = [
+        [{"role": "user", "content": subject}, {"role": "assistant", "content": rest}]
+        for subject, rest in map(split_in_two, sentences())
+    ]
+    write_objects(folder / "chat.jsonl", ({"messages": messages} for messages in turns))
+    return {"kind": "chat", "train": str(folder / "chat.jsonl"), "val": "20%",
+            "tokenizer": CHAT_LETTERS, "context": 40, "cache": "off"}  # fmt: skip
 
 
 def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:

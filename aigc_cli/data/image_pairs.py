@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isclose
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
@@ -31,6 +31,7 @@ from aigc_cli.data._domains import (
     fit_sizes,
     name_domains,
 )
+from aigc_cli.data._example import paint
 from aigc_cli.data._fit import Fit
 from aigc_cli.data._pictures import Checked, Sources, held_apart, in_8_bits, to_range
 from aigc_cli.data._sources import Source, open_source
@@ -335,6 +336,14 @@ class Data:
 
     def stop_background(self) -> None:
         self._background.stop()
+
+
+def example(folder: Path) -> dict[str, Any]:
+    """Eleven pairs, in two folders."""
+    paint(folder / "a", 11, seed=0)
+    paint(folder / "b", 11, seed=1)
+    sides = {"train": str(folder / "a"), "train_b": str(folder / "b")}
+    return {"kind": "image_pairs", **sides, "image_size": 32, "cache": "off"}
 
 
 def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from aigc_cli.data._cache import Background, Bytes, Pack, cache_folder
 from aigc_cli.data._check import Seen, check, require_good
+from aigc_cli.data._example import paint
 from aigc_cli.data._fit import Fit, look
 from aigc_cli.data._pictures import (
     Checked,
@@ -147,6 +148,13 @@ class Data:
 
     def stop_background(self) -> None:
         self._background.stop()
+
+
+def example(folder: Path) -> dict[str, Any]:
+    """Four images of each of three classes, in folders."""
+    for seed, name in enumerate(("cat", "dog", "owl")):
+        paint(folder / "classes" / name, 4, seed=seed)
+    return {"kind": "images", "train": str(folder / "classes"), "image_size": 32, "cache": "off"}
 
 
 def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:

@@ -12,6 +12,7 @@ import torch
 from pydantic import Field, model_validator
 
 from aigc_cli.data._cache import cache_folder
+from aigc_cli.data._example import sentences, write_lines
 from aigc_cli.data._fit import Fit
 from aigc_cli.data._rows import (
     Item,
@@ -276,6 +277,14 @@ def report(name: str, rows: LabelledTexts, tokenizer: Tokenizer) -> TextReport:
     tokens, size, unknown = counted(tokenizer, rows.tokens)
     lengths = {"tokens": quantiles(rows.tokens.lengths)}
     return TextReport(name, "texts", len(rows.tokens), tokens, size, unknown, lengths, rows.counts)
+
+
+def example(folder: Path) -> dict[str, Any]:
+    """Texts of three classes in a table."""
+    rows = [f"{text},{('sat', 'saw', 'jumped')[n % 3]}" for n, text in enumerate(sentences())]
+    write_lines(folder / "labelled.csv", ["text,label", *rows])
+    return {"kind": "labelled_texts", "train": str(folder / "labelled.csv"), "val": "20%",
+            "tokenizer": {"kind": "words"}, "cache": "off"}  # fmt: skip
 
 
 def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:

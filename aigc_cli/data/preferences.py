@@ -21,6 +21,7 @@ from aigc_cli.data._conversations import (
     prepared,
     reported,
 )
+from aigc_cli.data._example import CHAT_LETTERS, sentences, split_in_two, write_objects
 from aigc_cli.data._fit import Fit
 from aigc_cli.data._rows import (
     Item,
@@ -256,6 +257,17 @@ def report(name: str, rows: Preferences, tokenizer: Tokenizer) -> TextReport:
     lengths = rows.tokens.lengths.reshape(-1, 4)[:, ::2]
     sides = {side: lengths[:, n] for n, side in enumerate(SIDES)}
     return reported(name, "pairs of answers", rows, tokenizer, sides, every=2)
+
+
+def example(folder: Path) -> dict[str, Any]:
+    """Prompts with two answers each."""
+    rows = [
+        {"prompt": subject, "chosen": rest, "rejected": subject}
+        for subject, rest in map(split_in_two, sentences())
+    ]
+    write_objects(folder / "preferences.jsonl", rows)
+    return {"kind": "preferences", "train": str(folder / "preferences.jsonl"), "val": "20%",
+            "tokenizer": CHAT_LETTERS, "context": 40, "cache": "off"}  # fmt: skip
 
 
 def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:

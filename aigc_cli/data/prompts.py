@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from aigc_cli.data._conversations import (
     prepared,
     reported,
 )
+from aigc_cli.data._example import CHAT_LETTERS, sentences, split_in_two, write_objects
 from aigc_cli.data._fit import Fit
 from aigc_cli.data._rows import (
     Item,
@@ -189,6 +190,16 @@ def report(name: str, rows: Prompts, tokenizer: Tokenizer) -> TextReport:
     lengths = rows.tokens.lengths.reshape(-1, 2)
     sides = {"prompt": lengths[:, 0], "reference": lengths[:, 1]}
     return reported(name, "prompts", rows, tokenizer, sides)
+
+
+def example(folder: Path) -> dict[str, Any]:
+    """Prompts with what is asked for."""
+    rows = [
+        {"prompt": subject, "completion": rest} for subject, rest in map(split_in_two, sentences())
+    ]
+    write_objects(folder / "prompts.jsonl", rows)
+    return {"kind": "prompts", "train": str(folder / "prompts.jsonl"), "val": "20%",
+            "tokenizer": CHAT_LETTERS, "context": 40, "cache": "off"}  # fmt: skip
 
 
 def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from aigc_cli.data._cache import Background, Bytes, Pack, cache_folder
 from aigc_cli.data._check import at_least, check, require_good
+from aigc_cli.data._example import paint
 from aigc_cli.data._fit import Fit, look
 from aigc_cli.data._pictures import (
     Checked,
@@ -169,6 +170,13 @@ class Data:
 
     def stop_background(self) -> None:
         self._background.stop()
+
+
+def example(folder: Path) -> dict[str, Any]:
+    """Eleven images, of which patches of 16 small pixels are cut."""
+    paint(folder / "photos", 11)
+    train = str(folder / "photos")
+    return {"kind": "super_resolution", "train": train, "patch_size": 16, "cache": "off"}
 
 
 def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:

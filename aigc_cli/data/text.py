@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from aigc_cli.data._cache import cache_folder
+from aigc_cli.data._example import CHAT_LETTERS, sentences, write_lines
 from aigc_cli.data._fit import Fit
 from aigc_cli.data._pictures import Sources
 from aigc_cli.data._rows import (
@@ -358,6 +359,13 @@ def report(name: str, rows: TextRows) -> TextReport:
     return TextReport(
         name, "documents", len(rows.tokens), tokens, size, unknown, lengths, rows.counts
     )
+
+
+def example(folder: Path) -> dict[str, Any]:
+    """Running text in one file."""
+    write_lines(folder / "words.txt", sentences())
+    return {"kind": "text", "train": str(folder / "words.txt"), "val": "last 20%",
+            "tokenizer": CHAT_LETTERS, "context": 24, "cache": "off"}  # fmt: skip
 
 
 def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from aigc_cli.data._cache import cache_folder
+from aigc_cli.data._example import sentences, split_in_two, write_lines
 from aigc_cli.data._fit import Fit
 from aigc_cli.data._pictures import Sources
 from aigc_cli.data._rows import (
@@ -425,6 +426,17 @@ def report(name: str, pairs: Pairs, source: Tokenizer, target: Tokenizer) -> Tex
     lengths = {side: quantiles(pairs.sizes[:, i]) for i, side in enumerate(("source", "target"))}
     count = len(pairs.sizes)
     return TextReport(name, "pairs", count, tokens, size, unknown, lengths, pairs.counts)
+
+
+def example(folder: Path) -> dict[str, Any]:
+    """Pairs in two columns, with words that only one pair has, so that they must be copied."""
+    said = map(split_in_two, sentences())
+    rows = [
+        f"{subject} {rest} name{n}\t{subject} name{n}" for n, (subject, rest) in enumerate(said)
+    ]
+    write_lines(folder / "pairs.tsv", rows)
+    return {"kind": "text_pairs", "train": str(folder / "pairs.tsv"), "val": "20%", "copying": True,
+            "tokenizer": {"kind": "words", "min_count": 3}, "cache": "off"}  # fmt: skip
 
 
 def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:

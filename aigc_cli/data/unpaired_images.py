@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import model_validator
@@ -30,6 +30,7 @@ from aigc_cli.data._domains import (
     least_and_most,
     name_domains,
 )
+from aigc_cli.data._example import paint
 from aigc_cli.data._fit import Fit
 from aigc_cli.data._pictures import (
     Checked,
@@ -216,6 +217,14 @@ class Data:
 
     def stop_background(self) -> None:
         self._background.stop()
+
+
+def example(folder: Path) -> dict[str, Any]:
+    """Eleven images of each domain."""
+    paint(folder / "a", 11, seed=0)
+    paint(folder / "b", 11, seed=1)
+    domains = {"train": str(folder / "a"), "train_b": str(folder / "b")}
+    return {"kind": "unpaired_images", **domains, "image_size": 32, "cache": "off"}
 
 
 def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:

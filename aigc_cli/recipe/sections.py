@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -16,6 +17,9 @@ class Section(BaseModel):
     what an editor shows, and of `aigc recipe show --doc`.
     """
 
+    TINY: ClassVar[Mapping[str, Any]] = {}
+    """The smallest values that still exercise everything, for tests and `aigc model check`."""
+
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
@@ -24,6 +28,11 @@ class Section(BaseModel):
         allow_inf_nan=False,
         protected_namespaces=(),
     )
+
+    @classmethod
+    def tiny(cls, **changed: Any) -> Self:
+        """With the values of TINY, but for those that are `changed`."""
+        return cls(**{**cls.TINY, **changed})
 
 
 class Schedule(Section):

@@ -55,9 +55,10 @@ def made(family: str, config: dict[str, Any], *, parts: int, rank: int, world: i
 
 def ragged(model: GenerativeModule, lengths: tuple[int, ...] = LENGTHS) -> Batch:
     """A row for each of `lengths`."""
-    pieces = [batch_for(model, seed) for seed in range(len(lengths) // 2)]
-    batch = {key: torch.cat([piece[key] for piece in pieces]) for key in pieces[0]}
+    batch = batch_for(model, count=len(lengths))
     for key in (key for key in batch if "target" in key):
+        if isinstance(model.spec, TextPairSpec):  # longer, the same words again
+            batch[key] = torch.cat([batch[key][:, :1], batch[key][:, 1:4].repeat(1, 3)], 1)
         for row, n in zip(batch[key], lengths, strict=True):
             if isinstance(model.spec, TextPairSpec):
                 row[1 + n :] = 0  # padding

@@ -2,101 +2,54 @@
 
 from __future__ import annotations
 
+import atexit
+import json
 import os
+from functools import cache
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from pydantic import TypeAdapter
+from torch.utils.data import default_collate
 
 PLUGIN = Path(__file__).resolve().parents[1] / "plugin"
 os.environ["AIGC_PATH"] = str(PLUGIN)  # before the names are listed
 
+from aigc_cli.data._stream import key_at  # noqa: E402
 from aigc_cli.models._base import Batch, GenerativeModule, Run  # noqa: E402
 from aigc_cli.models._text import TextModule  # noqa: E402
+from aigc_cli.recipe.example import example_kind  # noqa: E402
 from aigc_cli.recipe.header import facts  # noqa: E402
 from aigc_cli.recipe.load import load_recipe  # noqa: E402
 from aigc_cli.recipe.sections import Section, Trainer  # noqa: E402
 from aigc_cli.registry import RECIPES as RECIPE_FILES  # noqa: E402
-from aigc_cli.registry import families, load_family, recipes  # noqa: E402
+from aigc_cli.registry import families, load_data_kind, load_family, recipes  # noqa: E402
 from aigc_cli.run.build import attach_networks  # noqa: E402
 from aigc_cli.run.sample import input_channels  # noqa: E402
 from aigc_cli.sampling.noise import SampleNoise  # noqa: E402
-from aigc_cli.specs import Spec, spec_from_dict  # noqa: E402
-from aigc_cli.specs.image import ImageSpec, PairSpec, PictureSpec, SuperResolutionSpec, UnpairedSpec  # noqa: E402
-from aigc_cli.specs.text import (  # noqa: E402
-    IGNORE,
-    ChatSpec,
-    LabelledTextSpec,
-    PreferenceSpec,
-    PromptSpec,
-    TextPairSpec,
-    TextSpec,
-)
-from aigc_cli.text.tokenizer import SPECIALS, Tokenizer  # noqa: E402
+from aigc_cli.specs import spec_from_dict  # noqa: E402
+from aigc_cli.specs.image import PictureSpec  # noqa: E402
 
 FAMILIES, RECIPES = sorted(families()), sorted(recipes())
 TRAINED = [name for name in FAMILIES if not load_family(name).Model.training_free]
-WORDS = ["the cat sat on the mat .", "a dog saw the cat and sat down ."]
-CHAT = (*SPECIALS, "<|system|>", "<|user|>", "<|assistant|>")
-LETTERS = Tokenizer.train(WORDS, kind="characters", specials=CHAT).to_json()
-VOCABULARY = Tokenizer.train(WORDS, kind="words").to_json()
-CONTEXT = 24
-SPECS: dict[type[Spec], Spec] = {
-    ImageSpec: ImageSpec(channels=3, image_size=32, labels=("cat", "dog", "owl")),
-    SuperResolutionSpec: SuperResolutionSpec(channels=3, scale=2),
-    PairSpec: PairSpec(source_channels=1, target_channels=3, image_size=32),
-    UnpairedSpec: UnpairedSpec(channels=3, image_size=32),
-    PictureSpec: PictureSpec(channels=3),
-    TextSpec: TextSpec(LETTERS, CONTEXT),
-    ChatSpec: ChatSpec(LETTERS, CONTEXT, "turns"),
-    PreferenceSpec: PreferenceSpec(LETTERS, CONTEXT, "turns"),
-    PromptSpec: PromptSpec(LETTERS, CONTEXT, "turns"),
-    TextPairSpec: TextPairSpec(VOCABULARY, VOCABULARY, 9, 8, copy=True, languages=("en", "en")),
-    LabelledTextSpec: LabelledTextSpec(LETTERS, CONTEXT, ("cat", "dog", "owl"), (3, 2, 1)),
-}
-NETWORK = {"dim": 16, "num_layers": 2, "num_heads": 2}
-SMALL = {
-    "adain": {"features": "random:cnn", "widths": (32, 64, 128, 256)},
-    "colorize": {"num_features": 4, "depth": 1},
-    "colorize_gan": {"num_features": 4, "disc_features": 4, "disc_layers": 1},
-    "classifier": {"widths": (4, 8), "depths": (1, 1)},
-    "dcgan": {"num_features": 4, "latent_dim": 8},
-    "cyclegan": {"num_features": 4, "num_blocks": 1, "discriminator_features": 4},
-    "deepdream": {"features": "random:cnn"},
-    "edsr": {"num_blocks": 2, "num_features": 4},
-    "edsr_gan": {
-        "num_blocks": 2,
-        "num_features": 4,
-        "features": "random:cnn",
-        "feature_layer": "relu2_1",
-        "feature_channels": 64,
-        "disc_features": 4,
-    },
-    "pix2pix": {"num_features": 4},
-    "cvae_translate": {"num_features": 4},
-    "style_fast": {"num_features": 4, "num_blocks": 1, "features": "random:cnn"},
-    "style_optim": {"features": "random:cnn"},
-    "flow": {"num_features": 8, "multipliers": (1, 2), "num_blocks": 1, "attention": (4,)},
-    "munit": {"num_features": 4, "num_blocks": 1, "mlp_dim": 8, "discriminator_features": 4},
-    "vae": {"hidden_dims": (8,), "latent_dim": 4},
-    "lm": NETWORK,
-    "chat": NETWORK,
-    "dpo": NETWORK,
-    "grpo": {**NETWORK, "samples": 2, "max_tokens": 8},
-    "seq2seq": {"dim": 8, "hidden_dim": 8, "dropout": 0.0},
-    "summarize": {"dim": 8, "hidden_dim": 8, "coverage_after": 0.0},
-    "text_classifier": {"dim": 8, "num_heads": 2, "dropout": 0.0},
-    "text_vae": {
-        "dim": 8,
-        "hidden_dim": 8,
-        "latent_dim": 3,
-        "kl_schedule": "constant",
-        "dropout": 0.0,
-    },
-}
+KINDS = sorted(kind for kind in map(example_kind, map(load_family, TRAINED)) if kind)
+FOLDER = Path(mkdtemp(prefix="aigc-examples-"))
+atexit.register(rmtree, FOLDER, ignore_errors=True)
+
+
+@cache
+def data_of(kind: str) -> Any:
+    """The example of a kind of data, opened."""
+    module = load_data_kind(kind)
+    config = module.example(FOLDER / kind)
+    adapter = TypeAdapter(module.Config)
+    return module.Data(adapter.validate_json(json.dumps(config)), seed=0, bases=())
 
 
 @pytest.fixture(autouse=True)
@@ -111,75 +64,27 @@ def family(request: pytest.FixtureRequest) -> ModuleType:
 
 def build(family: ModuleType, **changed: Any) -> GenerativeModule:
     torch.manual_seed(0)
-    small = SMALL.get(family.__name__.rsplit(".", 1)[-1], {})
-    config = family.Config(**{**small, **changed})
-    model: GenerativeModule = family.Model(config, SPECS[family.Model.accepts[0]])
+    config = family.Config.tiny(**changed)
+    kind = example_kind(family)
+    spec = PictureSpec(channels=3) if kind is None else data_of(kind).spec
+    model: GenerativeModule = family.Model(config, spec)
     if getattr(config, "features", "none") != "none":
         attach_networks(model, SimpleNamespace(model=config, bases=()))
     model.run = Run(Trainer(max_steps=1, global_batch=2), seed=0, max_steps=1)
     return model
 
 
-def batch_for(model: GenerativeModule, seed: int = 1) -> Batch:
-    random = torch.Generator().manual_seed(seed)
-    match model.spec:
-        case ImageSpec(channels=C, image_size=S):
-            image = torch.rand(2, C, S, S, generator=random) * 2 - 1
-            return {"image": image, "label": torch.tensor([2, 0])}
-        case PairSpec(source_channels=C, target_channels=D, image_size=S):
-            return {
-                "source": torch.rand(2, C, S, S, generator=random) * 2 - 1,
-                "target": torch.rand(2, D, S, S, generator=random) * 2 - 1,
-            }
-        case UnpairedSpec(channels=C, image_size=S):
-            return {
-                "a": torch.rand(2, C, S, S, generator=random) * 2 - 1,
-                "b": torch.rand(2, C, S, S, generator=random) * 2 - 1,
-            }
-        case SuperResolutionSpec(channels=C, scale=s):
-            return {
-                "low": torch.rand(2, C, 24, 24, generator=random) * 2 - 1,
-                "high": torch.rand(2, C, 24 * s, 24 * s, generator=random) * 2 - 1,
-            }
-        case TextSpec() | ChatSpec():
-            return supervised("", random)
-        case PreferenceSpec():
-            return supervised("chosen", random) | supervised("rejected", random)
-        case PromptSpec():
-            prompt = ids(random, 6)
-            prompt[0, :3] = 0
-            return {"prompt": prompt, "reference": ids(random, 5)}
-        case TextPairSpec():
-            source, target = ids(random, 9, VOCABULARY), ids(random, 8, VOCABULARY)
-            target[:, 0] = 1  # bos
-            for side, length in ((source, 6), (target, 5)):
-                side[0, length - 1 :] = torch.tensor([2] + [0] * (side.shape[1] - length))
-                side[1, -1] = 2  # eos
-            copies = {"source_copy": source.clone(), "target_copy": target.clone()}
-            V = Tokenizer.from_json(VOCABULARY).vocab_size
-            source[1, 3] = target[1, 2] = 3  # <unk>, that can be copied
-            copies["source_copy"][1, 3] = copies["target_copy"][1, 2] = V
-            return {"source": source, "target": target, **copies}
-        case LabelledTextSpec():
-            tokens = ids(random, 8)
-            tokens[0, 4:] = torch.tensor([2, 0, 0, 0])  # eos, then pad
-            tokens[1, -1] = 2
-            return {"tokens": tokens, "label": torch.tensor([2, 0])}
-    raise AssertionError(f"no batch for {model.spec}")
+def batch_for(model: GenerativeModule, seed: int = 1, count: int = 2) -> Batch:
+    """Training items as a DataLoader collates them."""
+    train = data_of(model.spec.kind).train
+    keys = [key_at(seed, position, len(train)) for position in range(count)]
+    batch: Batch = getattr(train, "collate", default_collate)(fetched(train, keys))
+    return batch
 
 
-def ids(random: torch.Generator, length: int, tokenizer: str = LETTERS) -> torch.Tensor:
-    """Ordinary tokens (2, length)."""
-    size = Tokenizer.from_json(tokenizer).vocab_size
-    return torch.randint(len(CHAT), size, (2, length), generator=random)
-
-
-def supervised(name: str, random: torch.Generator) -> Batch:
-    """Two rows of which the second is shorter; the first tokens are not learned."""
-    tokens = ids(random, 12)
-    target = tokens.roll(-1, 1)
-    target[:, :3] = target[:, 11:] = target[1, 7:] = IGNORE
-    return {name or "tokens": tokens, f"{name}_target".lstrip("_"): target}
+def fetched(train: Any, keys: list[tuple[int, int]]) -> Any:
+    """What a DataLoader hands to collate."""
+    return train.__getitems__(keys) if hasattr(train, "__getitems__") else [train[k] for k in keys]
 
 
 def losses(model: GenerativeModule) -> list[dict[str, torch.Tensor]]:
@@ -250,6 +155,8 @@ def test_texts_depend_on_their_prompt_and_noise_alone(family: ModuleType, beams:
     model = build(family).eval()
     if not isinstance(model, TextModule):
         pytest.skip("makes something else")
+    for weight in model.parameters():  # a fresh network finds many words exactly as likely
+        weight.data += 0.1 * torch.randn_like(weight)
     options = family.Options(max_tokens=6, beams=beams)
     prompts = ["the cat", "a dog saw the mat", "on"]
     noise = [SampleNoise(5, 2 * number, 2) for number in range(3)]
@@ -338,8 +245,8 @@ def test_every_field_is_documented_and_has_a_default(name: str) -> None:
 
 
 def test_specs_go_around_as_plain_data(family: ModuleType) -> None:
-    for kind in family.Model.accepts:
-        assert spec_from_dict(SPECS[kind].as_dict()) == SPECS[kind]
+    spec = build(family).spec
+    assert spec_from_dict(json.loads(json.dumps(spec.as_dict()))) == spec
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -355,7 +262,7 @@ def test_recipes_of_pictures_say_how_large_they_are(path: Path) -> None:
     family = load_family(recipe.family)
     if family.Model.training_free:
         pytest.skip("learns nothing")
-    spec = next(s for s in SPECS.values() if s.kind == recipe.data.kind).as_dict()
+    spec = data_of(recipe.kind).spec.as_dict()
     spec |= {name: getattr(recipe.data, name) for name in spec if hasattr(recipe.data, name)}
     if "labels" in spec:
         spec["labels"] = None if spec["labels"] == "none" else [str(digit) for digit in range(10)]

@@ -4,113 +4,37 @@ two processes. A new family is covered at once.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from itertools import permutations
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
 from PIL import Image
 
-from aigc_cli.registry import load_family
-from aigc_cli.specs import Spec
-from aigc_cli.specs.image import ImageSpec, PairSpec, PictureSpec, SuperResolutionSpec, UnpairedSpec
-from aigc_cli.specs.text import (
-    ChatSpec,
-    LabelledTextSpec,
-    PreferenceSpec,
-    PromptSpec,
-    TextPairSpec,
-    TextSpec,
-)
-from tests.models.test_families import FAMILIES, SMALL, TRAINED, build
-from tests.run.conftest import Child, Ending, assert_same, load, paint, rows_of
+from aigc_cli.recipe.example import example_recipe
+from aigc_cli.registry import data_kinds, load_data_kind, load_family
+from aigc_cli.specs.image import PictureSpec
+from aigc_cli.specs.text import LabelledTextSpec
+from tests.models.test_families import FAMILIES, TRAINED, build
+from tests.run.conftest import Child, Ending, assert_same, load, rows_of
 
 Aigc = Callable[..., Ending]
 Start = Callable[..., Child]
 
-LETTERS = {"kind": "characters", "specials": "chat"}
-DATA: dict[type[Spec], dict[str, Any]] = {
-    ImageSpec: {"kind": "images", "train": "classes", "image_size": 32},
-    SuperResolutionSpec: {"kind": "super_resolution", "train": "photos", "patch_size": 16},
-    PairSpec: {"kind": "image_pairs", "train": "left", "train_b": "right", "image_size": 32},
-    UnpairedSpec: {"kind": "unpaired_images", "train": "left", "train_b": "photos",
-                   "image_size": 32},
-    TextSpec: {"kind": "text", "train": "words.txt", "val": "last 20%", "context": 16},
-    ChatSpec: {"kind": "chat", "train": "chat.jsonl", "val": "20%", "tokenizer": LETTERS,
-               "context": 32},
-    PreferenceSpec: {"kind": "preferences", "train": "preferences.jsonl", "val": "20%",
-                     "tokenizer": LETTERS, "context": 32},
-    PromptSpec: {"kind": "prompts", "train": "prompts.jsonl", "val": "20%", "tokenizer": LETTERS,
-                 "context": 32},
-    TextPairSpec: {"kind": "text_pairs", "train": "pairs.tsv", "val": "20%", "copying": True,
-                   "tokenizer": {"kind": "words"}},
-    LabelledTextSpec: {"kind": "labelled_texts", "train": "labelled.csv", "val": "20%",
-                       "tokenizer": {"kind": "words"}},
-}  # fmt: skip
 TEXTS = [name for name in TRAINED if load_family(name).Model.makes == "texts"]
-QUICK = {
-    "deepdream": {"layers": ["relu2_1"], "octaves": 1, "steps": 2},
-    "style_optim": {"size": 40, "coarsest": 32, "steps": 2},
-}
 
 
 @pytest.fixture
 def recipe(here: Path) -> Callable[[str], str]:
     """Write the smallest recipe of a family and say where."""
-    for name in ("cat", "dog", "owl"):
-        paint(here / "classes" / name, 4)
-    paint(here / "left", 11)
-    paint(here / "right", 11)
-    say(here)
 
     def write(family: str) -> str:
-        module = load_family(family)
-        config: dict[str, Any] = {"family": family, "seed": 3, "model": SMALL.get(family, {})}
-        config["sample"] = QUICK.get(family, {})
-        if not module.Model.training_free:
-            config["data"] = DATA[module.Model.accepts[0]]
-            config["trainer"] = {
-                "max_steps": 3, "global_batch": 2, "ema": 0.9, "log_every": 1,
-                "validate_every": 3, "checkpoint_every": 1, "preview_every": 3,
-                "precision": "fp32",
-            }  # fmt: skip
         path = here / f"{family}.yaml"
-        path.write_text(yaml.safe_dump(_plain(config)))
+        path.write_text(yaml.safe_dump(example_recipe(family, here / "data").as_dict()))
         return path.name
 
     return write
-
-
-def say(here: Path) -> None:
-    """A few short texts of every kind."""
-    animals = ["cat", "wolf", "owl", "ox", "fox", "hen", "bat", "ant", "bee", "pig"]
-    texts = [f"the {animal} sat on the {other}" for animal, other in permutations(animals, 2)][:30]
-    rows: dict[str, list[dict[str, Any]]] = {
-        "prompts": [{"prompt": t[:7], "reference": t[8:]} for t in texts],
-        "preferences": [{"prompt": t[:7], "chosen": t[8:], "rejected": t[:3]} for t in texts],
-        "chat": [
-            {"messages": [{"role": "user", "content": t[:7]},
-                          {"role": "assistant", "content": t[8:]}]}
-            for t in texts
-        ],
-    }  # fmt: skip
-    for name, lines in rows.items():
-        (here / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
-    (here / "pairs.tsv").write_text("".join(f"{t}\t{t[4:7]} sat\n" for t in texts))
-    (here / "labelled.csv").write_text(
-        "text,label\n" + "".join(f"{t},{n % 3}\n" for n, t in enumerate(texts))
-    )
-    (here / "words.txt").write_text("\n".join(texts))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return list(value) if isinstance(value, tuple) else value
 
 
 @pytest.mark.parametrize("family", TRAINED)
@@ -205,9 +129,12 @@ def test_texts_over_processes_and_parts_have_the_gradient_of_the_whole_batch(
         assert two[key] == pytest.approx(one[key], rel=1e-5), key
 
 
-def test_every_kind_of_data_has_a_small_set() -> None:
-    kinds = {spec for name in TRAINED for spec in load_family(name).Model.accepts}
-    assert kinds <= DATA.keys() | {PictureSpec}
+def test_every_kind_of_data_has_an_example() -> None:
+    accepted = {spec.kind for name in TRAINED for spec in load_family(name).Model.accepts}
+    known = data_kinds()
+    assert accepted - {PictureSpec.kind} <= known.keys()
+    for kind in known:
+        assert callable(load_data_kind(kind).example), kind
 
 
 def _input(family: str) -> list[str]:

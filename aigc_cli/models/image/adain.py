@@ -13,8 +13,8 @@ Differs from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -41,6 +41,8 @@ from aigc_cli.specs.image import UnpairedSpec
 
 class Config(Section):
     """The encoder's stages, the decoder and its optimizer."""
+
+    TINY: ClassVar[Mapping[str, Any]] = {"features": "random:cnn", "widths": (32, 64, 128, 256)}
 
     features: Name = "vgg19"
     """Encoder: vgg19, vgg16, random:vgg19, a classifier's run or a .pth file."""

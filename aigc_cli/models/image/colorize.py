@@ -16,6 +16,9 @@ Differs from the paper:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -32,6 +35,8 @@ NEIGHBOURS, SIGMA = 5, 5.0  # soft labels: nearest bins, and the Gaussian of the
 
 class Config(Section):
     """The network, the weights of the colours and the optimizer; the defaults are the paper's."""
+
+    TINY: ClassVar[Mapping[str, Any]] = {"num_features": 4, "depth": 1}
 
     num_features: int = Field(64, gt=0, le=512)
     """Channels of the first group; the others have 2, 4, 8, 8, 8, 8 and 4 times as many."""

@@ -14,7 +14,8 @@ Differs from the paper:
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +38,8 @@ AB = 110.0  # a and b are in about [-110, 100]
 
 class Config(Section):
     """Both networks and their optimizers; the defaults are those of pix2pix."""
+
+    TINY: ClassVar[Mapping[str, Any]] = {"num_features": 4, "disc_features": 4, "disc_layers": 1}
 
     num_features: int = Field(64, gt=0, le=256)
     """Channels of the generator's first convolution."""

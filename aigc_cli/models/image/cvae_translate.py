@@ -18,9 +18,9 @@ strokes of the paintings; z, or a painting given as reference, says which.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -44,6 +44,8 @@ HIDDEN = 128  # of the layer between z and the scales and shifts
 
 class Config(Section):
     """The networks, the weights of the loss terms, and the optimizer."""
+
+    TINY: ClassVar[Mapping[str, Any]] = {"num_features": 4}
 
     source_from: Reduction = "blur"
     """Without pairs, what is left of a picture as its source: light and dark, that after a

@@ -18,7 +18,8 @@ the discriminators see the fakes from before that step (models/_unpaired.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -39,6 +40,12 @@ from aigc_cli.specs import Spec
 
 class Config(Section):
     """Two generators, two discriminators; the defaults are those of the paper."""
+
+    TINY: ClassVar[Mapping[str, Any]] = {
+        "num_features": 4,
+        "num_blocks": 1,
+        "discriminator_features": 4,
+    }
 
     num_features: int = Field(64, gt=0, le=512)
     """Channels of the generators at full size; four times as many in their blocks."""

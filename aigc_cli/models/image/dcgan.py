@@ -38,10 +38,10 @@ accumulated parts the `batch` normalised networks see smaller batches.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
@@ -74,6 +74,8 @@ PROBES, PROBES_AT_ONCE = 512, 64
 
 class Config(Section):
     """Both networks, their objective and optimizers."""
+
+    TINY: ClassVar[Mapping[str, Any]] = {"num_features": 4, "latent_dim": 8}
 
     objective: Literal["vanilla", "lsgan", "hinge", "wgan_gp", "relativistic"] = "relativistic"
     """What the networks play for; also decides how the discriminator is normalised."""

@@ -15,8 +15,8 @@ Differs from those:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +38,8 @@ KERNEL = 9  # pixels of the smoothing kernel's side, as in pytorch-deepdream
 
 class Config(Section):
     """The network that dreams."""
+
+    TINY: ClassVar[Mapping[str, Any]] = {"features": "random:cnn"}
 
     features: str = "vgg16"
     """vgg16, vgg19, random:vgg19, random:cnn, a .pth file of torchvision's VGG, or a classifier's
@@ -150,6 +152,8 @@ class Model(GenerativeModule):
 
 class Options(TileOptions):
     """What `aigc sample` may set."""
+
+    TINY: ClassVar[Mapping[str, Any]] = {"layers": ("relu2_1",), "octaves": 1, "steps": 2}
 
     layers: tuple[str, ...] = ("relu4_3",)
     """Whose activations grow: early layers make strokes and textures, late ones parts of things."""

@@ -13,6 +13,9 @@ Differs from the paper:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import torch
 from pydantic import Field
 
@@ -26,6 +29,8 @@ from aigc_cli.specs.image import SuperResolutionSpec
 
 class Config(Section):
     """The network and its optimizer; the defaults are EDSR-baseline as published."""
+
+    TINY: ClassVar[Mapping[str, Any]] = {"num_blocks": 2, "num_features": 4}
 
     num_blocks: int = Field(16, gt=0, le=128)
     """Residual blocks in the body: 16 for the baseline, 32 for the full network."""

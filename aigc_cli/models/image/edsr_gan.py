@@ -16,7 +16,8 @@ Differs from the paper:
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -41,6 +42,15 @@ from aigc_cli.specs.image import SuperResolutionSpec
 
 class Config(Section):
     """The generator as in EDSR, the frozen network, the weights of the losses, the optimizers."""
+
+    TINY: ClassVar[Mapping[str, Any]] = {
+        "num_blocks": 2,
+        "num_features": 4,
+        "features": "random:cnn",
+        "feature_layer": "relu2_1",
+        "feature_channels": 64,
+        "disc_features": 4,
+    }
 
     num_blocks: int = Field(16, gt=0, le=128)
     """Residual blocks of the generator, as in the EDSR that it starts from."""

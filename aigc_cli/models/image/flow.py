@@ -24,7 +24,8 @@ Differs from the papers:
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +46,13 @@ GOLDEN = (5**0.5 - 1) / 2
 
 class Config(Section):
     """The network, how times and noise are drawn, and the optimizer."""
+
+    TINY: ClassVar[Mapping[str, Any]] = {
+        "num_features": 8,
+        "multipliers": (1, 2),
+        "num_blocks": 1,
+        "attention": (4,),
+    }
 
     num_features: int = Field(64, gt=0, le=1024)
     """Channels at the first level, which has the full resolution."""

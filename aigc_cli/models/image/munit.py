@@ -16,10 +16,10 @@ Differs from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +43,13 @@ OUTPUTS = 4  # of one input, whose differences are its diversity
 
 class Config(Section):
     """Two auto-encoders, two discriminators; the defaults are those of the paper."""
+
+    TINY: ClassVar[Mapping[str, Any]] = {
+        "num_features": 4,
+        "num_blocks": 1,
+        "mlp_dim": 8,
+        "discriminator_features": 4,
+    }
 
     num_features: int = Field(64, gt=0, le=512)
     """Channels of encoders and decoders at full size; four times as many in their blocks."""

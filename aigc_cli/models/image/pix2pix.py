@@ -17,8 +17,8 @@ Differs from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -40,6 +40,8 @@ from aigc_cli.specs.image import PairSpec
 
 class Config(Section):
     """Both networks and their optimizers; the defaults are the paper's but for `norm`."""
+
+    TINY: ClassVar[Mapping[str, Any]] = {"num_features": 4}
 
     features: str = "none"
     """Network of the distance `perceptual` of `aigc evaluate`, such as random:cnn, vgg16, a RUN."""

@@ -15,8 +15,8 @@ Differs from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -34,6 +34,12 @@ from aigc_cli.specs.image import UnpairedSpec
 
 class Config(Section):
     """The network, its judges and its optimizer."""
+
+    TINY: ClassVar[Mapping[str, Any]] = {
+        "num_features": 4,
+        "num_blocks": 1,
+        "features": "random:cnn",
+    }
 
     num_features: int = Field(32, ge=4, le=256)
     """Channels of the first convolution."""

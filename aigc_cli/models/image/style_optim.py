@@ -14,9 +14,9 @@ Differs from the paper:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +45,8 @@ AVERAGE = 0.99  # decay of the average of the iterates
 
 class Config(Section):
     """The network whose features are compared."""
+
+    TINY: ClassVar[Mapping[str, Any]] = {"features": "random:cnn"}
 
     features: Name = "vgg19"
     """vgg19, vgg16, random:vgg19, random:cnn, a classifier's run or a .pth file of VGG."""
@@ -297,6 +299,8 @@ def _sized(image: Tensor, longest: int) -> Tensor:
 
 class Options(Section):
     """What `aigc sample` may set."""
+
+    TINY: ClassVar[Mapping[str, Any]] = {"size": 40, "coarsest": 32, "steps": 2}
 
     size: int = Field(512, ge=0, le=8192)
     """Longer side of the result in pixels; 0 keeps that of the input."""

@@ -21,8 +21,8 @@ Differs from the papers:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -48,6 +48,8 @@ MOST_AT_ONCE = 2**24  # pixels decoded at once when integrating: 64 MB in fp32
 
 class Config(Section):
     """The networks, the likelihood and the bound; the defaults fit small gray pictures."""
+
+    TINY: ClassVar[Mapping[str, Any]] = {"hidden_dims": (8,), "latent_dim": 4}
 
     arch: Literal["mlp", "conv"] = "mlp"
     """mlp: fully connected layers of `hidden_dims`; conv: stages of `channels`."""

@@ -6,7 +6,8 @@ Fields that a recipe with `init_from` leaves out are those of the model it start
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,6 +17,8 @@ from aigc_cli.recipe.sections import Section
 
 class NetworkConfig(Section):
     """The layout of the network and its sizes."""
+
+    TINY: ClassVar[Mapping[str, Any]] = {"dim": 16, "num_layers": 2, "num_heads": 2}
 
     arch: Literal["llama", "classic"] = "llama"
     """llama: that of Llama, Qwen2 and Qwen3; classic: that of GPT-2."""

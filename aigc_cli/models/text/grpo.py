@@ -15,7 +15,8 @@ are never drawn keep their share in the log-probabilities.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -36,6 +37,8 @@ from aigc_cli.specs.text import IGNORE, PromptSpec
 
 class Config(JudgedConfig, TunedConfig):
     """What is rewarded, how answers are drawn and compared, and the optimizer."""
+
+    TINY: ClassVar[Mapping[str, Any]] = {**TunedConfig.TINY, "samples": 2, "max_tokens": 8}
 
     rewards: dict[Name, float] = Field({"length:100": 1.0}, min_length=1)
     """What answers are worth, as a weighted sum: metrics of `aigc evaluate --metric list` by name,

@@ -16,7 +16,8 @@ Differs from the papers:
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +36,8 @@ from aigc_cli.specs import Spec
 
 class Config(RewardConfig):
     """The network and its training; the defaults are a small recurrent one with attention."""
+
+    TINY: ClassVar[Mapping[str, Any]] = {"dim": 8, "hidden_dim": 8, "dropout": 0.0}
 
     arch: Literal["rnn", "transformer"] = "rnn"
     """rnn: a recurrent encoder and decoder; transformer: blocks of attention."""

@@ -16,10 +16,10 @@ Differs from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import log
-from typing import Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +41,8 @@ TINY = 1e-30  # what a word that is nowhere in the source is copied with
 
 class Config(Section):
     """The network and its training; the defaults are those of the paper."""
+
+    TINY: ClassVar[Mapping[str, Any]] = {"dim": 8, "hidden_dim": 8, "coverage_after": 0.0}
 
     dim: int = Field(128, gt=0)
     """Features of an embedded word."""

@@ -34,6 +34,8 @@ from aigc_cli.text.tokenizer import Tokenizer
 class Config(Section):
     """The network, what is minimised, and the optimizer."""
 
+    TINY: ClassVar[Mapping[str, Any]] = {"dim": 8, "num_heads": 2, "dropout": 0.0}
+
     dim: int = Field(128, gt=0)
     """Features of a token."""
     num_layers: int = Field(2, gt=0)

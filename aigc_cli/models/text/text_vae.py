@@ -22,9 +22,9 @@ Differs from the papers:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +51,14 @@ MOST_AT_ONCE = 2**26  # logits when integrating: 256 MB in fp32
 
 class Config(Section):
     """The networks and the bound; the defaults are those of timbmg's Sentence-VAE."""
+
+    TINY: ClassVar[Mapping[str, Any]] = {
+        "dim": 8,
+        "hidden_dim": 8,
+        "latent_dim": 3,
+        "kl_schedule": "constant",
+        "dropout": 0.0,
+    }
 
     dim: int = Field(300, gt=0)
     """Features of an embedded token."""

@@ -15,6 +15,7 @@ Another classifier's weights, by `init_from`, give a new head the layers below i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -33,6 +34,8 @@ from aigc_cli.specs.image import ImageSpec
 
 class Config(Section):
     """The network, its optimizer, and how training pictures are varied."""
+
+    TINY: ClassVar[Mapping[str, Any]] = {"widths": (4, 8), "depths": (1, 1)}
 
     arch: Literal["cnn", "resnet18", "resnet34", "resnet50", "mlp"] = "cnn"
     """cnn: plain stages of convolutions, whose layers suit style and dreams best."""
