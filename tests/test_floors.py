@@ -86,3 +86,15 @@ def test_looking_around_imports_no_torch(words: list[str], tmp_path: Path) -> No
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_sampling_and_evaluating_need_no_lightning() -> None:
+    code = (
+        "import sys\nimport aigc_cli.run.evaluate, aigc_cli.run.sample\n"
+        "from aigc_cli.registry import families, load_family\n"
+        "for name in families(): load_family(name)\n"
+        "heavy = {'pytorch_lightning', 'lightning_fabric', 'torch._dynamo'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

@@ -1,42 +1,31 @@
-"""The training step every family shares: one iteration, whatever it optimises.
+"""What every family promises: networks, an objective, optimizers, sampling.
 
-All families use Lightning's manual optimisation, so that accumulation, clipping, schedules, moving
-average and the guard exist once and mean the same with one optimizer or several. What Lightning
-does not do in that mode, and this module does:
-
-* it counts every optimizer step in `global_step` (two per batch in a GAN): here `step` counts
-  iterations;
-* it refuses `accumulate_grad_batches` and `gradient_clip_val`: here the batch is cut into parts and
-  the
-  gradient is clipped in `on_before_optimizer_step`, which in fp16 is after the gradient is
-  unscaled;
-* it never steps schedulers: here the rate is a pure function of `step`.
+A family is a plain module. What trains it is run/iteration.py and run/training.py, so that nothing
+here, and nothing that samples or evaluates, needs Lightning.
 """
 
 from __future__ import annotations
 
 import hashlib
-from abc import abstractmethod
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from aigc_cli.errors import DivergedError, InputError, did_you_mean
+from aigc_cli.errors import InputError, did_you_mean
 from aigc_cli.nn.ema import EMA
-from aigc_cli.nn.schedule import lr_multiple
 from aigc_cli.recipe.sections import Section, Trainer
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import Spec
 
 if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
     from aigc_cli.nn.features import FeatureNetwork
 
 Batch = dict[str, Tensor]
@@ -65,7 +54,7 @@ class Run:
     world: int = 1
 
 
-class GenerativeModule(pl.LightningModule):
+class GenerativeModule(nn.Module, ABC):
     """Base of every family: networks, an objective, optimizers, sampling. Nothing about files or
     devices.
 
@@ -108,24 +97,25 @@ class GenerativeModule(pl.LightningModule):
     it, where there is one. They have `stamp`, which says what they are, and `state()`, plain data
     to restore them from; run/build.py opens them.
     """
+    sample: Callable[..., Any]
+    """Where a family makes things out of noise alone: sample(n, options, noise, condition)."""
     conditional: bool = False
     """Whether samples have classes (`labels_of`)."""
 
     def __init__(self, config: Section, spec: Spec) -> None:
         super().__init__()
-        self.automatic_optimization = False
+        self._place = torch.empty(0)
         self.config = config
         self.spec = spec
         self.step = 0
         self.ema: EMA | None = None
-        self.terms: Terms = {}
         self.mean_weight = torch.ones(())
         """Weight of an average part of the batch in progress; see `weight`."""
         self.run: Run | None = None
         self._noise: _Noise | None = None
-        self._guard: dict[str, Tensor] = {}
         self.frozen_networks: dict[str, Any] = {}
         """Those of `frozen` that there are: in a dict, so that none is a submodule."""
+        self._sums: dict[str, float] = {}
         self._count = 0
 
     # What a family writes.
@@ -133,6 +123,10 @@ class GenerativeModule(pl.LightningModule):
     @abstractmethod
     def loss(self, batch: Batch) -> Terms:
         """Loss terms of one batch; "loss" is what is minimised, the others are only logged."""
+
+    @abstractmethod
+    def configure_optimizers(self) -> Optimizer | list[Optimizer]:
+        """New optimizers of all weights that are trained, in the order that `phases` counts."""
 
     @abstractmethod
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
@@ -261,6 +255,16 @@ class GenerativeModule(pl.LightningModule):
     def has_features(self) -> bool:
         return "features" in self.frozen_networks
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are; of a family without weights, where it was moved to."""
+        weight = next(self.parameters(), None)
+        return self._place.device if weight is None else weight.device
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._place = fn(self._place)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+
     def networks(self) -> dict[str, nn.Module]:
         """The networks with weights, by attribute name."""
         return {k: m for k, m in self.named_children() if any(True for _ in m.parameters())}
@@ -269,15 +273,15 @@ class GenerativeModule(pl.LightningModule):
         """What one iteration optimises, in order."""
         return [Phase(0, self.loss)]
 
-    def configure_model(self) -> None:
-        """Cut the weights over the devices when the strategy is fsdp; Lightning calls this early.
+    def shard(self, mesh: DeviceMesh) -> None:
+        """Cut the weights over the devices of `mesh`, where the strategy is fsdp.
 
         Every member of a Sequential or ModuleList is gathered on its own, the rest of a network at
         once.
+
+        Raises:
+            InputError: the family cannot train so.
         """
-        mesh = self.device_mesh
-        if mesh is None:
-            return
         from torch.distributed.fsdp import fully_shard
 
         for network in self.networks().values():
@@ -285,10 +289,10 @@ class GenerativeModule(pl.LightningModule):
                 if isinstance(holder, (nn.Sequential, nn.ModuleList)):
                     for block in holder:
                         if any(True for _ in block.parameters()):
-                            fully_shard(block, mesh=mesh["data_parallel"])
-            fully_shard(network, mesh=mesh["data_parallel"])
+                            fully_shard(block, mesh=mesh)
+            fully_shard(network, mesh=mesh)
 
-    # The iteration.
+    # Around a training iteration, which is in run/iteration.py.
 
     def prepare(self, run: Run) -> None:
         """Take the run's settings; called once, when the weights are on their device."""
@@ -297,97 +301,11 @@ class GenerativeModule(pl.LightningModule):
             averaged = nn.ModuleDict({name: getattr(self, name) for name in self.averaged})
             self.ema = EMA(averaged, run.trainer.ema)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
-        run = self._run()
-        _seed_generators(_mix(run.seed, self.step, run.rank))
-        self.terms = {}
-        batches = list(_cut(self.expand(batch), self.batches_per_step))
-        phases = self.phases()
-        repeats = Counter(phase.prefix for phase in phases)
-        for number, phase in enumerate(phases):
-            self._noise = _Noise(_mix(run.seed, self.step, number), run, self.device)
-            self._optimise(phase, batches[min(number, len(batches) - 1)], repeats[phase.prefix])
-        self._noise = None
-        if self.device.type == "cpu":
-            self.raise_if_diverged()  # free here; on a GPU it waits for the device, so less often
-        if self.ema is not None:
-            self.ema.update(self.step)
-        self.step += 1
+    def before_step(self, batch: Batch) -> None:
+        """Called before a training iteration with its whole batch on this device."""
 
-    def _optimise(self, phase: Phase, batch: Batch, repeats: int) -> None:
-        """One optimizer step; the terms of all `repeats` of a phase are averaged."""
-        run = self._run()
-        optimizers = _as_list(self.optimizers())
-        optimizer = optimizers[phase.optimizer]
-        rate = lr_multiple(run.trainer.schedule, self.step, run.max_steps)
-        for group in optimizer.param_groups:
-            group["lr"] = group.setdefault("initial_lr", group["lr"]) * rate
-        parts = run.trainer.accumulate
-        weight = self.weight(batch)
-        if weight is not None:
-            weight = self._over_devices(weight.detach().double())
-            self.mean_weight = weight.clamp(min=1) / (parts * run.world)
-        optimizer.zero_grad(set_to_none=True)
-        with self._only(optimizer) if len(optimizers) > 1 else nullcontext():
-            for number, part in enumerate(_cut(batch, parts)):
-                self._random().start_part(number)
-                with nullcontext() if number == parts - 1 else self._without_sync():
-                    terms = phase.loss(part)
-                    self._record(terms, phase.prefix, parts * repeats)
-                    self.manual_backward(terms["loss"] / parts)
-        if weight is None or weight > 0:
-            optimizer.step()
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        clip = self._run().trainer.clip_norm
-        if clip is not None:
-            params = [p for group in optimizer.param_groups for p in group["params"]]
-            norm = nn.utils.clip_grad_norm_(params, clip).detach()
-            self.terms["grad_norm"] = norm.full_tensor() if isinstance(norm, DTensor) else norm
-
-    @contextmanager
-    def _only(self, optimizer: Optimizer) -> Iterator[None]:
-        """Only the optimizer's own weights ask for gradients inside."""
-        own = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        others = [p for p in self.parameters() if p.requires_grad and id(p) not in own]
-        for param in others:
-            param.requires_grad_(False)
-        try:
-            yield
-        finally:
-            for param in others:
-                param.requires_grad_(True)
-
-    def _without_sync(self) -> AbstractContextManager[None]:
-        """No gradient exchange between devices for any but the last accumulated part."""
-        block = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)
-        context: AbstractContextManager[None] = block()
-        return context
-
-    def _record(self, terms: Terms, prefix: str, parts: int) -> None:
-        """Add one of the `parts` of a step to the means that are logged, and look for NaN."""
-        for name, value in terms.items():
-            key = prefix + name
-            value = value.detach().float()
-            self.terms[key] = self.terms.get(key, 0) + value / parts
-            first = self._guard.setdefault(key, torch.full_like(value, torch.inf))
-            first.copy_(torch.where(value.isfinite(), first, first.clamp(max=self.step)))
-
-    def raise_if_diverged(self) -> None:
-        """Stop at the first NaN or Inf of any loss term.
-
-        Raises:
-            DivergedError: with the step and the name of the earliest term that was not finite.
-        """
-        if not self._guard or not torch.stack(list(self._guard.values())).isfinite().any():
-            return
-        step, name = min((float(first), name) for name, first in self._guard.items())
-        rates = [g["lr"] for o in _as_list(self.optimizers()) for g in o.param_groups]
-        raise DivergedError(
-            f"loss term '{name}' became NaN or Inf in step {int(step) + 1} (lr {max(rates):.3g})",
-            hint="lower model.lr, add trainer.schedule.warmup or trainer.clip_norm; "
-            "the last checkpoint is from before that step",
-        )
+    def after_step(self, batch: Batch) -> None:
+        """Called after a training iteration, when `step` counts it."""
 
     # Randomness inside `loss`.
 
@@ -403,7 +321,7 @@ class GenerativeModule(pl.LightningModule):
         """Uniform noise in [0, 1), otherwise as `randn`."""
         return self._random().draw(torch.rand, batch_size, shape)
 
-    def _over_devices(self, total: Tensor) -> Tensor:
+    def over_devices(self, total: Tensor) -> Tensor:
         """The sum of a number over all devices."""
         if self._run().world > 1:
             total = total.to(self.device)
@@ -438,6 +356,23 @@ class GenerativeModule(pl.LightningModule):
         run = self._run()
         return SampleNoise(_mix(run.seed, self.step), run.rank * n, n)
 
+    def seed_step(self) -> None:
+        """Seed the global generators, which dropout reads, for this step."""
+        run = self._run()
+        _seed_generators(_mix(run.seed, self.step, run.rank))
+
+    def start_phase(self, number: int) -> None:
+        """From here on `randn` and `rand` draw for this phase of the step."""
+        run = self._run()
+        self._noise = _Noise(_mix(run.seed, self.step, number), run, self.device)
+
+    def start_part(self, number: int) -> None:
+        """Accumulated part `number` of the phase; each sees its own rows of the same draws."""
+        self._random().start_part(number)
+
+    def end_phases(self) -> None:
+        self._noise = None
+
     def _random(self) -> _Noise:
         if self._noise is None:
             raise RuntimeError("randn and rand are for loss functions, inside a training step")
@@ -454,14 +389,10 @@ class GenerativeModule(pl.LightningModule):
         """Inside, the averaged networks have their moving average, where one is kept."""
         return self.ema.applied() if self.ema is not None else nullcontext()
 
-    def on_validation_epoch_start(self) -> None:
-        self._sums: dict[str, float] = {}
+    def start_means(self) -> None:
+        """Forget what `add_to_means` has counted."""
+        self._sums = {}
         self._count = 0
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        # In full precision whatever trains, so that `aigc evaluate` gives the same numbers.
-        with torch.autocast(self.device.type, enabled=False):
-            self.add_to_means(self.evaluate_batch(batch))
 
     def add_to_means(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """Count the values (B,) of a batch; returns them."""
@@ -524,17 +455,3 @@ def _mix(*numbers: int) -> int:
     """A seed in [0, 2^63) from several numbers, well mixed (blake2b)."""
     text = ",".join(map(str, numbers)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
-
-
-def _cut(batch: Batch, parts: int) -> Iterator[Batch]:
-    """The batch in equal parts along its first dimension."""
-    if parts == 1:
-        yield batch
-        return
-    cut = {key: value.chunk(parts) for key, value in batch.items()}
-    for number in range(parts):
-        yield {key: value[number] for key, value in cut.items()}
-
-
-def _as_list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, (list, tuple)) else [value]

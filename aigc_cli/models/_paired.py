@@ -64,8 +64,7 @@ class PairedModule(GenerativeModule):
     def defaults(self) -> Section:
         """Options of the family as they are when nothing is asked for."""
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
-        super().training_step(batch, batch_idx)
+    def after_step(self, batch: Batch) -> None:
         target = self.everyone(self.pairs(batch)[1])
         self.targets_seen += len(target)
         share = len(target) / self.targets_seen

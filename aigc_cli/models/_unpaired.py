@@ -59,10 +59,9 @@ class UnpairedModule(AdversarialModule):
         discriminators, generators = super().phases()
         return [generators, discriminators]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def before_step(self, batch: Batch) -> None:
         self._kept.clear()
         self._shown.clear()
-        super().training_step(batch, batch_idx)
 
     @abstractmethod
     def fakes(self, batch: Batch) -> Kept:

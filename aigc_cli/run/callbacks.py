@@ -1,12 +1,12 @@
 """What happens around the training steps: logs, previews, checkpoints, early ending.
 
-Every cadence counts `module.step`, iterations, which survives a resume.
+Every cadence counts `model.step`, iterations, which survives a resume.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -17,12 +17,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from aigc_cli.errors import Interrupted
-from aigc_cli.media.image import Picture, from_tensor, tile_grid, write_picture
-from aigc_cli.models._base import GenerativeModule
+from aigc_cli.media.image import write_picture
 from aigc_cli.recipe.sections import Trainer
 from aigc_cli.run.checkpoint import link_checkpoint, save_checkpoint
 from aigc_cli.run.folder import RunFolder, write_text
+from aigc_cli.run.sheets import contact_sheet, text_sheet
 from aigc_cli.run.stop import TIME_IS_UP, Stop, requeue
+from aigc_cli.run.training import Training
 
 Event = dict[str, Any]
 Emit = Callable[[Event], None]
@@ -60,7 +61,7 @@ class Metrics(pl.Callback):
         self.samples_per_step = samples_per_step
         self._board: Any = None
 
-    def on_train_start(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, module: Training) -> None:
         self._reset()
         self._batch_ended = time.perf_counter()
         if trainer.is_global_zero:
@@ -71,14 +72,14 @@ class Metrics(pl.Callback):
             )
 
     def on_train_batch_start(
-        self, trainer: pl.Trainer, module: GenerativeModule, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, module: Training, batch: Any, batch_idx: int
     ) -> None:
         self._waited += time.perf_counter() - self._batch_ended
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, module: GenerativeModule, outputs: Any, batch: Any, idx: int
+        self, trainer: pl.Trainer, module: Training, outputs: Any, batch: Any, idx: int
     ) -> None:
-        for name, value in module.terms.items():
+        for name, value in module.iteration.terms.items():
             self._sums[name] = self._sums.get(name, 0) + value
         self._steps += 1
         done = module.step
@@ -88,28 +89,26 @@ class Metrics(pl.Callback):
             self._log(trainer, module)
         self._batch_ended = time.perf_counter()
 
-    def on_validation_end(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, module: Training) -> None:
         if trainer.is_global_zero and self.progress.last_means:
             for name, value in self.progress.last_means.items():
                 self._write(f"val/{name}", value, module.step)
         self._batch_ended = time.perf_counter()  # validation is not waiting for data
         self._begun += time.perf_counter() - self._paused
 
-    def on_validation_start(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
+    def on_validation_start(self, trainer: pl.Trainer, module: Training) -> None:
         self._paused = time.perf_counter()
 
-    def on_train_end(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
+    def on_train_end(self, trainer: pl.Trainer, module: Training) -> None:
         if self._board is not None:
             self._board.close()
 
-    def on_exception(
-        self, trainer: pl.Trainer, module: GenerativeModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: pl.Trainer, module: Training, exception: BaseException) -> None:
         with suppress(OSError):  # a full disk is said once
             self.on_train_end(trainer, module)
 
-    def _log(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
-        module.raise_if_diverged()
+    def _log(self, trainer: pl.Trainer, module: Training) -> None:
+        module.iteration.raise_if_diverged()
         names = sorted(self._sums)
         means = torch.stack([torch.as_tensor(self._sums[name]).float() for name in names])
         means = means / self._steps
@@ -133,9 +132,15 @@ class Metrics(pl.Callback):
             for name, value in speed.items():
                 self._write(name, value, module.step)
             left = (self.progress.max_steps - module.step) * seconds / self._steps
-            event = {"event": "step", "step": module.step, **row, **speed, "eta_s": round(left)}
+            event = {
+                "event": "step",
+                "step": module.step,
+                **row,
+                **speed,
+                "eta_s": round(left),
+            }
             losses = {n: float(v) for n, v in zip(names, means.tolist(), strict=True)}
-            if failures := module.health(losses):
+            if failures := module.model.health(losses):
                 event["health"] = failures
             self.progress.folder.append(event)
             self.progress.emit(event)
@@ -159,16 +164,16 @@ class Validation(pl.Callback):
         self.progress = progress
         self.monitor = monitor
 
-    def on_validation_start(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
-        self._averaged = module.averaged_weights()
+    def on_validation_start(self, trainer: pl.Trainer, module: Training) -> None:
+        self._averaged = module.model.averaged_weights()
         self._averaged.__enter__()
 
-    def on_validation_epoch_end(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
+    def on_validation_epoch_end(self, trainer: pl.Trainer, module: Training) -> None:
         self._averaged.__exit__(None, None, None)
-        means = module.validation_means()
+        means = module.model.validation_means()
         self.progress.last_means = means
         value, best = means[self.monitor], self.progress.best
-        sign = 1 if module.metrics[self.monitor] == "max" else -1
+        sign = 1 if module.model.metrics[self.monitor] == "max" else -1
         better = best is None or sign * value > sign * best["value"]
         if better and value == value:  # not NaN
             self.progress.best = {"metric": self.monitor, "value": value, "step": module.step}
@@ -193,14 +198,14 @@ class Checkpoints(pl.Callback):
         self.collect = collect
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, module: GenerativeModule, outputs: Any, batch: Any, idx: int
+        self, trainer: pl.Trainer, module: Training, outputs: Any, batch: Any, idx: int
     ) -> None:
         settings = self.progress.settings
         validates_now = module.step % settings.validate_every == 0
         if module.step % settings.checkpoint_every == 0 and not validates_now:
             self.save(trainer, module)
 
-    def on_validation_end(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, module: Training) -> None:
         best = self.progress.best
         is_best = best is not None and best["step"] == module.step
         if is_best or module.step % self.progress.settings.checkpoint_every == 0:
@@ -208,18 +213,22 @@ class Checkpoints(pl.Callback):
             if is_best and trainer.is_global_zero:
                 link_checkpoint(self.progress.folder.last, self.progress.folder.best)
 
-    def save(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
+    def save(self, trainer: pl.Trainer, module: Training) -> None:
         """Write last.ckpt unless this very step is in it; every process takes part, the first
         writes.
         """
         if self.progress.saved_step == module.step:
             return
-        module.raise_if_diverged()
+        module.iteration.raise_if_diverged()
         state = self.collect()
         if trainer.is_global_zero:
             save_checkpoint(state, self.progress.folder.last)
             self.progress.emit(
-                {"event": "checkpoint", "step": module.step, "path": str(self.progress.folder.last)}
+                {
+                    "event": "checkpoint",
+                    "step": module.step,
+                    "path": str(self.progress.folder.last),
+                }
             )
         self.progress.saved_step = module.step
 
@@ -234,15 +243,15 @@ class Previews(pl.Callback):
         self._items = batch
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, module: GenerativeModule, outputs: Any, batch: Any, idx: int
+        self, trainer: pl.Trainer, module: Training, outputs: Any, batch: Any, idx: int
     ) -> None:
         done = module.step
         due = done % self.progress.settings.preview_every == 0 or done == self.progress.max_steps
         if due:  # on every process, since sharded weights need them all
             module.eval()
-            with torch.no_grad(), module.averaged_weights():
+            with torch.no_grad(), module.model.averaged_weights():
                 items = {k: v.to(module.device) for k, v in self._items().items()}
-                shown = module.preview(items)
+                shown = module.model.preview(items)
             module.train()
             if shown and trainer.is_global_zero:
                 pictures = {k: v for k, v in shown.items() if isinstance(v, Tensor)}
@@ -267,11 +276,11 @@ class EarlyEnd(pl.Callback):
         self.stop = stop
         self.checkpoints = checkpoints
 
-    def on_train_start(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, module: Training) -> None:
         self.stop.listen()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, module: GenerativeModule, outputs: Any, batch: Any, idx: int
+        self, trainer: pl.Trainer, module: Training, outputs: Any, batch: Any, idx: int
     ) -> None:
         asked = self.stop.agreed()
         is_last = module.step >= self.progress.max_steps
@@ -283,39 +292,19 @@ class EarlyEnd(pl.Callback):
         if asked == TIME_IS_UP or is_last:
             trainer.should_stop = True  # Lightning then validates once more and ends
 
-    def on_validation_end(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, module: Training) -> None:
         """A step that validates ends with its validation, or a resumed run would lack it."""
         asked = self.stop.agreed()
         if asked > 0:
             self._interrupt(asked, trainer, module)
 
-    def _interrupt(self, number: int, trainer: pl.Trainer, module: GenerativeModule) -> NoReturn:
+    def _interrupt(self, number: int, trainer: pl.Trainer, module: Training) -> NoReturn:
         self.checkpoints.save(trainer, module)
         message = f"stopped by signal {number} after step {module.step}; the state is saved"
         if trainer.is_global_zero and (note := requeue()):
             message += f"; {note}"
         raise Interrupted(number, message)
 
-    def on_train_end(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
+    def on_train_end(self, trainer: pl.Trainer, module: Training) -> None:
         self.checkpoints.save(trainer, module)
         self.stop.restore()
-
-
-def text_sheet(texts: dict[str, Sequence[str]]) -> str:
-    """The texts of each item under each other, every one behind its caption."""
-    rows = zip(*texts.values(), strict=True)
-    items = ["".join(f"{k}: {t}\n" for k, t in zip(texts, row, strict=True)) for row in rows]
-    return "\n".join(items)
-
-
-def contact_sheet(pictures: dict[str, Tensor]) -> Picture:
-    """One row for each item and one captioned column for each entry; a near-square grid for a
-    single entry.
-    """
-    columns = {k: [from_tensor(p) for p in v.float().cpu()] for k, v in pictures.items()}
-    if len(columns) == 1:
-        (only,) = columns.values()
-        return tile_grid([Picture(p) for p in only], round(len(only) ** 0.5))
-    rows = [Picture(p) for row in zip(*columns.values(), strict=True) for p in row]
-    labels = list(columns) * (len(rows) // len(columns))
-    return tile_grid(rows, len(columns), labels=labels)

@@ -43,7 +43,6 @@ from aigc_cli.run.asked import (
     unknown_metric,
     with_required,
 )
-from aigc_cli.run.callbacks import text_sheet
 from aigc_cli.run.classification import MACRO, judge
 from aigc_cli.run.distribution import Sets, check_sets, compare
 from aigc_cli.run.extract import Pictures, open_extractor
@@ -52,6 +51,7 @@ from aigc_cli.run.pairs import compare_enlargements, plain
 from aigc_cli.run.paths import RunPaths
 from aigc_cli.run.pictures import Drawn, Files, Part, Translated, Whole
 from aigc_cli.run.sample import open_input, prepare_output
+from aigc_cli.run.sheets import text_sheet
 from aigc_cli.run.texts import open_answers
 from aigc_cli.run.trained import Trained, load_trained
 from aigc_cli.specs.image import ImageSpec, PairSpec, SuperResolutionSpec, UnpairedSpec
@@ -311,7 +311,7 @@ def _measure(
     items = data.val if limit is None else Subset(data.val, range(min(limit, len(data.val))))
     size = data.val_batch_size or recipe.trainer.global_batch
     sums: dict[str, dict[str, float]] = {}
-    model.on_validation_epoch_start()
+    model.start_means()
     with torch.no_grad():
         for batch in DataLoader(items, size, collate_fn=getattr(data.val, "collate", None)):
             batch = {k: v.to(model.device) for k, v in batch.items()}

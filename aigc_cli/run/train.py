@@ -57,15 +57,10 @@ from aigc_cli.run.folder import (
     newest_run,
 )
 from aigc_cli.run.paths import RUNS
+from aigc_cli.run.sharding import full_tensors, network_state, restore_network, sharded_as
 from aigc_cli.run.stop import Stop
-from aigc_cli.run.weights import (
-    full_tensors,
-    load_initial,
-    network_state,
-    require_fit,
-    restore_network,
-    sharded_as,
-)
+from aigc_cli.run.training import Training
+from aigc_cli.run.weights import load_initial, require_fit
 
 
 def _silent(event: Event) -> None:
@@ -183,7 +178,7 @@ def train(
         if model.step < max_steps and not progress.out_of_patience(model.step):
             model.train()  # Lightning does not ask, and some families train without dropout
             with quiet_lightning(), expected_failures(recipe):
-                trainer.fit(model, datamodule=loaders)
+                trainer.fit(Training(model), datamodule=loaders)
         if dist.is_initialized():  # or its threads may outlive the interpreter, which aborts
             dist.destroy_process_group()
         status, code = (progress.status if progress.status == "stopped" else "finished"), 0
@@ -330,26 +325,27 @@ class Restore(pl.Callback):
     ) -> None:
         self.recipe, self.state, self.max_steps, self.world = recipe, state, max_steps, world
 
-    def on_fit_start(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
-        settings = self.recipe.trainer
+    def on_fit_start(self, trainer: pl.Trainer, module: Training) -> None:
+        settings, model = self.recipe.trainer, module.model
         if settings.channels_last:
-            module.to(memory_format=torch.channels_last)
+            model.to(memory_format=torch.channels_last)
         if self.state is not None:
-            restore_network(module, trainer.optimizers, self.state)
-        module.prepare(
+            restore_network(model, trainer.optimizers, self.state)
+        model.prepare(
             Run(settings, self.recipe.seed, self.max_steps, self.world.rank, self.world.size)
         )
         if self.state is not None:
-            if module.ema is not None:
-                own = module.ema.state_dict()
+            if model.ema is not None:
+                own = model.ema.state_dict()
                 saved = self.state["ema"]
-                module.ema.load_state_dict({k: sharded_as(saved[k], t) for k, t in own.items()})
+                model.ema.load_state_dict({k: sharded_as(saved[k], t) for k, t in own.items()})
             scaler = getattr(trainer.precision_plugin, "scaler", None)
             if scaler is not None and self.state["scaler"] is not None:
                 scaler.load_state_dict(self.state["scaler"])
         if settings.compile:
-            for network in module.networks().values():
+            for network in model.networks().values():
                 network.compile()
+        module.begin()
         self.state = None  # half of the memory of a large run
 
 

@@ -6,7 +6,6 @@ Rows have unequal numbers of supervised tokens, and some parts have none at all.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from threading import Barrier
 from typing import Any
 
@@ -18,6 +17,7 @@ from aigc_cli.models._base import Batch, GenerativeModule, Run
 from aigc_cli.models._text import TextModule
 from aigc_cli.recipe.sections import Trainer
 from aigc_cli.registry import load_family
+from aigc_cli.run.iteration import Iteration
 from aigc_cli.specs.text import IGNORE, TextPairSpec
 from tests.models.test_families import TRAINED, batch_for, build
 
@@ -39,18 +39,15 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def made(family: str, config: dict[str, Any], *, parts: int, rank: int, world: int) -> TextModule:
-    """A model in its first step, which Lightning does not drive."""
+def made(family: str, config: dict[str, Any], *, parts: int, rank: int, world: int) -> Iteration:
+    """A model before its first step."""
     model = build(load_family(family), **config)
     assert isinstance(model, TextModule)
     settings = Trainer(max_steps=9, global_batch=8, accumulate=parts)
     model.prepare(Run(settings, seed=0, max_steps=9, rank=rank, world=world))
     optimizer = model.configure_optimizers()
     assert isinstance(optimizer, torch.optim.Optimizer)
-    model.optimizers = lambda: optimizer  # type: ignore
-    model.manual_backward = lambda loss: loss.backward()  # type: ignore
-    model._without_sync = nullcontext  # type: ignore
-    return model
+    return Iteration(model, [optimizer])
 
 
 def ragged(model: GenerativeModule, lengths: tuple[int, ...] = LENGTHS) -> Batch:
@@ -68,7 +65,7 @@ def ragged(model: GenerativeModule, lengths: tuple[int, ...] = LENGTHS) -> Batch
     return batch
 
 
-def gradients(model: TextModule) -> dict[str, Tensor]:
+def gradients(model: GenerativeModule) -> dict[str, Tensor]:
     found = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
     return {name: torch.zeros(()) if g is None else g.clone() for name, g in found.items()}
 
@@ -79,24 +76,25 @@ def test_parts_and_devices_have_the_gradient_of_the_whole(
 ) -> None:
     """8 x 1 = 4 x 2 = 2 devices of 2 x 2; DDP takes the mean of the gradients of its devices."""
     whole = made(family, config, parts=1, rank=0, world=1)
-    batch = ragged(whole)
-    whole.training_step(batch, 0)
-    expected = gradients(whole)
+    batch = ragged(whole.model)
+    whole(batch)
+    expected = gradients(whole.model)
     assert any(g.abs().sum() > 0 for g in expected.values())
 
     for parts in (4, 8):
-        model = made(family, config, parts=parts, rank=0, world=1)
-        model.training_step(batch, 0)
-        close(gradients(model), expected)
-        close(dict(model.named_parameters()), dict(whole.named_parameters()), atol=1e-3)
-        close(model.terms, whole.terms, only="loss")
+        cut = made(family, config, parts=parts, rank=0, world=1)
+        cut(batch)
+        close(gradients(cut.model), expected)
+        weights = (dict(step.model.named_parameters()) for step in (cut, whole))
+        close(*weights, atol=1e-3)
+        close(cut.terms, whole.terms, only="loss")
 
     devices = Devices()
-    models = [made(family, config, parts=2, rank=rank, world=2) for rank in range(2)]
+    steps = [made(family, config, parts=2, rank=rank, world=2) for rank in range(2)]
     halves = [{key: rows.chunk(2)[rank] for key, rows in batch.items()} for rank in range(2)]
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(devices.step, models, halves, range(2)))
-    one, two = map(gradients, models)
+        list(pool.map(devices.step, steps, halves, range(2)))
+    one, two = (gradients(step.model) for step in steps)
     close({name: (g + two[name]) / 2 for name, g in one.items()}, expected)
 
 
@@ -107,10 +105,11 @@ class Devices:
         self.barrier = Barrier(2, timeout=30)
         self.given: dict[int, Tensor] = {}
 
-    def step(self, model: TextModule, batch: Batch, rank: int) -> None:
-        model._over_devices = lambda own: sum(self.gathered(own, rank))  # type: ignore
+    def step(self, step: Iteration, batch: Batch, rank: int) -> None:
+        model = step.model
+        model.over_devices = lambda own: sum(self.gathered(own, rank))  # type: ignore
         model.everyone = lambda own: torch.cat(self.gathered(own, rank))  # type: ignore
-        model.training_step(batch, 0)
+        step(batch)
 
     def gathered(self, own: Tensor, rank: int) -> list[Tensor]:
         self.given[rank] = own.detach()
@@ -133,16 +132,17 @@ def test_a_batch_without_supervised_tokens_changes_nothing(
     family: str, config: dict[str, Any]
 ) -> None:
     """Not even by decay or by what the optimizer remembers; and nothing becomes NaN."""
-    model = made(family, config, parts=2, rank=0, world=1)
-    model.training_step(ragged(model), 0)
+    step = made(family, config, parts=2, rank=0, world=1)
+    model = step.model
+    step(ragged(model))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     batch = model.expand(ragged(model, (0,) * 8))
     for key, nothing in (("target", IGNORE), ("drawn", 0)):
         if key in batch and not (key == "target" and isinstance(model.spec, TextPairSpec)):
             batch[key] = torch.full_like(batch[key], nothing)
     model.expand = lambda batch: batch  # type: ignore[method-assign]
-    model.training_step(batch, 1)
+    step(batch)
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name
-    assert all(value.isfinite().all() for value in model.terms.values())
+    assert all(value.isfinite().all() for value in step.terms.values())
     assert all(g.isfinite().all() for g in gradients(model).values())

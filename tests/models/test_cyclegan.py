@@ -15,6 +15,7 @@ from aigc_cli.models.image.cyclegan import Config, Model, Options
 from aigc_cli.nn.norm import GroupNorm, InstanceNorm, statistics_from
 from aigc_cli.nn.resnet_generator import ResnetGenerator, keep_light_light, upsampling
 from aigc_cli.recipe.sections import Trainer
+from aigc_cli.run.iteration import Iteration
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs.image import UnpairedSpec
 
@@ -36,13 +37,10 @@ def batch(count: int = 4, size: int = 16, seed: int = 1) -> Batch:
 
 
 def step(made: Model, data: Batch) -> None:
-    """One iteration as `training_step` does it, without a Lightning trainer."""
+    """One training iteration."""
     if not hasattr(made, "hand"):
         made.hand = made.configure_optimizers()
-        made.optimizers = lambda: made.hand  # type: ignore[method-assign, assignment]
-        made.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
-        made._without_sync = lambda: torch.enable_grad()  # type: ignore[method-assign]
-    made.training_step(data, 0)
+    Iteration(made, made.hand)(data)
 
 
 @pytest.mark.parametrize(("blocks", "published"), [(9, 11_378_179), (6, 7_837_699)])
@@ -218,9 +216,6 @@ def test_a_restored_run_continues_bit_for_bit() -> None:
 def step_optimizers(source: Model, target: Model) -> None:
     """Give `target` the optimizers' state of `source`."""
     target.hand = target.configure_optimizers()
-    target.optimizers = lambda: target.hand  # type: ignore[method-assign, assignment]
-    target.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
-    target._without_sync = lambda: torch.enable_grad()  # type: ignore[method-assign]
     for mine, theirs in zip(target.hand, source.hand, strict=True):
         mine.load_state_dict(copy.deepcopy(theirs.state_dict()))
 

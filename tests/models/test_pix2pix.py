@@ -140,14 +140,11 @@ def test_baselines_are_the_source_and_the_mean_of_training_targets() -> None:
     torch.testing.assert_close(found["mean"]["l1"], expected)
 
 
-def test_the_mean_of_targets_is_kept_in_the_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    from aigc_cli.models._adversarial import AdversarialModule
-
-    monkeypatch.setattr(AdversarialModule, "training_step", lambda *args: None)
+def test_the_mean_of_targets_is_kept_in_the_checkpoint() -> None:
     model = build()
     targets = pictures(6, 3, S, S)
     for part in (targets[:2], targets[2:3], targets[3:]):
-        model.training_step({"source": part, "target": part}, 0)
+        model.after_step({"source": part, "target": part})
     torch.testing.assert_close(model.target_mean, targets.mean(0))
     other = build()
     other.load_state_dict(model.state_dict())

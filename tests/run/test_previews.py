@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from aigc_cli.run.callbacks import contact_sheet
+from aigc_cli.run.sheets import contact_sheet
 
 
 def test_a_sheet_has_a_row_for_each_item_and_a_captioned_column_for_each_entry() -> None:

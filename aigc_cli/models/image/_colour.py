@@ -111,10 +111,9 @@ class Colouring(GenerativeModule):
 
     # Statistics of the training colours.
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def before_step(self, batch: Batch) -> None:
         if self.step < self.prior_steps:
             self.count(batch["image"])
-        super().training_step(batch, batch_idx)
 
     @torch.no_grad()
     def count(self, images: Tensor) -> None:

@@ -9,7 +9,7 @@ no dropout: what draws a text must be what learns from it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -24,6 +24,9 @@ from aigc_cli.recipe.sections import Name
 from aigc_cli.sampling.decoding import Answer, Decoding
 from aigc_cli.specs import Spec
 from aigc_cli.specs.text import TextPairSpec
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 
 class RewardConfig(JudgedConfig):
@@ -62,18 +65,18 @@ class RewardedModule(JudgedModule, PairModule):
             self.metrics = {**dict.fromkeys(self.judges, "max"), **known.metrics}  # type: ignore[misc]
             self.counted = (*self.judges, *known.counted)  # type: ignore[misc]
 
-    def configure_model(self) -> None:
+    def shard(self, mesh: DeviceMesh) -> None:
         """
         Raises:
-            InputError: the weights are to be cut over devices, which would wait for each other
-                where their texts differ in length.
+            InputError: there are rewards, and devices would wait for each other where the texts
+                that they draw differ in length.
         """
-        if self.judges and self.device_mesh is not None:
+        if self.judges:
             raise InputError(
                 "trainer.strategy: fsdp cannot draw texts while training",
                 hint="set trainer.strategy=ddp",
             )
-        super().configure_model()
+        super().shard(mesh)
 
     def initial(self, weights: Mapping[str, Tensor], spec: Spec) -> Mapping[str, Tensor]:
         """

@@ -16,7 +16,7 @@ are never drawn keep their share in the log-probabilities.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -33,6 +33,9 @@ from aigc_cli.sampling.decoding import Answer, Decoding
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import Spec
 from aigc_cli.specs.text import IGNORE, PromptSpec
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 
 class Config(JudgedConfig, TunedConfig):
@@ -89,18 +92,16 @@ class Model(JudgedModule, ComparedModule):
                 f"data.context ({self.context})"
             )
 
-    def configure_model(self) -> None:
+    def shard(self, mesh: DeviceMesh) -> None:
         """
         Raises:
-            InputError: the weights are to be cut over devices, which would wait for each other
-                where their texts differ in length.
+            InputError: always: devices would wait for each other where their texts differ in
+                length.
         """
-        if self.device_mesh is not None:
-            raise InputError(
-                "trainer.strategy: fsdp cannot draw texts while training",
-                hint="set trainer.strategy=ddp",
-            )
-        super().configure_model()
+        raise InputError(
+            "trainer.strategy: fsdp cannot draw texts while training",
+            hint="set trainer.strategy=ddp",
+        )
 
     def phases(self) -> list[Phase]:
         return [Phase(0, self.loss)] * self.config.updates

@@ -1,0 +1,150 @@
+"""One training iteration of any family, whatever it optimises.
+
+Accumulation, clipping, schedules, moving average and the guard exist once and mean the same with
+one optimizer or several, in float16 and on many devices. It is plain torch: run/training.py hands
+it what Lightning knows of devices and precision.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
+
+from aigc_cli.errors import DivergedError
+from aigc_cli.models._base import Batch, GenerativeModule, Phase, Terms
+from aigc_cli.nn.schedule import lr_multiple
+
+
+class Iteration:
+    """Call it with a batch: it takes one step of every phase. `terms` are the means of the last.
+
+    backward: of a loss term, where a strategy must know of it. no_sync: inside, devices do not
+    exchange gradients. scaler: of losses in float16.
+    """
+
+    def __init__(
+        self,
+        model: GenerativeModule,
+        optimizers: Sequence[Optimizer],
+        *,
+        backward: Callable[[Tensor], None] = Tensor.backward,
+        no_sync: Callable[[], AbstractContextManager[None]] = nullcontext,
+        scaler: GradScaler | None = None,
+    ) -> None:
+        if model.run is None:
+            raise RuntimeError("prepare(run) must come before training")
+        self.model, self.run, self.optimizers = model, model.run, optimizers
+        self.terms: Terms = {}
+        self._backward, self._no_sync, self._scaler = backward, no_sync, scaler
+        self._guard: dict[str, Tensor] = {}
+
+    def __call__(self, batch: Batch) -> None:
+        model = self.model
+        model.before_step(batch)
+        model.seed_step()
+        self.terms = {}
+        batches = list(_cut(model.expand(batch), model.batches_per_step))
+        phases = model.phases()
+        repeats = Counter(phase.prefix for phase in phases)
+        for number, phase in enumerate(phases):
+            model.start_phase(number)
+            self._optimise(phase, batches[min(number, len(batches) - 1)], repeats[phase.prefix])
+        model.end_phases()
+        if model.device.type == "cpu":
+            self.raise_if_diverged()  # free here; on a GPU it waits for the device, so less often
+        if model.ema is not None:
+            model.ema.update(model.step)
+        model.step += 1
+        model.after_step(batch)
+
+    def _optimise(self, phase: Phase, batch: Batch, repeats: int) -> None:
+        """One optimizer step; the terms of all `repeats` of a phase are averaged."""
+        model, trainer = self.model, self.run.trainer
+        optimizer = self.optimizers[phase.optimizer]
+        rate = lr_multiple(trainer.schedule, model.step, self.run.max_steps)
+        for group in optimizer.param_groups:
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * rate
+        parts = trainer.accumulate
+        weight = model.weight(batch)
+        if weight is not None:
+            weight = model.over_devices(weight.detach().double())
+            model.mean_weight = weight.clamp(min=1) / (parts * self.run.world)
+        optimizer.zero_grad(set_to_none=True)
+        with self._only(optimizer) if len(self.optimizers) > 1 else nullcontext():
+            for number, part in enumerate(_cut(batch, parts)):
+                model.start_part(number)
+                with nullcontext() if number == parts - 1 else self._no_sync():
+                    terms = phase.loss(part)
+                    self._record(terms, phase.prefix, parts * repeats)
+                    self._backward(terms["loss"] / parts)
+        if weight is None or weight > 0:
+            self._step(optimizer)
+
+    def _step(self, optimizer: Optimizer) -> None:
+        """Clip, and move the weights; with a scaler only where no gradient overflowed."""
+        if self._scaler is not None:
+            self._scaler.unscale_(optimizer)
+        if (clip := self.run.trainer.clip_norm) is not None:
+            params = [p for group in optimizer.param_groups for p in group["params"]]
+            norm = nn.utils.clip_grad_norm_(params, clip).detach()
+            self.terms["grad_norm"] = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        if self._scaler is None:
+            optimizer.step()
+        else:
+            self._scaler.step(optimizer)
+            self._scaler.update()
+
+    @contextmanager
+    def _only(self, optimizer: Optimizer) -> Iterator[None]:
+        """Only the optimizer's own weights ask for gradients inside."""
+        own = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        others = [p for p in self.model.parameters() if p.requires_grad and id(p) not in own]
+        for param in others:
+            param.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for param in others:
+                param.requires_grad_(True)
+
+    def _record(self, terms: Terms, prefix: str, parts: int) -> None:
+        """Add one of the `parts` of a step to the means that are logged, and look for NaN."""
+        for name, value in terms.items():
+            key = prefix + name
+            value = value.detach().float()
+            self.terms[key] = self.terms.get(key, 0) + value / parts
+            first = self._guard.setdefault(key, torch.full_like(value, torch.inf))
+            first.copy_(torch.where(value.isfinite(), first, first.clamp(max=self.model.step)))
+
+    def raise_if_diverged(self) -> None:
+        """Stop at the first NaN or Inf of any loss term.
+
+        Raises:
+            DivergedError: with the step and the name of the earliest term that was not finite.
+        """
+        if not self._guard or not torch.stack(list(self._guard.values())).isfinite().any():
+            return
+        step, name = min((float(first), name) for name, first in self._guard.items())
+        rates = [group["lr"] for o in self.optimizers for group in o.param_groups]
+        raise DivergedError(
+            f"loss term '{name}' became NaN or Inf in step {int(step) + 1} (lr {max(rates):.3g})",
+            hint="lower model.lr, add trainer.schedule.warmup or trainer.clip_norm; "
+            "the last checkpoint is from before that step",
+        )
+
+
+def _cut(batch: Batch, parts: int) -> Iterator[Batch]:
+    """The batch in equal parts along its first dimension."""
+    if parts == 1:
+        yield batch
+        return
+    cut = {key: value.chunk(parts) for key, value in batch.items()}
+    for number in range(parts):
+        yield {key: value[number] for key, value in cut.items()}
