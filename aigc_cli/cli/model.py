@@ -1,4 +1,4 @@
-"""`aigc model`: models for other programs, and from them."""
+"""`aigc model`: models for other programs and from them, and families that keep their promises."""
 
 from __future__ import annotations
 
@@ -59,3 +59,33 @@ def import_(
 
     report = import_model(folder, out)
     Output(json, quiet).result(report, report["checkpoint"])
+
+
+@app.command()
+def check(
+    family: Annotated[
+        str, typer.Argument(metavar="FAMILY", help="A family, also one of yours in AIGC_PATH.")
+    ],
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Try what every family promises on its smallest network: a step, accumulation, resuming,
+    sampling by seed and batch size, the checkpoint; exit code 2 when a promise is broken."""
+    from dataclasses import asdict
+    from tempfile import TemporaryDirectory
+
+    from aigc_cli.run.check_family import BrokenFamilyError, check_family
+
+    output = Output(json, quiet)
+    findings = []
+    with TemporaryDirectory(prefix="aigc-check-") as folder:
+        for finding in check_family(family, Path(folder)):
+            findings.append(finding)
+            if not json:
+                print(finding, flush=True)
+    data = {"family": family, "checks": [asdict(finding) for finding in findings]}
+    if failed := [finding.name for finding in findings if finding.status == "failed"]:
+        what = f"family '{family}' breaks {len(failed)} of {len(findings)} promises"
+        output.fail(BrokenFamilyError(f"{what}: {', '.join(failed)}"), data)
+    output.result(data)
