@@ -65,7 +65,7 @@ def commands() -> Iterator[tuple[str, ...]]:
     """The words of each command that the help lists: (), ("train",), ("recipe", "ls") ..."""
     import typer
 
-    from aigc_cli.cli import app
+    from aigc_cli.cli._app import app
 
     def walk(words: tuple[str, ...], command: object) -> Iterator[tuple[str, ...]]:
         yield words

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer
 
-from aigc_cli.cli import app
+from aigc_cli.cli._app import app
 from aigc_cli.recipe.load import load_recipe
 from aigc_cli.registry import recipes
 

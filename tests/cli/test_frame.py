@@ -64,18 +64,20 @@ def test_version(aigc) -> None:
 @pytest.mark.parametrize(
     ("args", "message", "hint"),
     [
-        (["trian"], "no such command 'trian'. Did you mean 'train'?", "aigc --help"),
-        (["recipe", "sho"], "no such command 'sho'. Did you mean 'show'?", "aigc recipe --help"),
+        (["trian"], "no such command 'trian'", "did you mean 'train'?"),
+        (["recipe", "sho"], "no such command 'sho'", "did you mean 'show'?"),
+        (["ls"], "no such command 'ls'", "did you mean 'aigc recipe ls' or 'aigc run ls'?"),
+        (["qqq"], "no such command 'qqq'", "aigc --help"),
         (["recipe", "show"], "missing argument 'RECIPE'", "aigc recipe show --help"),
         (
             ["recipe", "ls", "--jsn"],
-            "no such option: --jsn (Possible options: --json)",
-            "aigc recipe ls --help",
+            "no such option: --jsn",
+            "did you mean --json?",
         ),
         (
             ["recipe", "show", "blob_small", "--ful"],
-            "no such option: --ful (Possible options: --full)",
-            "aigc recipe show --help",
+            "no such option: --ful",
+            "did you mean --full?",
         ),
         (
             ["recipe", "show", "blob_small", "--model.lr=1e-4"],
@@ -97,6 +99,27 @@ def test_version(aigc) -> None:
             "no such option: --seed",
             "overrides have no dashes: seed=5",
         ),
+        (
+            ["train", "blob_small", "--batch-size", "5"],
+            "no such option: --batch-size",
+            "overrides have no dashes: trainer.global_batch=5",
+        ),
+        (
+            ["plan", "blob_small", "--max-time", "1h"],
+            "no such option: --max-time",
+            "--max-time is an option of: aigc train",
+        ),
+        (
+            ["sample", "run", "--tile", "128"],
+            "no such option: --tile",
+            "overrides have no dashes: tile=128",
+        ),
+        (
+            ["recipe", "ls", "--require"],
+            "no such option: --require",
+            "--require is an option of: aigc evaluate",
+        ),
+        (["recipe", "ls", "--zzz"], "no such option: --zzz", "aigc recipe ls --help"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -203,8 +226,8 @@ def test_text_that_the_terminal_cannot_show_does_not_stop_a_command(child, tmp_p
 
 def test_warnings_of_our_own_go_to_stderr_and_quiet_hides_them() -> None:
     code = (
-        "import logging, sys, warnings; from aigc_cli.cli import _set_up_logs; "
-        "_set_up_logs(quiet=len(sys.argv) > 1, debug=False); warnings.warn('theirs'); "
+        "import logging, sys, warnings; from aigc_cli.cli._app import set_up_logs; "
+        "set_up_logs(quiet=len(sys.argv) > 1, debug=False); warnings.warn('theirs'); "
         "logging.getLogger('aigc_cli.data').warning('ours')"
     )
     run = [sys.executable, "-c", code]
