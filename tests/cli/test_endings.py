@@ -1,4 +1,4 @@
-"""Every ending from the first instruction on: signals while it starts, outputs that take nothing."""
+"""Every ending from the first instruction on: signals at start-up, outputs that take nothing."""
 
 from __future__ import annotations
 
