@@ -11,30 +11,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field
 
+from aigc_cli.data._cache import cache_folder
 from aigc_cli.data._fit import Fit
 from aigc_cli.data._rows import (
     Item,
-    Part,
+    Rows,
+    Shuffled,
+    TextData,
+    TextPart,
     TextReport,
     TextsConfig,
     counted,
     open_parts,
     quantiles,
+    require_items,
 )
 from aigc_cli.data._text_files import Place, Record, Texts, turns
 from aigc_cli.data._tokens import Piece, TokenizerConfig, Tokens, find_tokenizer, token_file
 from aigc_cli.errors import DataError, InputError
 from aigc_cli.recipe.sections import Name
-from aigc_cli.specs.text import IGNORE
+from aigc_cli.specs.text import IGNORE, ChatSpec, PreferenceSpec, PromptSpec
 from aigc_cli.text.template import Template, find_template
 from aigc_cli.text.tokenizer import Tokenizer
 
@@ -142,79 +148,135 @@ def until_answer(messages: Sequence[Message]) -> list[Message]:
     return list(messages[: last + 1])
 
 
-def find_parts(
-    config: ConversationConfig,
-    bases: Sequence[Path],
-    read: Callable[[Place, Record], T],
-    what: str,
-    *,
-    key: object,
-) -> tuple[Part[T], Part[T]]:
-    """What trains and what validates, as `read` makes it of a record; `key` is what decides how.
+class Conversed(Rows, Generic[T]):
+    """Items of conversations as tokens, and what became of them."""
 
-    Raises: as `open_parts` and `read`.
-    """
-
-    def items(texts: Texts) -> Iterator[T]:
-        return (read(place, record) for place, record in texts.records())
-
-    return open_parts(config, bases, items, what, key=[key])
+    tokens: Tokens
+    numbers: np.ndarray
+    """Numbers of the records that became items."""
+    counts: dict[str, int]
 
 
-def prepared(
-    config: ConversationConfig,
-    train: Part[T],
-    contents: Callable[[T], Iterator[str]],
-    cache: Path | None,
-    bases: Sequence[Path],
-) -> tuple[Tokenizer, Template]:
-    """The tokenizer, trained on the words of the training items, and the template.
+class ConversationData(TextData, ABC, Generic[T]):
+    """Training and validation items of type T, all encoded when this is built.
+
+    Relative paths are tried against `bases` in turn. With the `spec` of a checkpoint only what
+    validates is opened, and tokenizer, context and template are those of the model.
 
     Raises:
-        DataError: they do not fit each other, or as `find_tokenizer`.
+        DataError: a source is absent, empty or has no items, or the tokenizer lacks the tokens of
+            the template.
+        MissingError: a source needs a package that is not installed.
     """
-    tokenizer = find_tokenizer(
-        config.tokenizer,
-        lambda: (text for item in train for text in contents(item)),
-        key=[config.kind, *train.key],
-        cache=cache,
-        bases=bases,
-    )
-    template = find_template(config.template)
+
+    spec_type: ClassVar[type[ChatSpec | PreferenceSpec | PromptSpec]]
+    what: ClassVar[str]
+    """The items in the plural, for messages."""
+    keys: ClassVar[tuple[str, ...]] = ()
+    """Keys of the config that decide how a record is read."""
+
+    @abstractmethod
+    def read(self, place: Place, record: Record, config: Any) -> T:
+        """What a record says.
+
+        Raises:
+            DataError: it has no such form.
+        """
+
+    @abstractmethod
+    def words(self, item: T) -> Iterator[str]:
+        """The texts in an item, from which a tokenizer learns."""
+
+    @abstractmethod
+    def encode(self, item: T, template: Template) -> Sequence[Sequence[int]]:
+        """An item as rows of ids, always as many."""
+
+    @abstractmethod
+    def rows(self, tokens: Tokens, config: Any, *, training: bool) -> Conversed[T]:
+        """The items behind the rows of all records."""
+
+    @abstractmethod
+    def shuffled(self, rows: Any, config: Any) -> Shuffled[Any]:
+        """The training rows in the order of a sampler."""
+
+    @abstractmethod
+    def reported(self, name: str, rows: Any) -> TextReport:
+        """What is in a part."""
+
+    def __init__(
+        self,
+        config: Any,
+        *,
+        seed: int,
+        bases: Sequence[Path] = (),
+        spec: ChatSpec | PreferenceSpec | PromptSpec | None = None,
+    ) -> None:
+        cache = cache_folder(config.cache)
+
+        def items(texts: Texts) -> Iterator[T]:
+            return (self.read(place, record, config) for place, record in texts.records())
+
+        parts = open_parts(
+            config, bases, items, self.what,
+            key=[getattr(config, key) for key in self.keys], val_only=spec is not None,
+        )  # fmt: skip
+        for key, part in parts.items():
+            if not any(part):
+                raise DataError(f"{key}: no {self.what} in {part.name!r}")
+        if spec is None:
+            trains = parts["data.train"]
+            tokenizer = find_tokenizer(
+                config.tokenizer, lambda: (text for item in trains for text in self.words(item)),
+                key=[config.kind, *trains.key], cache=cache, bases=bases,
+            )  # fmt: skip
+            spec = self.spec_type(tokenizer.to_json(), config.context, config.template)
+        self.spec, self.tokenizer = spec, Tokenizer.from_json(spec.tokenizer)
+        config = config.model_copy(update={"context": spec.context, "template": spec.template})
+        template = checked_template(spec.template, self.tokenizer)
+        rows = {
+            key: self.rows(
+                self._encoded(part, template, config, cache), config, training=key == "data.train"
+            )
+            for key, part in parts.items()
+        }
+        self.val = rows["data.val"]
+        self.val.keep(parts["data.val"], self.val.numbers)
+        if (train := rows.get("data.train")) is not None:
+            self.train = self.shuffled(train, config)
+        self.report = {key: self.reported(parts[key].name, one) for key, one in rows.items()}
+        require_items(rows, self.report)
+
+    def _encoded(
+        self, part: TextPart[T], template: Template, config: Any, cache: Path | None
+    ) -> Tokens:
+        """The rows that `encode` makes of each item."""
+
+        def rows() -> Iterator[Piece]:
+            for item in part:
+                yield from ((ids, True) for ids in self.encode(item, template))
+
+        key = [self.tokenizer.digest, config.kind, template.jinja, *part.key]
+        return token_file(cache, key, self.tokenizer.vocab_size, rows)
+
+
+def checked_template(name: str, tokenizer: Tokenizer) -> Template:
+    """The template of a name, whose tokens the tokenizer has.
+
+    Raises:
+        DataError: it has not.
+    """
+    template = find_template(name)
     try:
         template.check(tokenizer)
     except InputError as error:
         raise DataError(f"data.template: {error.message}", hint=error.hint) from error
-    return tokenizer, template
-
-
-def encoded_rows(
-    part: Part[T],
-    encode: Callable[[T], Sequence[Sequence[int]]],
-    key: Sequence[object],
-    tokenizer: Tokenizer,
-    cache: Path | None,
-) -> Tokens:
-    """The rows that `encode` makes of each item, always as many."""
-
-    def rows() -> Iterator[Piece]:
-        for item in part:
-            yield from ((ids, True) for ids in encode(item))
-
-    return token_file(cache, [tokenizer.digest, *key, *part.key], tokenizer.vocab_size, rows)
-
-
-class Encoded(Protocol):
-    """Items as tokens, and what became of them."""
-
-    tokens: Tokens
-    counts: dict[str, int]
+    return template
 
 
 def reported(
     name: str,
     what: str,
-    rows: Encoded,
+    rows: Conversed[Any],
     tokenizer: Tokenizer,
     sides: Mapping[str, np.ndarray],
     *,

@@ -45,7 +45,7 @@ def look(config: PictureConfig, bases: Sequence[Path]) -> Look:
     Raises:
         DataError: there are none, or some cannot be used and `on_error` is stop.
     """
-    train, _ = open_parts(config, bases)
+    train = open_parts(config, bases)["data.train"]
     report = check(train.source, train.numbers, cache=cache_folder(config.cache))
     require_good({"data.train": report}, config.on_error)
     return Look(config, list(report.seen.values()))

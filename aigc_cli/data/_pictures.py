@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from aigc_cli.data._cache import Bytes
+from aigc_cli.data._cache import Background, Bytes
 from aigc_cli.data._check import Report
 from aigc_cli.data._sources import Source, open_source
 from aigc_cli.errors import DataError, RunError
@@ -53,20 +53,38 @@ class PictureConfig(SourceConfig):
 
 
 @dataclass(frozen=True)
-class Part:
-    """The pictures of a source that train, or that validate."""
+class ImagePart:
+    """The images of a source that train, or that validate."""
 
     source: Source
     numbers: list[int]
 
 
-def open_parts(config: SourceConfig, bases: Sequence[Path]) -> tuple[Part, Part]:
-    """What trains and what validates.
+class ImageData:
+    """Base of every kind of data that is made of images, which may be prepared ahead."""
+
+    _background: Background | None = None
+
+    def start_background(self) -> None:
+        """Prepare the training images in a thread while training runs; optional."""
+        if self._background is not None:
+            self._background.start()
+
+    def stop_background(self) -> None:
+        if self._background is not None:
+            self._background.stop()
+
+
+def open_parts(
+    config: SourceConfig, bases: Sequence[Path], *, val_only: bool = False
+) -> dict[str, ImagePart]:
+    """What trains and what validates, by recipe key.
 
     Raises:
         DataError: a source is absent or empty, or a single picture would have to do both.
     """
-    return split(config.train, config.val, bases=bases, max_pixels=config.max_pixels)
+    limit = config.max_pixels
+    return split(config.train, config.val, bases=bases, max_pixels=limit, val_only=val_only)
 
 
 def split(
@@ -76,21 +94,28 @@ def split(
     bases: Sequence[Path],
     max_pixels: int,
     suffix: Literal["", "_b"] = "",
-) -> tuple[Part, Part]:
+    val_only: bool = False,
+) -> dict[str, ImagePart]:
     """As `open_parts`, for what the keys `data.train` and `data.val`, with `suffix`, name."""
-    trains = open_source(train, bases=bases, max_pixels=max_pixels, key=f"data.train{suffix}")
+    train_key, val_key = f"data.train{suffix}", f"data.val{suffix}"
+    found: dict[str, ImagePart] = {}
+    if val is not None:
+        other = open_source(val, bases=bases, max_pixels=max_pixels, key=val_key)
+        found[val_key] = ImagePart(other, list(range(len(other))))
+        if val_only:
+            return found
+    trains = open_source(train, bases=bases, max_pixels=max_pixels, key=train_key)
     numbers = list(range(len(trains)))
     if val is not None:
-        other = open_source(val, bases=bases, max_pixels=max_pixels, key=f"data.val{suffix}")
-        return Part(trains, numbers), Part(other, list(range(len(other))))
+        return {train_key: ImagePart(trains, numbers), **found}
     if len(trains) == 1:
-        name = f"data.train{suffix}: the one picture of {trains.text!r}"
         raise DataError(
-            f"{name} cannot both train and validate",
-            hint=f"name other pictures with data.val{suffix}",
+            f"{train_key}: the one picture of {trains.text!r} cannot both train and validate",
+            hint=f"name other pictures with {val_key}",
         )
     rest, held_out = held_apart(numbers)
-    return Part(trains, rest), Part(trains, held_out)
+    validating = {val_key: ImagePart(trains, held_out)}
+    return validating if val_only else {train_key: ImagePart(trains, rest), **validating}
 
 
 def held_apart(items: Sequence[T]) -> tuple[list[T], list[T]]:

@@ -24,6 +24,7 @@ from aigc_cli.specs.text import IGNORE
 from aigc_cli.text.tokenizer import Tokenizer
 
 T = TypeVar("T")
+R = TypeVar("R", bound="Rows", covariant=True)
 Item = dict[str, Tensor]
 Counts = NDArray[np.int64]
 
@@ -76,7 +77,7 @@ class HeldOut:
         return range(0, count, max(2, round(1 / self.share)))
 
 
-class Part(Generic[T]):
+class TextPart(Generic[T]):
     """The items of a source that train, or that validate, read anew by each loop."""
 
     def __init__(
@@ -105,27 +106,41 @@ def open_parts(
     what: str,
     *,
     key: Sequence[object],
-) -> tuple[Part[T], Part[T]]:
-    """What trains and what validates, as the items that `read` finds; `what` names these, and `key`
-    is all that decides what `read` finds.
+    val_only: bool = False,
+) -> dict[str, TextPart[T]]:
+    """What trains and what validates by recipe key, as the items that `read` finds; `what` names
+    these, and `key` is all that decides what `read` finds.
 
     Raises:
         DataError: there are none, or one would have to do both; and as `read`.
     """
+
+    def opened(source: Sources, name: str) -> TextPart[T]:
+        texts = open_texts(source, bases=bases, key=name)
+        return TextPart(texts.text, [texts.digest, *key], lambda: read(texts))
+
+    return parted(config, opened, what, val_only=val_only)
+
+
+def parted(
+    config: TextsConfig, opened: Callable[[Sources, str], TextPart[T]], what: str, *, val_only: bool
+) -> dict[str, TextPart[T]]:
+    """The parts that `opened` makes of `data.train` and `data.val`, or of a share of the first.
+
+    Raises: as `opened` and `held_apart`.
+    """
     held = HeldOut.parse(config.val)
-    trains = open_texts(config.train, bases=bases)
     if held is None:
-        vals = open_texts(config.val, bases=bases, key="data.val")
-        return (
-            Part(trains.text, [trains.digest, *key], lambda: read(trains)),
-            Part(vals.text, [vals.digest, *key], lambda: read(vals)),
-        )
-    return held_apart(trains.text, [trains.digest, *key], lambda: read(trains), held, what)
+        val = {"data.val": opened(config.val, "data.val")}
+        return val if val_only else {"data.train": opened(config.train, "data.train"), **val}
+    whole = opened(config.train, "data.train")
+    parts = held_apart(whole.name, whole.key, whole.__iter__, held, what)
+    return {"data.val": parts["data.val"]} if val_only else parts
 
 
 def held_apart(
     name: str, key: Sequence[object], read: Callable[[], Iterator[T]], held: HeldOut, what: str
-) -> tuple[Part[T], Part[T]]:
+) -> dict[str, TextPart[T]]:
     """One source as two parts.
 
     Raises:
@@ -139,7 +154,10 @@ def held_apart(
             hint="name other texts with data.val" if count else None,
         )
     chosen = held.numbers(count)
-    return Part(name, key, read, without=chosen), Part(name, key, read, only=chosen)
+    return {
+        "data.train": TextPart(name, key, read, without=chosen),
+        "data.val": TextPart(name, key, read, only=chosen),
+    }
 
 
 # -- packing ---------------------------------------------------------------------------------------
@@ -189,12 +207,19 @@ class Rows:
     pads: Mapping[str, int]
     """What fills up a short row of each key; those on the left are named in `left`."""
     left: frozenset[str] = frozenset()
+    behind: Sequence[Any] = ()
+    """What each item was made of, kept where `texts` is asked for it."""
 
     def __len__(self) -> int:
         raise NotImplementedError
 
     def __getitem__(self, index: int) -> Item:
         raise NotImplementedError
+
+    def keep(self, part: Iterable[Any], numbers: Iterable[int]) -> None:
+        """Remember those of a part that became items."""
+        whole = list(part)
+        self.behind = [whole[number] for number in numbers]
 
     def collate(self, items: Sequence[Item]) -> Item:
         """Items of several lengths as one batch."""
@@ -204,10 +229,10 @@ class Rows:
         }
 
 
-class Shuffled:
-    """Training items in the order of a sampler."""
+class Shuffled(Generic[R]):
+    """Training texts in the order of a sampler."""
 
-    def __init__(self, rows: Rows, lengths: Counts | None = None) -> None:
+    def __init__(self, rows: R, lengths: Counts | None = None) -> None:
         self.rows = rows
         self.collate = rows.collate
         if lengths is not None:

@@ -10,16 +10,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from aigc_cli.data._cache import cache_folder
 from aigc_cli.data._conversations import (
     ConversationConfig,
+    ConversationData,
+    Conversed,
     Message,
     conversation,
-    encoded_rows,
-    find_parts,
     fitted,
     marked,
-    prepared,
     reported,
     until_answer,
 )
@@ -27,18 +25,13 @@ from aigc_cli.data._example import CHAT_LETTERS, sentences, split_in_two, write_
 from aigc_cli.data._fit import Fit
 from aigc_cli.data._rows import (
     Item,
-    Part,
-    Rows,
     Shuffled,
-    TextData,
     TextReport,
     next_tokens,
     pack,
-    require_items,
 )
 from aigc_cli.data._text_files import Place, Record
 from aigc_cli.data._tokens import Tokens
-from aigc_cli.errors import DataError
 from aigc_cli.recipe.sections import Name
 from aigc_cli.specs.text import IGNORE, ChatSpec
 from aigc_cli.text.template import Template
@@ -58,23 +51,7 @@ class Config(ConversationConfig):
     """What becomes of training conversations longer than `context`; those that validate are cut."""
 
 
-def read(place: Place, record: Record, config: Config) -> list[Message]:
-    """A conversation up to its last answer; nothing when it has none."""
-    return until_answer(conversation(record, place, config.turns_key))
-
-
-def tokens_of(
-    part: Part[list[Message]], template: Template, tokenizer: Tokenizer, cache: Path | None
-) -> Tokens:
-    """Two rows for each conversation: ids, and 1 where they are learned."""
-
-    def encode(messages: list[Message]) -> Sequence[Sequence[int]]:
-        return template.encode(messages, tokenizer) if messages else ((), ())
-
-    return encoded_rows(part, encode, ["chat", template.jinja], tokenizer, cache)
-
-
-class Conversations(Rows):
+class Conversations(Conversed[list[Message]]):
     """Conversations of at most `context` tokens, several in a row where `packed`."""
 
     def __init__(
@@ -134,20 +111,9 @@ class Conversations(Rows):
         pads = {**self.pads, "document": len(items)}
         return {key: F.pad(values, (0, short), value=pads[key]) for key, values in joined.items()}
 
-
-class Held(Conversations):
-    """Conversations that validate, one in a row, and their turns."""
-
-    def __init__(
-        self, part: Part[list[Message]], tokens: Tokens, tokenizer: Tokenizer, config: Config
-    ) -> None:
-        super().__init__(tokens, tokenizer, config, packed=False, drop=False)
-        conversations = list(part)
-        self._messages = [conversations[number] for number in self.numbers]
-
     def texts(self, index: int) -> dict[str, object]:
         """The turns before the last answer, the last of them as a prompt, and that answer."""
-        *before, answer = self._messages[index]
+        *before, answer = self.behind[index]
         return {
             "prompt": before[-1]["content"] if before else "",
             "messages": before,
@@ -155,56 +121,43 @@ class Held(Conversations):
         }
 
 
-class Data(TextData):
-    """Training and validation conversations, all encoded when this is built.
+class Data(ConversationData[list[Message]]):
+    """Conversations, packed into rows."""
 
-    Relative paths are tried against `bases` in turn.
+    spec_type = ChatSpec
+    what = "conversations with a turn of assistant"
+    keys = ("turns_key",)
 
-    Raises:
-        DataError: a source is absent, empty or no conversations, no answer is there to learn, or
-            the tokenizer lacks the tokens of the template.
-        MissingError: a source needs a package that is not installed.
-    """
+    def read(self, place: Place, record: Record, config: Config) -> list[Message]:
+        """A conversation up to its last answer; nothing when it has none."""
+        return until_answer(conversation(record, place, config.turns_key))
 
-    def __init__(self, config: Config, *, seed: int, bases: Sequence[Path] = ()) -> None:
-        cache = cache_folder(config.cache)
-        trains, vals = find_parts(
-            config, bases, lambda place, record: read(place, record, config), "conversations",
-            key=config.turns_key,
-        )  # fmt: skip
-        for key, part in (("data.train", trains), ("data.val", vals)):
-            if not any(part):
-                raise DataError(f"{key}: no conversation of {part.name!r} has a turn of assistant")
-        tokenizer, template = prepared(
-            config, trains, lambda turns: (turn["content"] for turn in turns), cache, bases
+    def words(self, item: list[Message]) -> Iterator[str]:
+        return (turn["content"] for turn in item)
+
+    def encode(self, item: list[Message], template: Template) -> Sequence[Sequence[int]]:
+        """Ids, and 1 where they are learned."""
+        return template.encode(item, self.tokenizer) if item else ((), ())
+
+    def rows(self, tokens: Tokens, config: Config, *, training: bool) -> Conversations:
+        packed = training and config.packing == "isolated"
+        drop = training and config.overlong == "drop"
+        return Conversations(tokens, self.tokenizer, config, packed=packed, drop=drop)
+
+    def shuffled(self, rows: Conversations, config: Config) -> Shuffled[Conversations]:
+        return Shuffled(rows, None if rows.packed else rows.lengths)
+
+    def reported(self, name: str, rows: Conversations) -> TextReport:
+        learned = sum(int(ids.sum()) for ids in rows.tokens.chunks(slice(1, None, 2)))
+        lengths, counts = {"tokens": rows.tokens.lengths[::2]}, {"learned": learned}
+        return reported(
+            name, "conversations", rows, self.tokenizer, lengths, every=2, counts=counts
         )
-        self.tokenizer = tokenizer
-        self.spec = ChatSpec(tokenizer.to_json(), config.context, config.template)
-        train, val = (tokens_of(part, template, tokenizer, cache) for part in (trains, vals))
-        packed = config.packing == "isolated"
-        rows = Conversations(
-            train, tokenizer, config, packed=packed, drop=config.overlong == "drop"
-        )
-        self.val = Held(vals, val, tokenizer, config)
-        self.train = Shuffled(rows, None if packed else rows.lengths)
-        self.report = {
-            "data.train": report(trains.name, rows, tokenizer),
-            "data.val": report(vals.name, self.val, tokenizer),
-        }
-        require_items({"data.train": rows, "data.val": self.val}, self.report)
 
     def examples(self, count: int) -> Iterator[str]:
         """Training rows as text; what is learned stands in ⟦ ⟧."""
         for index in range(min(count, len(self.train))):
             yield marked(self.tokenizer, self.train.rows[index])
-
-
-def report(name: str, rows: Conversations, tokenizer: Tokenizer) -> TextReport:
-    learned = sum(int(ids.sum()) for ids in rows.tokens.chunks(slice(1, None, 2)))
-    lengths = {"tokens": rows.tokens.lengths[::2]}
-    return reported(
-        name, "conversations", rows, tokenizer, lengths, every=2, counts={"learned": learned}
-    )
 
 
 def example(folder: Path) -> dict[str, Any]:

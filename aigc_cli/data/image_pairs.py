@@ -33,7 +33,7 @@ from aigc_cli.data._domains import (
 )
 from aigc_cli.data._example import paint
 from aigc_cli.data._fit import Fit
-from aigc_cli.data._pictures import Checked, Sources, held_apart, in_8_bits, to_range
+from aigc_cli.data._pictures import Checked, ImageData, Sources, held_apart, in_8_bits, to_range
 from aigc_cli.data._sources import Source, open_source
 from aigc_cli.data._stream import Key, permutation
 from aigc_cli.errors import DataError
@@ -64,7 +64,7 @@ class Config(DomainConfig):
 
 
 @dataclass(frozen=True)
-class Part:
+class PairPart:
     """Pairs that train or validate, by the numbers of their pictures; b is None side by side."""
 
     a: Source
@@ -74,8 +74,10 @@ class Part:
     """For `a` and `b`: pictures without a partner, and why."""
 
 
-def open_parts(config: Config, bases: Sequence[Path]) -> tuple[Part, Part]:
-    """What trains and what validates.
+def open_parts(
+    config: Config, bases: Sequence[Path], *, val_only: bool = False
+) -> dict[str, PairPart]:
+    """What trains and what validates, as "train" and "val".
 
     Raises:
         DataError: a source is absent or empty, only one part names B, or there is a single pair.
@@ -83,37 +85,40 @@ def open_parts(config: Config, bases: Sequence[Path]) -> tuple[Part, Part]:
     train, val = name_domains(config, bases)
     if val is not None and not val.a:
         raise DataError("data.val_b: given without data.val", hint="name A with data.val")
-    if val is not None and (train.b is None) != (val.b is None):
+    if val is not None and not val_only and (train.b is None) != (val.b is None):
         missing, given = ("train_b", "val_b") if train.b is None else ("val_b", "train_b")
         raise DataError(
             f"data.{missing}: missing where data.{given} or a pair of folders names domain B",
             hint=f"name the pictures of B with data.{missing}",
         )
+    validating = {} if val is None else {"val": _open(val, "val", config, bases)}
+    if val_only and validating:
+        return validating
     whole = _open(train, "train", config, bases)
-    if val is not None:
-        return whole, _open(val, "val", config, bases)
+    if validating:
+        return {"train": whole, **validating}
     if len(whole.pairs) == 1:
         raise DataError(
             f"data.train: the one pair of {whole.a.text!r} cannot both train and validate",
             hint="name other pairs with data.val",
         )
     rest, held_out = held_apart(whole.pairs)
-    return (
-        Part(whole.a, whole.b, rest, whole.single),
-        Part(whole.a, whole.b, held_out, {"a": {}, "b": {}}),
-    )
+    validating = {"val": PairPart(whole.a, whole.b, held_out, {"a": {}, "b": {}})}
+    if val_only:
+        return validating
+    return {"train": PairPart(whole.a, whole.b, rest, whole.single), **validating}
 
 
-def _open(named: Named, key: str, config: Config, bases: Sequence[Path]) -> Part:
+def _open(named: Named, key: str, config: Config, bases: Sequence[Path]) -> PairPart:
     limit = config.max_pixels
     a = open_source(named.a, bases=bases, max_pixels=limit, key=f"data.{key}")
     if named.b is None:
-        return Part(a, None, [(i, i) for i in range(len(a))], {"a": {}, "b": {}})
+        return PairPart(a, None, [(i, i) for i in range(len(a))], {"a": {}, "b": {}})
     b = open_source(named.b, bases=bases, max_pixels=limit, key=f"data.{key}_b")
     return matched(a, b)
 
 
-def matched(a: Source, b: Source) -> Part:
+def matched(a: Source, b: Source) -> PairPart:
     """The pictures of `a` and `b` that have the same name, but for the ending."""
     names = [[source.twin_name(i) for i in range(len(source))] for source in (a, b)]
     counts = [Counter(of_one) for of_one in names]
@@ -130,10 +135,10 @@ def matched(a: Source, b: Source) -> Part:
                 found = counts[other][name] or "no"
                 plural = "s" if counts[other][name] > 1 else ""
                 single[side][i] = f"{found} picture{plural} of this name in {source.text}"
-    return Part(a, b, pairs, single)
+    return PairPart(a, b, pairs, single)
 
 
-def check_part(part: Part, key: str, config: Config, cache: Path | None) -> dict[str, Report]:
+def check_part(part: PairPart, key: str, config: Config, cache: Path | None) -> dict[str, Report]:
     """Decode the pictures; reports by recipe key, in which usable pairs have the same place."""
     a = check(part.a, [i for i, _ in part.pairs], unfit=_unfit(part, config), cache=cache)
     if part.b is None:
@@ -156,7 +161,7 @@ def _size(seen: Seen) -> str:
     return f"{seen.width} x {seen.height}"
 
 
-def _unfit(part: Part, config: Config) -> Callable[[Seen], str | None]:
+def _unfit(part: PairPart, config: Config) -> Callable[[Seen], str | None]:
     """Why a readable picture cannot be a pair, or a side of one."""
     least = config.image_size if config.resize == "none" else 1
 
@@ -172,11 +177,12 @@ def _unfit(part: Part, config: Config) -> Callable[[Seen], str | None]:
 
 
 def same_aspect(reports: dict[str, Report]) -> dict[str, Report]:
-    """The reports in which pictures shaped unlike most of those that train are bad.
+    """The reports in which pictures shaped unlike most of the first, those that train, are bad.
 
     Nothing changes when no shape, width by height within 2 %, is that of more than half of them.
     """
-    aspects = sorted(seen.width / seen.height for seen in reports["data.train"].seen.values())
+    first = next(iter(reports.values()))
+    aspects = sorted(seen.width / seen.height for seen in first.seen.values())
     usual = aspects[len(aspects) // 2] if aspects else 0.0
     alike = [aspect for aspect in aspects if isclose(aspect, usual, rel_tol=0.02)]
     if 2 * len(alike) <= len(aspects):
@@ -195,25 +201,25 @@ def same_aspect(reports: dict[str, Report]) -> dict[str, Report]:
     }
 
 
-def check_pairs(config: Config, bases: Sequence[Path], cache: Path | None) -> dict[str, Report]:
+def check_pairs(
+    config: Config, bases: Sequence[Path], cache: Path | None, *, val_only: bool = False
+) -> dict[str, Report]:
     """Reports by recipe key, which hold the usable pairs of training and validation.
 
     Raises:
         DataError: as `open_parts`, or pictures cannot be used and `on_error` is stop.
     """
-    parts = open_parts(config, bases)
-    train, val = (
-        check_part(part, key, config, cache)
-        for part, key in zip(parts, ("train", "val"), strict=True)
-    )
-    reports = train | val
-    if parts[0].b is None and config.aspect == "same":
+    parts = open_parts(config, bases, val_only=val_only)
+    reports: dict[str, Report] = {}
+    for key, part in parts.items():
+        reports |= check_part(part, key, config, cache)
+    if next(iter(parts.values())).b is None and config.aspect == "same":
         reports = same_aspect(reports)
     require_good(reports, config.on_error)
     return reports
 
 
-class Pairs:
+class ImagePairs:
     """The usable pairs of one part, the channels of the target behind those of the source."""
 
     def __init__(self, a: Report, b: Report | None, config: Config) -> None:
@@ -258,10 +264,10 @@ class Pairs:
         return {"source": values[..., :C, :, :], "target": values[..., C:, :, :]}
 
 
-class Shuffled:
+class TrainingPairs:
     """Training pairs: their window follows from the seed in the key, the same for both sides."""
 
-    def __init__(self, pairs: Pairs, config: Config, cache: Path | None) -> None:
+    def __init__(self, pairs: ImagePairs, config: Config, cache: Path | None) -> None:
         self.pairs, self.windows = pairs, Windows(config, config.load_sizes)
         self.scaled = Scaled(pairs, config, config.load_sizes[1], cache)
 
@@ -286,10 +292,10 @@ class Shuffled:
         return batch
 
 
-class InOrder:
+class ValidationPairs:
     """Validation pairs: the middle of each, loaded at `image_size`."""
 
-    def __init__(self, pairs: Pairs, config: Config, cache: Path | None) -> None:
+    def __init__(self, pairs: ImagePairs, config: Config, cache: Path | None) -> None:
         self.pairs = pairs
         self.scaled = Scaled(pairs, config, config.image_size, cache)
 
@@ -304,10 +310,11 @@ class InOrder:
         return self.pairs.as_item(self.scaled.cut(index, self.scaled.middle(index)).copy())
 
 
-class Data:
+class Data(ImageData):
     """Training and validation pairs, all checked when this is built.
 
-    Relative paths are tried against `bases` in turn.
+    Relative paths are tried against `bases` in turn. With the `spec` of a checkpoint only what
+    validates is opened, at the size of the model.
 
     Raises:
         DataError: a source is absent or empty, pictures cannot be used or have no partner and
@@ -317,25 +324,29 @@ class Data:
 
     val_batch_size: int | None = None  # pictures of one size are validated in batches
 
-    def __init__(self, config: Config, *, seed: int, bases: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        seed: int,
+        bases: Sequence[Path] = (),
+        spec: PairSpec | None = None,
+    ) -> None:
+        if spec is not None:
+            names = ("source_channels", "target_channels", "image_size")
+            config = config.model_copy(update={name: getattr(spec, name) for name in names})
         cache = cache_folder(config.cache)
-        self.report = check_pairs(config, bases, cache)
+        self.report = check_pairs(config, bases, cache, val_only=spec is not None)
+        val = ImagePairs(self.report["data.val"], self.report.get("data.val_b"), config)
+        self.val = ValidationPairs(val, config, cache)
+        if spec is not None:
+            self.spec = spec
+            return
         self.spec = PairSpec(config.source_channels, config.target_channels, config.image_size)
-        train, val = (
-            Pairs(self.report[key], self.report.get(f"{key}_b"), config)
-            for key in ("data.train", "data.val")
-        )
-        self.train = Shuffled(train, config, cache)
-        self.val = InOrder(val, config, cache)
+        train = ImagePairs(self.report["data.train"], self.report.get("data.train_b"), config)
+        self.train = TrainingPairs(train, config, cache)
         order = permutation(seed, 0, len(train)).tolist()  # just ahead of a fresh run
         self._background = Background(self.train.scaled.pixels, order)
-
-    def start_background(self) -> None:
-        """Prepare the training pictures in a thread while training runs; optional."""
-        self._background.start()
-
-    def stop_background(self) -> None:
-        self._background.stop()
 
 
 def example(folder: Path) -> dict[str, Any]:
@@ -354,7 +365,7 @@ def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
     """
     reports = check_pairs(any_size(config), bases, cache_folder(config.cache))
     a, b = reports["data.train"], reports.get("data.train_b")
-    pairs = Pairs(a, b, config)
+    pairs = ImagePairs(a, b, config)
     found = fit_sizes(config, [min(size) for size in pairs.sizes], f"{len(pairs)} pairs")
     gray = all_gray(list(a.seen.values())), all_gray(list((b or a).seen.values()))
     sides = ("target", "source") if config.direction == "b2a" else ("source", "target")

@@ -18,6 +18,7 @@ from aigc_cli.data._example import paint
 from aigc_cli.data._fit import Fit, look
 from aigc_cli.data._pictures import (
     Checked,
+    ImageData,
     PictureConfig,
     in_8_bits,
     open_parts,
@@ -88,7 +89,7 @@ class Images:
         return batch
 
 
-class Shuffled:
+class TrainingImages:
     """Training pictures: whether one is mirrored follows from the seed in its key."""
 
     def __init__(self, images: Images, *, flip: bool) -> None:
@@ -112,10 +113,11 @@ class Shuffled:
         return batch
 
 
-class Data:
+class Data(ImageData):
     """Training and validation pictures, all checked when this is built.
 
-    Relative paths are tried against `bases` in turn.
+    Relative paths are tried against `bases` in turn. With the `spec` of a checkpoint only what
+    validates is opened, and its sizes and classes are those of the model.
 
     Raises:
         DataError: a source is absent or empty, pictures cannot be used and `on_error` is stop, or
@@ -125,29 +127,39 @@ class Data:
 
     val_batch_size: int | None = None  # pictures of one size are validated in batches
 
-    def __init__(self, config: Config, *, seed: int, bases: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        seed: int,
+        bases: Sequence[Path] = (),
+        spec: ImageSpec | None = None,
+    ) -> None:
+        if spec is not None:
+            sizes = {"channels": spec.channels, "image_size": spec.image_size}
+            config = config.model_copy(update=sizes)
         cache = cache_folder(config.cache)
-        train, val = open_parts(config, bases)
         unfit = _exactly(config.image_size) if config.resize == "none" else _never
         self.report = {
-            "data.train": check(train.source, train.numbers, unfit=unfit, cache=cache),
-            "data.val": check(val.source, val.numbers, unfit=unfit, cache=cache),
+            key: check(part.source, part.numbers, unfit=unfit, cache=cache)
+            for key, part in open_parts(config, bases, val_only=spec is not None).items()
         }
         require_good(self.report, config.on_error)
-        parts = Checked(self.report["data.train"]), Checked(self.report["data.val"])
-        names = class_names(*parts) if config.labels == "auto" else None
-        self.spec = ImageSpec(config.channels, config.image_size, names)
-        images, self.val = (Images(part, _numbers(part, names), config, cache) for part in parts)
-        self.train = Shuffled(images, flip=config.flip)
-        order = permutation(seed, 0, len(images)).tolist()  # just ahead of a fresh run
-        self._background = Background(images.pixels, order)
-
-    def start_background(self) -> None:
-        """Prepare the training pictures in a thread while training runs; optional."""
-        self._background.start()
-
-    def stop_background(self) -> None:
-        self._background.stop()
+        parts = {key: Checked(report) for key, report in self.report.items()}
+        if spec is None:
+            found = class_names(parts["data.train"]) if config.labels == "auto" else None
+            spec = ImageSpec(config.channels, config.image_size, found)
+        self.spec = spec
+        require_classes(parts["data.val"], spec.labels)
+        images = {
+            key: Images(part, _numbers(part, spec.labels), config, cache)
+            for key, part in parts.items()
+        }
+        self.val = images["data.val"]
+        if train := images.get("data.train"):
+            self.train = TrainingImages(train, flip=config.flip)
+            order = permutation(seed, 0, len(train)).tolist()  # just ahead of a fresh run
+            self._background = Background(train.pixels, order)
 
 
 def example(folder: Path) -> dict[str, Any]:
@@ -190,26 +202,33 @@ def fitted(pixels: Bytes, size: int, how: Literal["crop", "stretch", "none"]) ->
     return np.array(resized).reshape(size, size, C)
 
 
-def class_names(train: Checked, val: Checked) -> tuple[str, ...] | None:
-    """The classes of the training pictures in order, numbers by value; None when there are none.
-
-    Raises:
-        DataError: validation pictures have no classes, or one that training pictures do not have.
-    """
-    known, other = train.labels(), val.labels()
+def class_names(train: Checked) -> tuple[str, ...] | None:
+    """The classes of the training pictures in order, numbers by value; None when there are none."""
+    known = train.labels()
     if known is None:
         return None
+    return tuple(sorted(set(known), key=lambda name: (not name.isdigit(), name.zfill(20))))
+
+
+def require_classes(val: Checked, names: Sequence[str] | None) -> None:
+    """See that each validation picture is of a class that training pictures have.
+
+    Raises:
+        DataError: they have no classes, or one of their own.
+    """
+    if names is None:
+        return
+    other = val.labels()
     if other is None:
         raise DataError(
             "data.val: its pictures have no classes, those of data.train have",
             hint="put them in folders named after their classes, or set data.labels=none",
         )
-    if unknown := sorted(set(other) - set(known)):
+    if unknown := sorted(set(other) - set(names)):
         raise DataError(
             f"data.val: class {unknown[0]!r} has no training pictures",
             hint="give each class two pictures or more, since some are held out to validate",
         )
-    return tuple(sorted(set(known), key=lambda name: (not name.isdigit(), name.zfill(20))))
 
 
 def _numbers(pictures: Checked, names: tuple[str, ...] | None) -> list[int] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,10 +17,10 @@ from aigc_cli.data._example import sentences, write_lines
 from aigc_cli.data._fit import Fit
 from aigc_cli.data._rows import (
     Item,
-    Part,
     Rows,
     Shuffled,
     TextData,
+    TextPart,
     TextReport,
     TextsConfig,
     counted,
@@ -158,7 +159,7 @@ class LabelledTexts(Rows):
 
     def __init__(
         self,
-        part: Part[Labelled],
+        part: TextPart[Labelled],
         tokens: Tokens,
         tokenizer: Tokenizer,
         names: Sequence[str],
@@ -201,7 +202,8 @@ class LabelledTexts(Rows):
 class Data(TextData):
     """Training and validation texts, all encoded when this is built.
 
-    Relative paths are tried against `bases` in turn.
+    Relative paths are tried against `bases` in turn. With the `spec` of a checkpoint only what
+    validates is opened, and tokenizer, length and classes are those of the model.
 
     Raises:
         DataError: a source is absent, empty or cannot be read, classes are unknown, fewer than two,
@@ -209,27 +211,37 @@ class Data(TextData):
         MissingError: a source needs a package that is not installed.
     """
 
-    def __init__(self, config: Config, *, seed: int, bases: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        seed: int,
+        bases: Sequence[Path] = (),
+        spec: LabelledTextSpec | None = None,
+    ) -> None:
         cache = cache_folder(config.cache)
-        given = None if config.labels is None else read_names(config.labels, bases)
-        key = ["labelled", config.text_key]
-        trains, vals = open_parts(
-            config, bases, lambda texts: read(texts, config, given), "texts", key=key
-        )
-        names = given or tuple(sorted(_classes(trains), key=_order))
-        if unknown := sorted(_classes(vals) - set(names), key=_order):
-            raise DataError(
-                f"data.val: class {unknown[0]!r} has no training texts",
-                hint="name all classes in data.labels, or give each two texts or more",
-            )
-        self.tokenizer = find_tokenizer(
-            config.tokenizer, lambda: (item.text for item in trains),
-            key=["labelled", *trains.key], cache=cache, bases=bases,
+        given = spec.labels if spec is not None else None
+        if given is None and config.labels is not None:
+            given = read_names(config.labels, bases)
+        parts = open_parts(
+            config, bases, lambda texts: read(texts, config, given), "texts",
+            key=["labelled", config.text_key], val_only=spec is not None,
         )  # fmt: skip
+        names = given or tuple(sorted(_classes(parts["data.train"]), key=_order))
+        require_names(parts["data.val"], names)
+        if spec is None:
+            trains = parts["data.train"]
+            tokenizer = find_tokenizer(
+                config.tokenizer, lambda: (item.text for item in trains),
+                key=["labelled", *trains.key], cache=cache, bases=bases,
+            )  # fmt: skip
+            spec = LabelledTextSpec(tokenizer.to_json(), config.max_length, names)
+        self.tokenizer = Tokenizer.from_json(spec.tokenizer)
         if self.tokenizer.eos_id is None or self.tokenizer.pad_id is None:
             raise DataError("data.tokenizer has no tokens for padding and the end of a text")
+        config = config.model_copy(update={"max_length": spec.max_length})
 
-        def rows(part: Part[Labelled]) -> LabelledTexts:
+        def rows(part: TextPart[Labelled]) -> LabelledTexts:
             own = self.tokenizer
             tokens = token_file(
                 cache, [*part.key, own.digest], own.vocab_size,
@@ -237,24 +249,19 @@ class Data(TextData):
             )  # fmt: skip
             return LabelledTexts(part, tokens, own, names, config)
 
-        self.rows, self.val = rows(trains), rows(vals)
-        self.train = Shuffled(self.rows, self.rows.lengths if config.bucketing else None)
-        counts = np.bincount(self.rows.labels, minlength=len(names)).tolist()
-        self.spec = LabelledTextSpec(
-            self.tokenizer.to_json(), config.max_length, names, tuple(counts)
-        )
+        found = {key: rows(part) for key, part in parts.items()}
+        self.val = found["data.val"]
         self.report = {
-            "data.train": report(trains.name, self.rows, self.tokenizer),
-            "data.val": report(vals.name, self.val, self.tokenizer),
+            key: report(parts[key].name, one, self.tokenizer) for key, one in found.items()
         }
-        require_items({"data.train": self.rows, "data.val": self.val}, self.report)
-        if len(names) < 2:
-            raise DataError(f"the texts have one class, {names[0]!r}: there is nothing to tell")
-        if len(names) > len(self.rows):
-            raise DataError(
-                f"{len(names):,} classes, and {len(self.rows):,} texts train",
-                hint="is data.label_key the text instead of the class?",
-            )
+        require_items(found, self.report)
+        if train := found.get("data.train"):
+            require_several(names, train)
+            self.rows = train
+            self.train = Shuffled(train, train.lengths if config.bucketing else None)
+            counts = np.bincount(train.labels, minlength=len(names)).tolist()
+            spec = replace(spec, counts=tuple(counts))
+        self.spec = spec
 
     def examples(self, count: int) -> Iterator[str]:
         """Training texts with special tokens by name, and their classes."""
@@ -264,7 +271,35 @@ class Data(TextData):
             yield f"{self.tokenizer.show(item['tokens'].tolist())}\n=> {label}"
 
 
-def _classes(part: Part[Labelled]) -> set[str]:
+def require_names(part: TextPart[Labelled], names: Sequence[str]) -> None:
+    """See that the texts that validate are of classes that are known.
+
+    Raises:
+        DataError: one is not.
+    """
+    if unknown := sorted(_classes(part) - set(names), key=_order):
+        raise DataError(
+            f"data.val: class {unknown[0]!r} has no training texts",
+            hint="name all classes in data.labels, or give each two texts or more",
+        )
+
+
+def require_several(names: Sequence[str], rows: LabelledTexts) -> None:
+    """See that there is something to tell apart.
+
+    Raises:
+        DataError: one class, or more than texts.
+    """
+    if len(names) < 2:
+        raise DataError(f"the texts have one class, {names[0]!r}: there is nothing to tell")
+    if len(names) > len(rows):
+        raise DataError(
+            f"{len(names):,} classes, and {len(rows):,} texts train",
+            hint="is data.label_key the text instead of the class?",
+        )
+
+
+def _classes(part: TextPart[Labelled]) -> set[str]:
     return {item.labels[0] for item in part if len(item.labels) == 1}
 
 

@@ -8,31 +8,25 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from aigc_cli.data._cache import cache_folder
 from aigc_cli.data._conversations import (
     ConversationConfig,
+    ConversationData,
+    Conversed,
     Message,
     conversation,
-    encoded_rows,
-    find_parts,
     fitted,
     marked,
     message,
-    prepared,
     reported,
 )
 from aigc_cli.data._example import CHAT_LETTERS, sentences, split_in_two, write_objects
 from aigc_cli.data._fit import Fit
 from aigc_cli.data._rows import (
     Item,
-    Part,
-    Rows,
     Shuffled,
-    TextData,
     TextReport,
     next_tokens,
     padded,
-    require_items,
 )
 from aigc_cli.data._text_files import Place, Record
 from aigc_cli.data._tokens import Tokens
@@ -101,24 +95,7 @@ def _answer(value: Any, key: Name, place: Place) -> list[Message]:
     return said
 
 
-def tokens_of(
-    part: Part[Preference], template: Template, tokenizer: Tokenizer, cache: Path | None
-) -> Tokens:
-    """Four rows for each: ids and 1 where the answer is, of the better and the worse one."""
-
-    def encode(item: Preference) -> list[Sequence[int]]:
-        before = len(template.encode(item.prompt, tokenizer)[0])
-        rows: list[Sequence[int]] = []
-        for answer in (item.chosen, item.rejected):
-            turn = {"role": "assistant", "content": answer}
-            ids, learned = template.encode([*item.prompt, turn], tokenizer)
-            rows += [ids, [n >= before and mine for n, mine in enumerate(learned)]]
-        return rows
-
-    return encoded_rows(part, encode, ["preferences", template.jinja], tokenizer, cache)
-
-
-class Preferences(Rows):
+class Preferences(Conversed[Preference]):
     """Pairs whose prompt and answers have at most `context` tokens.
 
     Where `shorten`, a prompt that leaves its longer answer no room loses its beginning, down to
@@ -184,20 +161,9 @@ class Preferences(Rows):
             batch |= dict(zip(keys, both.split(len(items)), strict=True))
         return batch
 
-
-class Held(Preferences):
-    """Pairs that validate, with whole prompts, and their texts."""
-
-    def __init__(
-        self, part: Part[Preference], tokens: Tokens, tokenizer: Tokenizer, config: Config
-    ) -> None:
-        super().__init__(tokens, tokenizer, config, drop=False, shorten=False)
-        pairs = list(part)
-        self._pairs = [pairs[number] for number in self.numbers]
-
     def texts(self, index: int) -> dict[str, object]:
         """The turns before the answers, the last of them as a prompt, and the answers."""
-        prompt, chosen, rejected = self._pairs[index]
+        prompt, chosen, rejected = self.behind[index]
         return {
             "prompt": prompt[-1]["content"] if prompt else "",
             "messages": prompt,
@@ -206,36 +172,42 @@ class Held(Preferences):
         }
 
 
-class Data(TextData):
-    """Training and validation pairs of answers, all encoded when this is built.
+class Data(ConversationData[Preference]):
+    """Pairs of answers; prompts that validate are whole, as they are read when sampling."""
 
-    Relative paths are tried against `bases` in turn.
+    spec_type = PreferenceSpec
+    what = "pairs of answers"
+    keys = ("chosen_key", "rejected_key")
 
-    Raises:
-        DataError: a source is absent, empty or has no pairs of answers, or the tokenizer lacks the
-            tokens of the template.
-        MissingError: a source needs a package that is not installed.
-    """
+    def read(self, place: Place, record: Record, config: Config) -> Preference:
+        return read(place, record, config)
 
-    def __init__(self, config: Config, *, seed: int, bases: Sequence[Path] = ()) -> None:
-        cache = cache_folder(config.cache)
-        trains, vals = find_parts(
-            config, bases, lambda place, record: read(place, record, config), "pairs of answers",
-            key=(config.chosen_key, config.rejected_key),
-        )  # fmt: skip
-        tokenizer, template = prepared(config, trains, _words, cache, bases)
-        self.tokenizer = tokenizer
-        self.spec = PreferenceSpec(tokenizer.to_json(), config.context, config.template)
-        train, val = (tokens_of(part, template, tokenizer, cache) for part in (trains, vals))
-        drop = config.overlong == "drop"
-        rows = Preferences(train, tokenizer, config, drop=drop, shorten=not drop)
-        self.val = Held(vals, val, tokenizer, config)
-        self.train = Shuffled(rows, rows.sizes.max(1, initial=0))
-        self.report = {
-            "data.train": report(trains.name, rows, tokenizer),
-            "data.val": report(vals.name, self.val, tokenizer),
-        }
-        require_items({"data.train": rows, "data.val": self.val}, self.report)
+    def words(self, item: Preference) -> Iterator[str]:
+        yield from (turn["content"] for turn in item.prompt)
+        yield from (item.chosen, item.rejected)
+
+    def encode(self, item: Preference, template: Template) -> list[Sequence[int]]:
+        """Ids and 1 where the answer is, of the better and the worse one."""
+        before = len(template.encode(item.prompt, self.tokenizer)[0])
+        rows: list[Sequence[int]] = []
+        for answer in (item.chosen, item.rejected):
+            turn = {"role": "assistant", "content": answer}
+            ids, learned = template.encode([*item.prompt, turn], self.tokenizer)
+            rows += [ids, [n >= before and mine for n, mine in enumerate(learned)]]
+        return rows
+
+    def rows(self, tokens: Tokens, config: Config, *, training: bool) -> Preferences:
+        drop = training and config.overlong == "drop"
+        shorten = training and not drop
+        return Preferences(tokens, self.tokenizer, config, drop=drop, shorten=shorten)
+
+    def shuffled(self, rows: Preferences, config: Config) -> Shuffled[Preferences]:
+        return Shuffled(rows, rows.sizes.max(1, initial=0))
+
+    def reported(self, name: str, rows: Preferences) -> TextReport:
+        lengths = rows.tokens.lengths.reshape(-1, 4)[:, ::2]
+        sides = {side: lengths[:, n] for n, side in enumerate(SIDES)}
+        return reported(name, "pairs of answers", rows, self.tokenizer, sides, every=2)
 
     def examples(self, count: int) -> Iterator[str]:
         """Training pairs as text; what is compared stands in ⟦ ⟧."""
@@ -246,17 +218,6 @@ class Data(TextData):
                 + marked(self.tokenizer, {"tokens": item[side], "target": item[f"{side}_target"]})
                 for side in SIDES
             )
-
-
-def _words(item: Preference) -> Iterator[str]:
-    yield from (turn["content"] for turn in item.prompt)
-    yield from (item.chosen, item.rejected)
-
-
-def report(name: str, rows: Preferences, tokenizer: Tokenizer) -> TextReport:
-    lengths = rows.tokens.lengths.reshape(-1, 4)[:, ::2]
-    sides = {side: lengths[:, n] for n, side in enumerate(SIDES)}
-    return reported(name, "pairs of answers", rows, tokenizer, sides, every=2)
 
 
 def example(folder: Path) -> dict[str, Any]:

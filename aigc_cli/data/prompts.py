@@ -8,27 +8,21 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from aigc_cli.data._cache import cache_folder
 from aigc_cli.data._conversations import (
     ConversationConfig,
+    ConversationData,
+    Conversed,
     Message,
     conversation,
-    encoded_rows,
-    find_parts,
     fitted,
-    prepared,
     reported,
 )
 from aigc_cli.data._example import CHAT_LETTERS, sentences, split_in_two, write_objects
 from aigc_cli.data._fit import Fit
 from aigc_cli.data._rows import (
     Item,
-    Part,
-    Rows,
     Shuffled,
-    TextData,
     TextReport,
-    require_items,
     tensor,
 )
 from aigc_cli.data._text_files import Place, Record, field, strings
@@ -79,20 +73,7 @@ def read(place: Place, record: Record, config: Config) -> Prompt:
     return Prompt(messages, reference)
 
 
-def tokens_of(
-    part: Part[Prompt], template: Template, tokenizer: Tokenizer, cache: Path | None
-) -> Tokens:
-    """Two rows for each: the prompt with what begins an answer, and the reference."""
-
-    def encode(item: Prompt) -> tuple[list[int], list[int]]:
-        ids, _ = template.encode(item.messages, tokenizer, answer=True)
-        empty = not any(turn["content"].strip() for turn in item.messages)
-        return [] if empty else ids, tokenizer.encode(item.reference or "")
-
-    return encoded_rows(part, encode, ["prompts", template.jinja], tokenizer, cache)
-
-
-class Prompts(Rows):
+class Prompts(Conversed[Prompt]):
     """Prompts of less than `context` tokens; longer and empty ones are left out."""
 
     left = frozenset({"prompt"})
@@ -119,20 +100,9 @@ class Prompts(Rows):
         item = {"prompt": tensor(self.tokens[row])}
         return item | ({"reference": tensor(self.tokens[row + 1])} if self.referenced else {})
 
-
-class Held(Prompts):
-    """Prompts that validate, and their texts."""
-
-    def __init__(
-        self, part: Part[Prompt], tokens: Tokens, tokenizer: Tokenizer, config: Config
-    ) -> None:
-        super().__init__(tokens, tokenizer, config)
-        prompts = list(part)
-        self._prompts = [prompts[number] for number in self.numbers]
-
     def texts(self, index: int) -> dict[str, object]:
         """The turns to be answered, the last of them as a prompt, and the reference."""
-        messages, reference = self._prompts[index]
+        messages, reference = self.behind[index]
         return {
             "prompt": messages[-1]["content"],
             "messages": messages,
@@ -140,37 +110,39 @@ class Held(Prompts):
         }
 
 
-class Data(TextData):
-    """Training and validation prompts, all encoded when this is built.
+class Data(ConversationData[Prompt]):
+    """Prompts and their references, which both parts have or neither."""
 
-    Relative paths are tried against `bases` in turn.
+    spec_type = PromptSpec
+    what = "prompts"
+    keys = ("prompt_key", "reference_key")
 
-    Raises:
-        DataError: a source is absent, empty or has no prompts, or the tokenizer lacks the tokens of
-            the template.
-        MissingError: a source needs a package that is not installed.
-    """
+    def read(self, place: Place, record: Record, config: Config) -> Prompt:
+        return read(place, record, config)
 
-    def __init__(self, config: Config, *, seed: int, bases: Sequence[Path] = ()) -> None:
-        cache = cache_folder(config.cache)
-        trains, vals = find_parts(
-            config, bases, lambda place, record: read(place, record, config), "prompts",
-            key=(config.prompt_key, config.reference_key),
-        )  # fmt: skip
-        tokenizer, template = prepared(config, trains, _words, cache, bases)
-        self.tokenizer = tokenizer
-        self.spec = PromptSpec(tokenizer.to_json(), config.context, config.template)
-        train, val = (tokens_of(part, template, tokenizer, cache) for part in (trains, vals))
-        rows = Prompts(train, tokenizer, config)
-        self.val = Held(vals, val, tokenizer, config)
-        self.train = Shuffled(rows)
-        self.report = {
-            "data.train": report(trains.name, rows, tokenizer),
-            "data.val": report(vals.name, self.val, tokenizer),
-        }
-        require_items({"data.train": rows, "data.val": self.val}, self.report)
+    def words(self, item: Prompt) -> Iterator[str]:
+        yield from (turn["content"] for turn in item.messages)
+        yield from [] if item.reference is None else [item.reference]
+
+    def encode(self, item: Prompt, template: Template) -> tuple[list[int], list[int]]:
+        """The prompt with what begins an answer, and the reference."""
+        ids, _ = template.encode(item.messages, self.tokenizer, answer=True)
+        empty = not any(turn["content"].strip() for turn in item.messages)
+        return [] if empty else ids, self.tokenizer.encode(item.reference or "")
+
+    def rows(self, tokens: Tokens, config: Config, *, training: bool) -> Prompts:
+        return Prompts(tokens, self.tokenizer, config)
+
+    def shuffled(self, rows: Prompts, config: Config) -> Shuffled[Prompts]:
+        assert isinstance(self.val, Prompts)
         if rows.referenced != self.val.referenced:
             raise DataError("of data.train and data.val only one has references")
+        return Shuffled(rows)
+
+    def reported(self, name: str, rows: Prompts) -> TextReport:
+        lengths = rows.tokens.lengths.reshape(-1, 2)
+        sides = {"prompt": lengths[:, 0], "reference": lengths[:, 1]}
+        return reported(name, "prompts", rows, self.tokenizer, sides)
 
     def examples(self, count: int) -> Iterator[str]:
         """Training prompts as text, with special tokens by name, and their references."""
@@ -179,17 +151,6 @@ class Data(TextData):
             shown = self.tokenizer.show(item["prompt"].tolist())
             asked = self.tokenizer.show(item["reference"].tolist()) if "reference" in item else ""
             yield f"{shown}\n=> {asked}" if asked else shown
-
-
-def _words(item: Prompt) -> Iterator[str]:
-    yield from (turn["content"] for turn in item.messages)
-    yield from [] if item.reference is None else [item.reference]
-
-
-def report(name: str, rows: Prompts, tokenizer: Tokenizer) -> TextReport:
-    lengths = rows.tokens.lengths.reshape(-1, 2)
-    sides = {"prompt": lengths[:, 0], "reference": lengths[:, 1]}
-    return reported(name, "prompts", rows, tokenizer, sides)
 
 
 def example(folder: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from aigc_cli.data._example import paint
 from aigc_cli.data._fit import Fit, look
 from aigc_cli.data._pictures import (
     Checked,
+    ImageData,
     PictureConfig,
     in_8_bits,
     open_parts,
@@ -47,7 +48,7 @@ class Config(PictureConfig):
     """Turn and mirror training patches at random, in all 8 ways."""
 
 
-class Pairs:
+class ReducedImages:
     """Whole pictures of one part; each is decoded and reduced when first needed, then kept."""
 
     def __init__(self, pictures: Checked, config: Config, cache: Path | None) -> None:
@@ -91,7 +92,7 @@ class Pairs:
 class Patches:
     """Training patches: everything random about one follows from the seed in its key."""
 
-    def __init__(self, pairs: Pairs, *, patch_size: int, augment: bool) -> None:
+    def __init__(self, pairs: ReducedImages, *, patch_size: int, augment: bool) -> None:
         self.pairs, self.patch_size, self.augment = pairs, patch_size, augment
 
     def __len__(self) -> int:
@@ -136,10 +137,11 @@ def turned(planes: Bytes, way: int) -> Bytes:
     return planes.swapaxes(1, 2) if way & 4 else planes
 
 
-class Data:
+class Data(ImageData):
     """Training patches and validation pictures, all checked when this is built.
 
-    Relative paths are tried against `bases` in turn.
+    Relative paths are tried against `bases` in turn. With the `spec` of a checkpoint only what
+    validates is opened, at the scale of the model.
 
     Raises:
         DataError: a source is absent or empty, or pictures cannot be used and `on_error` is stop.
@@ -148,28 +150,37 @@ class Data:
 
     val_batch_size: int | None = 1  # whole pictures of different sizes
 
-    def __init__(self, config: Config, *, seed: int, bases: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        seed: int,
+        bases: Sequence[Path] = (),
+        spec: SuperResolutionSpec | None = None,
+    ) -> None:
+        if spec is not None:
+            sizes = {"channels": spec.channels, "scale": spec.scale}
+            config = config.model_copy(update=sizes)
         cache = cache_folder(config.cache)
-        train, val = open_parts(config, bases)
-        patch, window = config.scale * config.patch_size, SSIM_WINDOW + 2 * config.scale
+        least = {
+            "data.train": config.scale * config.patch_size,
+            "data.val": SSIM_WINDOW + 2 * config.scale,
+        }
         self.report = {
-            "data.train": check(train.source, train.numbers, unfit=at_least(patch), cache=cache),
-            "data.val": check(val.source, val.numbers, unfit=at_least(window), cache=cache),
+            key: check(part.source, part.numbers, unfit=at_least(least[key]), cache=cache)
+            for key, part in open_parts(config, bases, val_only=spec is not None).items()
         }
         require_good(self.report, config.on_error)
-        self.spec = SuperResolutionSpec(channels=config.channels, scale=config.scale)
-        pairs = Pairs(Checked(self.report["data.train"]), config, cache)
-        self.train = Patches(pairs, patch_size=config.patch_size, augment=config.augment)
-        self.val = Pairs(Checked(self.report["data.val"]), config, cache)
-        order = permutation(seed, 0, len(pairs)).tolist()  # just ahead of a fresh run
-        self._background = Background(pairs.low, order)
-
-    def start_background(self) -> None:
-        """Prepare the training pictures in a thread while training runs; optional."""
-        self._background.start()
-
-    def stop_background(self) -> None:
-        self._background.stop()
+        self.spec = spec or SuperResolutionSpec(channels=config.channels, scale=config.scale)
+        pairs = {
+            key: ReducedImages(Checked(report), config, cache)
+            for key, report in self.report.items()
+        }
+        self.val = pairs["data.val"]
+        if train := pairs.get("data.train"):
+            self.train = Patches(train, patch_size=config.patch_size, augment=config.augment)
+            order = permutation(seed, 0, len(train)).tolist()  # just ahead of a fresh run
+            self._background = Background(train.low, order)
 
 
 def example(folder: Path) -> dict[str, Any]:

@@ -18,15 +18,15 @@ from aigc_cli.data._pictures import Sources
 from aigc_cli.data._rows import (
     HeldOut,
     Item,
-    Part,
     Rows,
     Shuffled,
     TextData,
+    TextPart,
     TextReport,
     TextsConfig,
     counted,
-    held_apart,
     pack,
+    parted,
     quantiles,
     require_items,
     tensor,
@@ -114,40 +114,41 @@ def _paragraphs(lines: Iterable[str]) -> Iterator[Fragment]:
         yield "\n".join(paragraph), True
 
 
-def parts(config: Config, bases: Sequence[Path]) -> tuple[Part[Fragment], Part[Fragment]]:
-    """What trains and what validates.
+def open_parts(
+    config: Config, bases: Sequence[Path], *, val_only: bool = False
+) -> dict[str, TextPart[Fragment]]:
+    """What trains and what validates, by recipe key.
 
     Raises:
         DataError: a source is absent, empty or cannot be read, or nothing is left to train on.
     """
     key = [config.documents, config.key]
-    trains = open_texts(config.train, bases=bases)
 
-    def read(texts: Texts = trains) -> Iterator[Fragment]:
-        return documents(texts, config)
+    def opened(source: Sources, name: str) -> TextPart[Fragment]:
+        texts = open_texts(source, bases=bases, key=name)
+        return TextPart(texts.text, [texts.digest, *key], lambda: documents(texts, config))
 
     held = HeldOut.parse(config.val)
-    if held is None:
-        vals = open_texts(config.val, bases=bases, key="data.val")
-        return (
-            Part(trains.text, [trains.digest, *key], read),
-            Part(vals.text, [vals.digest, *key], lambda: read(vals)),
-        )
-    if not (trains.is_running and config.documents == "file"):
-        return held_apart(trains.text, [trains.digest, *key], read, held, "documents")
+    in_files = config.documents == "file" and held is not None
+    if not in_files or not open_texts(config.train, bases=bases).is_running:
+        return parted(config, opened, "documents", val_only=val_only)
+    assert held is not None
     if not held.last:
         raise DataError(
             f"data.val: {config.val} are documents, and data.documents=file has one a file",
             hint=f"write last {config.val}, or set data.documents to line or paragraph",
         )
-    total = sum(len(text) for text, _ in read())
+    whole = opened(config.train, "data.train")
+    total = sum(len(text) for text, _ in whole)
     if total < 2:
-        raise DataError(f"data.train: one character in {trains.text!r} cannot train and validate")
+        raise DataError(f"data.train: one character in {whole.name!r} cannot train and validate")
     cut = held.numbers(total).start
-    return (
-        Part(trains.text, [trains.digest, *key, "to", cut], lambda: clipped(read(), 0, cut)),
-        Part(trains.text, [trains.digest, *key, "from", cut], lambda: clipped(read(), cut, total)),
-    )
+
+    def stretch(word: str, start: int, stop: int) -> TextPart[Fragment]:
+        return TextPart(whole.name, [*whole.key, word, cut], lambda: clipped(whole, start, stop))
+
+    val = {"data.val": stretch("from", cut, total)}
+    return val if val_only else {"data.train": stretch("to", 0, cut), **val}
 
 
 def clipped(fragments: Iterable[Fragment], start: int, stop: int) -> Iterator[Fragment]:
@@ -160,7 +161,7 @@ def clipped(fragments: Iterable[Fragment], start: int, stop: int) -> Iterator[Fr
             yield inside, last and place <= stop
 
 
-def tokens_of(part: Part[Fragment], tokenizer: Tokenizer, cache: Path | None) -> Tokens:
+def tokens_of(part: TextPart[Fragment], tokenizer: Tokenizer, cache: Path | None) -> Tokens:
     """A row of ids for each document, ended by eos where the tokenizer has one."""
     end = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
 
@@ -243,7 +244,7 @@ class Windows(Blocks):
         return self.row(seed % max(self.total - self.context + 1, 1))
 
 
-class Drawn(Shuffled):
+class Drawn(Shuffled[TextRows]):
     """Training rows whose place follows from their seed."""
 
     def __init__(self, windows: Windows) -> None:
@@ -308,44 +309,58 @@ class Documents(TextRows):
 class Data(TextData):
     """Training and validation rows, all encoded when this is built.
 
-    Relative paths are tried against `bases` in turn.
+    Relative paths are tried against `bases` in turn. With the `spec` of a checkpoint only what
+    validates is opened, and tokenizer and context are those of the model.
 
     Raises:
         DataError: a source is absent, empty or cannot be read, or nothing can be learned from it.
         MissingError: a source needs a package that is not installed.
     """
 
-    def __init__(self, config: Config, *, seed: int, bases: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        seed: int,
+        bases: Sequence[Path] = (),
+        spec: TextSpec | None = None,
+    ) -> None:
         cache = cache_folder(config.cache)
-        trains, vals = parts(config, bases)
-        self.tokenizer = find_tokenizer(
-            config.tokenizer,
-            lambda: (text for text, _ in trains),
-            key=trains.key,
-            cache=cache,
-            bases=bases,
-        )
-        self.spec = TextSpec(self.tokenizer.to_json(), config.context)
-        train, val = (tokens_of(part, self.tokenizer, cache) for part in (trains, vals))
-        rows: TextRows
+        parts = open_parts(config, bases, val_only=spec is not None)
+        if spec is None:
+            trains = parts["data.train"]
+            tokenizer = find_tokenizer(
+                config.tokenizer,
+                lambda: (text for text, _ in trains),
+                key=trains.key,
+                cache=cache,
+                bases=bases,
+            )
+            spec = TextSpec(tokenizer.to_json(), config.context)
+        self.spec, self.tokenizer = spec, Tokenizer.from_json(spec.tokenizer)
+        config = config.model_copy(update={"context": spec.context})
+        encoded = {key: tokens_of(part, self.tokenizer, cache) for key, part in parts.items()}
+        rows: dict[str, TextRows] = {"data.val": self._validating(encoded["data.val"], config)}
+        self.val = rows["data.val"]
+        if "data.train" in encoded:
+            self.train = self._training(encoded["data.train"], config)
+            rows["data.train"] = self.train.rows
+        self.report = {key: report(parts[key].name, one) for key, one in rows.items()}
+        require_items(rows, self.report)
+
+    def _training(self, tokens: Tokens, config: Config) -> Shuffled[TextRows]:
+        if config.packing == "windows":
+            return Drawn(Windows(tokens, self.tokenizer, config.context))
+        if config.packing == "stream":
+            return Shuffled(Blocks(tokens, self.tokenizer, config.context))
+        packed = config.packing == "isolated"
+        rows = Documents(tokens, self.tokenizer, config, packed=packed)
+        return Shuffled(rows, None if packed else rows.stop - rows.start)
+
+    def _validating(self, tokens: Tokens, config: Config) -> TextRows:
         if config.packing in ("isolated", "separate"):
-            packed = config.packing == "isolated"
-            rows = Documents(train, self.tokenizer, config, packed=packed)
-            self.val: TextRows = Documents(val, self.tokenizer, config, packed=False)
-            self.train = Shuffled(rows, None if packed else rows.stop - rows.start)
-        else:
-            self.val = Blocks(val, self.tokenizer, config.context)
-            if config.packing == "windows":
-                rows = Windows(train, self.tokenizer, config.context)
-                self.train = Drawn(rows)
-            else:
-                rows = Blocks(train, self.tokenizer, config.context)
-                self.train = Shuffled(rows)
-        self.report = {
-            "data.train": report(trains.name, rows),
-            "data.val": report(vals.name, self.val),
-        }
-        require_items({"data.train": rows, "data.val": self.val}, self.report)
+            return Documents(tokens, self.tokenizer, config, packed=False)
+        return Blocks(tokens, self.tokenizer, config.context)
 
     def examples(self, count: int) -> Iterator[str]:
         """Training rows as text, with special tokens by name."""
@@ -372,9 +387,9 @@ def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
     """A context that the texts fill, for `aigc recipe new`.
 
     Raises:
-        DataError: as `parts`.
+        DataError: as `open_parts`.
     """
-    trains, _ = parts(config, bases)
+    trains = open_parts(config, bases)["data.train"]
     sizes = [len(text) for text, _ in trains]
     total = sum(sizes)
     context = max(16, min(256, 1 << (total // 100).bit_length()))

@@ -18,10 +18,10 @@ from aigc_cli.data._pictures import Sources
 from aigc_cli.data._rows import (
     HeldOut,
     Item,
-    Part,
     Rows,
     Shuffled,
     TextData,
+    TextPart,
     TextReport,
     TextsConfig,
     counted,
@@ -99,12 +99,6 @@ class Config(TextsConfig):
             for key in ("train_target", "val_target", "target_key", "references_key", "turns_key"):
                 if getattr(self, key) is not None:
                     raise ValueError(f"pretext makes the targets: leave {key} out")
-        if (
-            self.train_target is not None
-            and HeldOut.parse(self.val) is None
-            and self.val_target is None
-        ):
-            raise ValueError("train_target needs val_target, unless val is a share such as 10%")
         for key in ("tokenizer", "target_tokenizer"):
             tokenizer = getattr(self, key)
             if tokenizer is not None and tokenizer.specials == "none":
@@ -142,8 +136,11 @@ def _line(place: Place, record: Record) -> str:
     return record
 
 
-def read_records(texts: Texts, config: Config, *, references: bool) -> Iterator[list[Pair]]:
-    """The pairs of each record; `references` adds the targets of `references_key`.
+def read_records(
+    texts: Texts, config: Config, key: str = "data.train", *, references: bool
+) -> Iterator[list[Pair]]:
+    """The pairs of each record of what `key` names; `references` adds the targets of
+    `references_key`.
 
     Raises:
         DataError: a record lacks a key, or holds something else than texts.
@@ -155,7 +152,7 @@ def read_records(texts: Texts, config: Config, *, references: bool) -> Iterator[
                 continue
             raise DataError(
                 f"{place}: a plain line is no pair",
-                hint="name the other side with data.train_target, or give .tsv or .jsonl",
+                hint=f"name the other side with {key}_target, or give .tsv or .jsonl",
             )
         if config.turns_key is not None:
             said = turns(record, config.turns_key, place)
@@ -187,37 +184,47 @@ def dialogue(said: Sequence[str], context: int) -> Iterator[Pair]:
         yield Pair("\n".join(said[max(0, i - context) : i]), [said[i]])
 
 
-def parts(config: Config, bases: Sequence[Path]) -> tuple[Part[list[Pair]], Part[list[Pair]]]:
-    """What trains and what validates: the pairs of each record, so that none parts a dialogue.
+def open_parts(
+    config: Config, bases: Sequence[Path], *, val_only: bool = False
+) -> dict[str, TextPart[list[Pair]]]:
+    """What trains and what validates, by recipe key: the pairs of each record, so that none parts a
+    dialogue.
 
     Raises:
         DataError: a source is absent, empty or cannot be read, or there are no pairs.
     """
 
-    def part(train: bool, source: Sources, target: Sources | None) -> Part[list[Pair]]:
-        key = "train" if train else "val"
-        texts = open_texts(source, bases=bases, key=f"data.{key}")
+    def part(
+        train: bool, source: Sources, target: Sources | None, key: str
+    ) -> TextPart[list[Pair]]:
+        texts = open_texts(source, bases=bases, key=key)
         settings = [config.source_key, config.target_key, config.references_key, config.turns_key,
                     config.context_turns, config.pretext, train]  # fmt: skip
         if target is None:
             keys = [texts.digest, *settings]
-            return Part(texts.text, keys, lambda: read_records(texts, config, references=not train))
-        others = open_texts(target, bases=bases, key=f"data.{key}_target")
-        name = f"{texts.text} and {others.text}"
-        return Part(name, [texts.digest, others.digest, train], lambda: read_lines(texts, others))
+            return TextPart(
+                texts.text, keys, lambda: read_records(texts, config, key, references=not train)
+            )
+        others = open_texts(target, bases=bases, key=f"{key}_target")
+        name, keys = f"{texts.text} and {others.text}", [texts.digest, others.digest, train]
+        return TextPart(name, keys, lambda: read_lines(texts, others))
 
-    trains = part(True, config.train, config.train_target)
     held = HeldOut.parse(config.val)
-    if held is None:
-        return trains, part(False, config.val, config.val_target)
-    vals = part(False, config.train, config.train_target)
     what = "pairs" if config.turns_key is None else "dialogues"
-    train, _ = held_apart(trains.name, trains.key, trains.__iter__, held, what)
-    _, val = held_apart(vals.name, vals.key, vals.__iter__, held, what)
-    return train, val
+    found: dict[str, TextPart[list[Pair]]] = {}
+    for name in ("data.val",) if val_only else ("data.train", "data.val"):
+        training = name == "data.train"
+        if held is not None:  # of the training file, with references where it validates
+            whole = part(training, config.train, config.train_target, "data.train")
+            found |= {name: held_apart(whole.name, whole.key, whole.__iter__, held, what)[name]}
+        elif training:
+            found[name] = part(True, config.train, config.train_target, name)
+        else:
+            found[name] = part(False, config.val, config.val_target, name)
+    return found
 
 
-def learned(part: Part[list[Pair]], *, each: bool) -> Iterator[tuple[str, str]]:
+def learned(part: TextPart[list[Pair]], *, each: bool) -> Iterator[tuple[str, str]]:
     """Source and target of every pair; with `each` a pair for each target that is right."""
     for pair in chain.from_iterable(part):
         for target in pair.targets if each else pair.targets[:1]:
@@ -225,7 +232,7 @@ def learned(part: Part[list[Pair]], *, each: bool) -> Iterator[tuple[str, str]]:
 
 
 def tokens_of(
-    part: Part[list[Pair]],
+    part: TextPart[list[Pair]],
     source: Tokenizer,
     target: Tokenizer,
     cache: Path | None,
@@ -263,7 +270,7 @@ def _groups(pairs: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]
         yield group
 
 
-class Pairs(Rows):
+class TextPairs(Rows):
     """Pairs cut to their greatest lengths."""
 
     def __init__(
@@ -311,18 +318,9 @@ class Pairs(Rows):
             "target_copy": tensor(target),
         }
 
-
-class Held(Pairs):
-    """Pairs that validate, and their texts."""
-
-    def __init__(self, part: Part[list[Pair]], *given: object, **options: object) -> None:
-        super().__init__(*given, **options)  # type: ignore[arg-type]
-        pairs = list(chain.from_iterable(part))
-        self._pairs = [pairs[number] for number in self.numbers]
-
     def texts(self, index: int) -> dict[str, object]:
         """The source as a prompt, and all targets that are right."""
-        source, targets = self._pairs[index]
+        source, targets = self.behind[index]
         return {"prompt": source, "references": targets}
 
 
@@ -335,7 +333,8 @@ def _id(number: int | None) -> int:
 class Data(TextData):
     """Training and validation pairs, all encoded when this is built.
 
-    Relative paths are tried against `bases` in turn.
+    Relative paths are tried against `bases` in turn. With the `spec` of a checkpoint only what
+    validates is opened, and tokenizers and lengths are those of the model.
 
     Raises:
         DataError: a source is absent, empty or cannot be read, lines do not pair, or nothing is
@@ -343,36 +342,49 @@ class Data(TextData):
         MissingError: a source needs a package that is not installed.
     """
 
-    def __init__(self, config: Config, *, seed: int, bases: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        seed: int,
+        bases: Sequence[Path] = (),
+        spec: TextPairSpec | None = None,
+    ) -> None:
         cache = cache_folder(config.cache)
-        trains, vals = parts(config, bases)
-        self.source, self.target = tokenizers(config, trains, cache, bases)
-        self.spec = TextPairSpec(
-            self.source.to_json(),
-            self.target.to_json(),
-            config.max_source,
-            config.max_target,
-            config.copying,
-            config.languages,
-        )
-
-        def encoded(part: Part[list[Pair]], each: bool) -> Tokens:
-            return tokens_of(
-                part, self.source, self.target, cache, each=each, copying=config.copying
+        parts = open_parts(config, bases, val_only=spec is not None)
+        if spec is None:
+            source, target = tokenizers(config, parts["data.train"], cache, bases)
+            spec = TextPairSpec(
+                source.to_json(),
+                target.to_json(),
+                config.max_source,
+                config.max_target,
+                config.copying,
+                config.languages,
             )
+        self.spec = spec
+        self.source = Tokenizer.from_json(spec.source_tokenizer)
+        self.target = Tokenizer.from_json(spec.target_tokenizer)
+        lengths = {"max_source": spec.max_source, "max_target": spec.max_target}
+        config = config.model_copy(update={**lengths, "copying": spec.copy})
 
-        sides = self.source, self.target, config
-        train = Pairs(encoded(trains, True), *sides, drop=config.overlong == "drop")
-        self.val = Held(vals, encoded(vals, False), *sides, drop=False)
-        self.train = Shuffled(train, train.lengths if config.bucketing else None)
+        def pairs(key: str) -> TextPairs:
+            training = key == "data.train"
+            tokens = tokens_of(
+                parts[key], self.source, self.target, cache, each=training, copying=config.copying
+            )
+            drop = training and config.overlong == "drop"
+            return TextPairs(tokens, self.source, self.target, config, drop=drop)
+
+        rows = {key: pairs(key) for key in parts}
+        self.val = rows["data.val"]
+        self.val.keep(chain.from_iterable(parts["data.val"]), self.val.numbers)
+        if train := rows.get("data.train"):
+            self.train = Shuffled(train, train.lengths if config.bucketing else None)
         self.report = {
-            key: report(part.name, pairs, self.source, self.target)
-            for key, part, pairs in (
-                ("data.train", trains, train),
-                ("data.val", vals, self.val),
-            )
+            key: report(parts[key].name, one, self.source, self.target) for key, one in rows.items()
         }
-        require_items({"data.train": train, "data.val": self.val}, self.report)
+        require_items(rows, self.report)
 
     def examples(self, count: int) -> Iterator[str]:
         """Training pairs as text, with special tokens by name."""
@@ -383,7 +395,7 @@ class Data(TextData):
 
 
 def tokenizers(
-    config: Config, part: Part[list[Pair]], cache: Path | None, bases: Sequence[Path]
+    config: Config, part: TextPart[list[Pair]], cache: Path | None, bases: Sequence[Path]
 ) -> tuple[Tokenizer, Tokenizer]:
     """Those of source and target, which are one where the vocabulary is shared.
 
@@ -419,7 +431,7 @@ def tokenizers(
     )
 
 
-def report(name: str, pairs: Pairs, source: Tokenizer, target: Tokenizer) -> TextReport:
+def report(name: str, pairs: TextPairs, source: Tokenizer, target: Tokenizer) -> TextReport:
     sides = (source, target)
     facts = [counted(side, pairs.tokens, slice(i, None, 2)) for i, side in enumerate(sides)]
     tokens, size, unknown = (sum(values) for values in zip(*facts, strict=True))

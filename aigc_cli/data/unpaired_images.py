@@ -34,6 +34,7 @@ from aigc_cli.data._example import paint
 from aigc_cli.data._fit import Fit
 from aigc_cli.data._pictures import (
     Checked,
+    ImageData,
     PictureConfig,
     Sources,
     in_8_bits,
@@ -75,29 +76,32 @@ class Config(DomainConfig, PictureConfig):
         return self
 
 
-def check_domains(config: Config, bases: Sequence[Path], cache: Path | None) -> dict[str, Report]:
-    """Reports by recipe key: data.train, data.val, data.train_b, data.val_b.
+def check_domains(
+    config: Config, bases: Sequence[Path], cache: Path | None, *, val_only: bool = False
+) -> dict[str, Report]:
+    """Reports by recipe key: data.train, data.val, data.train_b, data.val_b; or what validates.
 
     Raises:
         DataError: a source is absent or empty, nothing names B, a single picture would have to
             train and validate, or pictures cannot be used and `on_error` is stop.
     """
     train, val = name_domains(config, bases)
-    if train.b is None:
+    if train.b is None and not (val_only and val is not None and val.a and val.b):
         raise DataError(
             "data.train_b: missing, and data.train holds no folders trainA and trainB",
             hint="name the pictures of domain B with data.train_b",
         )
     val_a, val_b = val if val else (None, None)
     limit = config.max_pixels
-    parts_a = split(train.a, val_a or None, bases=bases, max_pixels=limit)
-    parts_b = split(train.b, val_b, bases=bases, max_pixels=limit, suffix="_b")
-    keys = ("data.train", "data.val", "data.train_b", "data.val_b")
+    parts = split(train.a, val_a or None, bases=bases, max_pixels=limit, val_only=val_only)
+    parts |= split(
+        train.b or (), val_b, bases=bases, max_pixels=limit, suffix="_b", val_only=val_only
+    )
     least = config.image_size if config.resize == "none" else config.image_size // MOST_ENLARGED
     unfit = at_least(least)
     reports = {
         key: check(part.source, part.numbers, unfit=unfit, cache=cache)
-        for key, part in zip(keys, parts_a + parts_b, strict=True)
+        for key, part in parts.items()
     }
     require_good(reports, config.on_error)
     return reports
@@ -122,7 +126,7 @@ class Domain:
         return in_8_bits(self.pictures.read(index), self.channels)
 
 
-class Shuffled:
+class TrainingDomains:
     """Training pictures: the one of B and both windows follow from the seed in the key."""
 
     def __init__(self, a: Domain, b: Domain, config: Config, cache: Path | None) -> None:
@@ -158,7 +162,7 @@ def _cut(domain: Scaled, index: int, windows: Windows, rng: random.Random) -> By
     return domain.cut(index, windows.draw(rng, domain.sizes[index]))
 
 
-class InOrder:
+class ValidationDomains:
     """Validation: the middle of each picture of A, beside those of B in turn."""
 
     def __init__(self, a: Domain, b: Domain, config: Config, cache: Path | None) -> None:
@@ -184,10 +188,11 @@ class InOrder:
         return {"a": to_range(a.copy()), "b": to_range(b.copy())}
 
 
-class Data:
+class Data(ImageData):
     """Training and validation pictures of both domains, all checked when this is built.
 
-    Relative paths are tried against `bases` in turn.
+    Relative paths are tried against `bases` in turn. With the `spec` of a checkpoint only what
+    validates is opened, at the size of the model.
 
     Raises:
         DataError: as `check_domains`.
@@ -196,13 +201,25 @@ class Data:
 
     val_batch_size: int | None = 8  # sets are compared, which takes several; training may take one
 
-    def __init__(self, config: Config, *, seed: int, bases: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        seed: int,
+        bases: Sequence[Path] = (),
+        spec: UnpairedSpec | None = None,
+    ) -> None:
+        if spec is not None:
+            sizes = {"channels": spec.channels, "image_size": spec.image_size}
+            config = config.model_copy(update=sizes)
         cache = cache_folder(config.cache)
-        self.report = check_domains(config, bases, cache)
-        self.spec = UnpairedSpec(config.channels, config.image_size)
+        self.report = check_domains(config, bases, cache, val_only=spec is not None)
         domains = {key: Domain(report, config.channels) for key, report in self.report.items()}
-        self.train = Shuffled(domains["data.train"], domains["data.train_b"], config, cache)
-        self.val = InOrder(domains["data.val"], domains["data.val_b"], config, cache)
+        self.val = ValidationDomains(domains["data.val"], domains["data.val_b"], config, cache)
+        self.spec = spec or UnpairedSpec(config.channels, config.image_size)
+        if spec is not None:
+            return
+        self.train = TrainingDomains(domains["data.train"], domains["data.train_b"], config, cache)
         order = permutation(seed, 0, len(self.train)).tolist()  # just ahead of a fresh run
         self._background = Background(self._prepare, order)
 
@@ -210,13 +227,6 @@ class Data:
         """B is taken in the same order: what its items will draw is not worth knowing ahead."""
         self.train.a.pixels(index % len(self.train.a))
         self.train.b.pixels(index % len(self.train.b))
-
-    def start_background(self) -> None:
-        """Prepare the training pictures in a thread while training runs; optional."""
-        self._background.start()
-
-    def stop_background(self) -> None:
-        self._background.stop()
 
 
 def example(folder: Path) -> dict[str, Any]:

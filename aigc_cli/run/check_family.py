@@ -116,7 +116,9 @@ class Case:
             return replace(nothing, count=3)
         paint(self.folder / "given", 2)
         first, second = sorted((self.folder / "given").iterdir())
-        return replace(nothing, input=first, references=(second,) * model.reference_count[0])
+        return replace(
+            nothing, input=first, references=(second,) * self.build()[1].reference_count[0]
+        )
 
 
 # -- the checks ------------------------------------------------------------------------------------

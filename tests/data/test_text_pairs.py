@@ -248,7 +248,6 @@ def test_records_that_are_no_pairs(tmp_path, name, content, options, message):
     [
         {"copying": True, "tokenizer": {"kind": "bpe"}},
         {"copying": True, "target_tokenizer": WORDS},
-        {"train_target": "b", "val": "c"},
         {"turns_key": "t", "train_target": "b"},
         {"pretext": "lead", "target_key": "b"},
         {"tokenizer": {"kind": "characters", "specials": "none"}},
