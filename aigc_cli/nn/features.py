@@ -1,7 +1,8 @@
 """A frozen network whose layers compare pictures: for perceptual and style losses, dreams, FID.
 
-It is a chain of named layers (nn/classifier.py): VGG with ImageNet weights or random ones, or a
-classifier trained by this toolkit. Gradients reach the pictures, never the weights.
+It is a chain of named layers (nn/classifier.py): EfficientNet-Lite0 or VGG with ImageNet weights,
+VGG with random ones, or a classifier trained by this toolkit. Gradients reach the pictures, never
+the weights.
 
 Random weights serve textures: Ustyuzhaninov et al., 2017, https://arxiv.org/abs/1606.00021.
 """
@@ -9,6 +10,7 @@ Random weights serve textures: Ustyuzhaninov et al., 2017, https://arxiv.org/abs
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import groupby
 from typing import Any, Self
 
@@ -43,7 +45,9 @@ class FeatureNetwork(nn.Module):
         self.register_buffer("mean", 2 * torch.tensor(mean).view(1, -1, 1, 1) - 1, False)
         self.register_buffer("std", 2 * torch.tensor(std).view(1, -1, 1, 1), False)
         self.requires_grad_(False).eval()
-        self.channels: dict[str, int] = self._count_channels()
+        self.channels: dict[str, int] = {}
+        self.strides: dict[str, int] = {}
+        self._measure()
 
     def train(self, mode: bool = True) -> Self:
         """Stays in evaluation mode: dropout and batch statistics have no place here."""
@@ -59,15 +63,25 @@ class FeatureNetwork(nn.Module):
         x = (pictures_for(self.arch, images) - self.mean) / self.std
         if self.arch["name"] == "mlp" and x.shape[-2:] != (self.image_size,) * 2:
             x = F.interpolate(x, size=self.image_size, mode="bilinear", antialias=True)
-        found: dict[str, Tensor] = {}
-        for number in range(last + 1):
-            name, layer = self.layers[number], self.chain[number]
-            if isinstance(layer, (nn.MaxPool2d, nn.AvgPool2d)) and min(x.shape[-2:]) < 2:
-                self._too_small(images, self.layers[last])
-            x = layer(x)
-            if name in layers:
-                found[name] = x
-        return found
+        if self.arch["name"] == "efficientnet_lite0":
+            # TensorFlow's padding depends on the parity of a side. Filled up to whole places by
+            # repeating the border, a layer's places lie where they lie in any part of the image.
+            H, W = x.shape[-2:]
+            stride = max(self.strides.values())
+            x = F.pad(x, (0, -W % stride, 0, -H % stride), mode="replicate")
+        # Depthwise convolutions in bf16 take 1.6 times as long as in fp32 on a CPU (measured).
+        slow = x.device.type == "cpu" and self.arch["name"] == "efficientnet_lite0"
+        with torch.autocast("cpu", enabled=False) if slow else nullcontext():
+            x = x.float() if slow else x
+            found: dict[str, Tensor] = {}
+            for number in range(last + 1):
+                name, layer = self.layers[number], self.chain[number]
+                if isinstance(layer, (nn.MaxPool2d, nn.AvgPool2d)) and min(x.shape[-2:]) < 2:
+                    self._too_small(images, self.layers[last])
+                x = layer(x)
+                if name in layers:
+                    found[name] = x
+            return found
 
     def depth(self, layers: Sequence[str]) -> int:
         """Position of the deepest of the layers.
@@ -85,14 +99,12 @@ class FeatureNetwork(nn.Module):
         return max(self.layers.index(name) for name in layers)
 
     def least_side(self, layers: Sequence[str]) -> int:
-        """Pixels that a picture needs on each side for all of the layers.
+        """Pixels of a side of one place of the deepest layer, which an image needs on each side.
 
         Raises:
             InputError: there is no such layer.
         """
-        before = self.chain[: self.depth(layers) + 1]
-        pools = sum(isinstance(layer, (nn.MaxPool2d, nn.AvgPool2d)) for layer in before)
-        return 1 << pools
+        return self.strides[self.layers[self.depth(layers)]]
 
     def upto(self, layers: Sequence[str]) -> FeatureNetwork:
         """The same network, sharing its weights, without what lies behind the deepest layer."""
@@ -147,16 +159,17 @@ class FeatureNetwork(nn.Module):
             ) from error
         return cls(chain, state["arch"], state["stamp"])
 
-    def _count_channels(self) -> dict[str, int]:
-        side = self.image_size or 64
-        shapes: dict[str, int] = {}
+    def _measure(self) -> None:
+        """Channels and stride of every layer, from the shapes of one image."""
+        side: int = self.arch["image_size"] if self.arch["name"] == "mlp" else 64
+        stride = 1
         with torch.device("meta"):
             chain = build(self.arch).eval()
             x = torch.empty(1, self.in_channels, side, side)
             for name, layer in zip(self.layers, chain, strict=False):
                 x = layer(x)
-                shapes[name] = x.shape[1]
-        return shapes
+                stride = side // x.shape[-1] if x.ndim == 4 else stride
+                self.channels[name], self.strides[name] = x.shape[1], stride
 
     def _too_small(self, images: Tensor, layer: str) -> None:
         H, W = images.shape[-2:]

@@ -7,12 +7,13 @@ same for a classifier of the user's or for random weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from aigc_cli.errors import InputError
+from aigc_cli.nn.features import FeatureNetwork, stage_ends
 
 EPS = 1e-8
 LEAST_SIDE = 32
@@ -89,9 +90,30 @@ def total_variation(images: Tensor) -> Tensor:
     return down + right
 
 
-def first_of_each_stage(layers: Sequence[str]) -> list[str]:
-    """relu1_1, relu2_1 and so on, as far as the network has them."""
-    return [name for name in layers if name.startswith("relu") and name.endswith("_1")]
+def style_layers(network: FeatureNetwork) -> list[str]:
+    """Layers whose statistics are style: the first of each stage of VGG and the like (relu1_1,
+    relu2_1 ...); of EfficientNet, the stem and the last block of each stage down to stride 16.
+
+    Raises:
+        InputError: the network has neither.
+    """
+    layers = network.layers
+    if "stem" in layers:
+        return ["stem", *(n for n in stage_ends(layers) if network.strides[n] <= 16)]
+    found = [name for name in layers if name.startswith("relu") and name.endswith("_1")]
+    if not found:
+        raise InputError(
+            f"{network.stamp} has no layers called relu1_1 and so on",
+            hint=f"choose style_layers from: {', '.join(layers)}",
+        )
+    return found
+
+
+def content_layer(network: FeatureNetwork) -> str:
+    """Layer whose activations are what is shown: of stride 8, relu4_2 of VGG or the last block of
+    EfficientNet's third stage.
+    """
+    return "layer3_2" if "layer3_2" in network.layers else "relu4_2"
 
 
 _TO_YIQ = torch.tensor(

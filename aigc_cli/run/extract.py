@@ -142,7 +142,7 @@ def open_extractor(text: str, device: str = "auto", bases: Sequence[Path] = ()) 
         )
     else:
         network = open_features(text, bases)
-        if network.stamp.startswith("classifier"):
+        if "logits" in network.layers:
             spec = load_checkpoint(find_checkpoint(_place(text, bases)))["spec"]
             labels = tuple(spec["labels"]) if spec.get("labels") else None
         size = network.image_size

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from aigc_cli.errors import CheckpointError, InputError, did_you_mean
 from aigc_cli.metrics._networks import VGG16, VGG19, fill, load_state, published
 from aigc_cli.nn.classifier import VGG_DEPTHS, vgg
+from aigc_cli.nn.efficientnet_lite import fold
 from aigc_cli.nn.features import FeatureNetwork, random_features, vgg_arch
 from aigc_cli.recipe.load import recipe_from_dict
 from aigc_cli.registry import load_family
-from aigc_cli.run.checkpoint import load_checkpoint
+from aigc_cli.run.checkpoint import file_digest, load_checkpoint
 from aigc_cli.run.folder import find_checkpoint
+from aigc_cli.run.model_catalog import is_model
 from aigc_cli.run.weights import load_averaged, require_fit
 from aigc_cli.specs import spec_from_dict
 
@@ -26,6 +28,7 @@ VGG_FILES = {"vgg16": VGG16, "vgg19": VGG19}
 def open_features(text: str, bases: Sequence[Path] = ()) -> FeatureNetwork:
     """The network that `text` names; relative paths are tried against `bases` in turn.
 
+        efficientnet_lite0, imagenet   that network, from `aigc model get efficientnet_lite0`
         vgg19, vgg16       torchvision's file of ImageNet weights, in AIGC_WEIGHTS or torch's cache
         PATH.pth           the same from a file of your own
         RUN or PATH.ckpt   a classifier of this toolkit
@@ -46,7 +49,11 @@ def open_features(text: str, bases: Sequence[Path] = ()) -> FeatureNetwork:
             raise InputError(f"features={text}: there is no such file")
         return _from_file(path)
     if not path.exists() and "/" not in text and text.startswith(("vgg", "random")):
-        choices = [*VGG_FILES, *(f"random:{name}" for name in (*VGG_DEPTHS, "cnn"))]
+        choices = [
+            "efficientnet_lite0",
+            *VGG_FILES,
+            *(f"random:{name}" for name in (*VGG_DEPTHS, "cnn")),
+        ]
         raise InputError(f"features={text}: no such network", hint=did_you_mean(text, choices))
     return _classifier(str(path) if path.exists() else text)
 
@@ -105,4 +112,11 @@ def _classifier(source: str) -> FeatureNetwork:
     model = load_family(family).Model(recipe.model, spec_from_dict(state["spec"]))
     require_fit(model, state, path)
     load_averaged(model, state, ema=True)
-    return FeatureNetwork(model.net, model.arch, f"classifier {recipe.name} {path.name}")
+    arch = model.arch
+    if arch["name"] == "efficientnet_lite0":
+        fold(model.net)
+        arch = {**arch, "folded": True}
+    stamp = f"classifier {recipe.name} {path.name}"
+    if not Path(source).exists() and is_model(source):
+        stamp = f"{path.parent.name} of ImageNet, {file_digest(path)[:12]}"
+    return FeatureNetwork(model.net, arch, stamp)

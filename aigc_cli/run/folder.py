@@ -22,6 +22,7 @@ from aigc_cli.recipe.load import Recipe
 from aigc_cli.recipe.write import to_yaml
 from aigc_cli.run.checkpoint import remove_temporary
 from aigc_cli.run.environment import environment
+from aigc_cli.run.model_catalog import find_model, is_model
 from aigc_cli.run.paths import RUNS, RunPaths
 
 FOLDER_VARIABLE = "AIGC_RUN_FOLDER"  # how a launcher hands its choice to the workers
@@ -157,17 +158,19 @@ def new_folder(recipe: Recipe, out: Path | None, *, overwrite: bool) -> RunFolde
 
 
 def find_checkpoint(text: str | Path) -> Path:
-    """The checkpoint a user means: a file, a run folder (best, else last) or a recipe's folder of
-    runs.
+    """The checkpoint a user means: a file, a run folder (best, else last), a recipe's folder of
+    runs, or a model of the catalogue.
 
     Raises:
-        InputError: nothing of the kind is there.
+        InputError: nothing of the kind is there. MissingError: a model that was not got yet.
     """
     path = Path(text)
     if path.is_file():
         return path
     if not path.exists() and (RUNS / path).is_dir():
         path = RUNS / path
+    if not path.exists() and is_model(str(text)):
+        return find_model(str(text))
     if not path.exists():
         raise InputError(
             f"{text}: there is no such run or checkpoint", hint="see what there is: aigc run ls"

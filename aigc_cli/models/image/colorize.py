@@ -11,7 +11,9 @@ Differs from the paper:
 * a normal initialisation after He et al. 2015, not one by k-means;
 * lightness is shifted and scaled by 50, where the released code divides by 100;
 * for any picture size; luminance keeps its full size and only chroma is predicted from a reduced
-  picture.
+  picture;
+* `features` adds to the third group what a frozen EfficientNet sees in the gray image at twice
+  its size: what things are, which some hundred photographs cannot teach.
 """
 
 from __future__ import annotations
@@ -24,12 +26,16 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from aigc_cli.media.lab import rgb_to_lab
+from aigc_cli.errors import InputError
+from aigc_cli.media.lab import lab_to_rgb, rgb_to_lab
 from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models.image._colour import Colouring, ColourOptions, has_colour
-from aigc_cli.recipe.sections import Section
+from aigc_cli.nn.features import FeatureNetwork
+from aigc_cli.recipe.sections import Name, Section
 from aigc_cli.specs import Spec
 
+SEEN = {"layer2_2": 24, "layer3_2": 40, "layer5_3": 112, "layer7_1": 320}
+"""Layers of EfficientNet-Lite0 that `features` reads, and their channels."""
 NEIGHBOURS, SIGMA = 5, 5.0  # soft labels: nearest bins, and the Gaussian of their weights
 
 
@@ -42,6 +48,8 @@ class Config(Section):
     """Channels of the first group; the others have 2, 4, 8, 8, 8, 8 and 4 times as many."""
     depth: int = Field(3, gt=0, le=8)
     """Convolutions in each of groups 3 to 7."""
+    features: Name = "none"
+    """efficientnet_lite0: read what it sees of the gray image; none: the paper's network alone."""
     uniform: float = Field(0.5, ge=0, le=1)
     """Lambda of equation 4, the part of a uniform prior in the weights: 0 weights colours by their
     inverse frequency, 1 all alike.
@@ -75,6 +83,12 @@ class Network(nn.Module):
     def __init__(self, config: Config, classes: int) -> None:
         super().__init__()
         D, depth = config.num_features, config.depth
+        channels = 0 if config.features == "none" else sum(SEEN.values())
+        self.seen = (
+            nn.Sequential(nn.BatchNorm2d(channels, affine=False), nn.Conv2d(channels, 4 * D, 1))
+            if channels
+            else None
+        )
         self.groups = nn.Sequential(
             Group(1, D, 2, stride=2),  # H / 2
             Group(D, 2 * D, 2, stride=2),  # H / 4
@@ -102,8 +116,12 @@ class Network(nn.Module):
         assert isinstance(last, nn.Conv2d)
         nn.init.normal_(last.weight, std=0.01)  # all colours alike at first
 
-    def forward(self, L: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.groups((L - 50) / 50))
+    def forward(self, L: Tensor, seen: Tensor | None = None) -> Tensor:
+        """seen (B, sum of SEEN, h, w), of any size, where the network was made for it."""
+        x = self.groups[:3]((L - 50) / 50)  # (B, 4 D, H / 8, W / 8)
+        if self.seen is not None and seen is not None:
+            x = x + self.seen(F.interpolate(seen, x.shape[-2:], mode="bilinear", antialias=True))
+        logits: Tensor = self.head(self.groups[3:](x))
         return logits
 
 
@@ -118,6 +136,30 @@ class Model(Colouring):
         self.prior_steps = config.prior_steps
         self.net = Network(config, len(self.bins))
 
+    def suited(self, network: FeatureNetwork) -> FeatureNetwork:
+        """
+        Raises:
+            InputError: it has other layers than EfficientNet-Lite0.
+        """
+        if any(network.channels.get(name) != width for name, width in SEEN.items()):
+            raise InputError(
+                f"model.features={self.config.features}: colorize reads the layers of "
+                f"efficientnet_lite0, which {network.stamp} has not"
+            )
+        return network.upto(list(SEEN))
+
+    def logits(self, L: Tensor) -> Tensor:
+        """Lightness (B, 1, H, W) in [0, 100] -> logits (B, Q, H / 4, W / 4)."""
+        if self.net.seen is None:
+            return self.net(L).float()
+        with torch.no_grad():
+            gray = lab_to_rgb(torch.cat([L, torch.zeros_like(L), torch.zeros_like(L)], 1))
+            gray = F.interpolate(gray, scale_factor=2, mode="bilinear")
+            maps = self.features(gray, list(SEEN)).values()  # strides 4 to 32 of twice the size
+            size = next(iter(maps)).shape[-2:]
+            seen = torch.cat([F.interpolate(m, size, mode="bilinear") for m in maps], 1)
+        return self.net(L, seen).float()
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         c = self.config
         return torch.optim.Adam(
@@ -126,7 +168,7 @@ class Model(Colouring):
 
     def loss(self, batch: Batch) -> Terms:
         L, ab = rgb_to_lab(batch["image"]).split([1, 2], dim=1)
-        logits = self.net(L).float()  # (B, Q, h, w)
+        logits = self.logits(L)  # (B, Q, h, w)
         ab = F.interpolate(ab, size=logits.shape[-2:], mode="nearest")
         index, label = self.soft_labels(ab)  # (B, 5, h, w)
         cross_entropy = -(label * logits.log_softmax(1).gather(1, index)).sum(1)
@@ -147,7 +189,7 @@ class Model(Colouring):
     def chroma(self, L: Tensor, options: Section) -> Tensor:
         """Annealed mean (equation 5): the mean of the distribution raised to 1 / T."""
         assert isinstance(options, Options)
-        p = (self.net(L).float() / options.temperature).softmax(1)  # (B, Q, h, w)
+        p = (self.logits(L) / options.temperature).softmax(1)  # (B, Q, h, w)
         return torch.einsum("bqhw,qc->bchw", p, self.bins)
 
     def options(self) -> Options:

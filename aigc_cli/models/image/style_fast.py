@@ -25,7 +25,15 @@ from torch import Tensor
 from aigc_cli.models._base import Batch, GenerativeModule, Terms
 from aigc_cli.models._tiles import TileOptions
 from aigc_cli.nn.resnet_generator import Norm, ResnetGenerator
-from aigc_cli.nn.style import gram, gram_distance, relative, total_variation, with_colors_of
+from aigc_cli.nn.style import (
+    content_layer,
+    gram,
+    gram_distance,
+    relative,
+    style_layers,
+    total_variation,
+    with_colors_of,
+)
 from aigc_cli.recipe.sections import Name, Section
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import Spec
@@ -47,12 +55,18 @@ class Config(Section):
     """Residual blocks in the middle."""
     norm: Norm = "instance"
     """group leaves no stains where a large picture is smooth, and takes some more steps."""
-    features: Name = "vgg16"
-    """Judge of pictures: vgg16, vgg19, random:vgg19, a classifier's run or a .pth file of VGG."""
-    content_layer: Name = "relu2_2"
-    """Layer whose activations should stay those of the photograph."""
-    style_layers: tuple[Name, ...] = ("relu1_2", "relu2_2", "relu3_2", "relu4_2")
-    """Layers whose Gram matrices should become those of the style."""
+    features: Name = "efficientnet_lite0"
+    """Judge of images: efficientnet_lite0, vgg16, vgg19, random:vgg19, a classifier's run or a .pth
+    file of VGG.
+    """
+    content_layer: Name | None = None
+    """Layer whose activations should stay those of the photograph; null: layer3_2 of EfficientNet,
+    relu4_2 of the others, of which the paper takes relu2_2.
+    """
+    style_layers: tuple[Name, ...] = ()
+    """Layers whose Gram matrices should become those of the style; without, as style_optim. The
+    paper's are relu1_2, relu2_2, relu3_3 and relu4_3 of vgg16.
+    """
     content_weight: float = Field(1.0, ge=0)
     """Weight of the content distance."""
     style_weight: float = Field(5.0, ge=0)
@@ -89,6 +103,14 @@ class Model(GenerativeModule):
             norm=config.norm,
         )
 
+    @property
+    def content_layer(self) -> str:
+        return self.config.content_layer or content_layer(self.features)
+
+    @property
+    def style_layers(self) -> Sequence[str]:
+        return self.config.style_layers or style_layers(self.features)
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.net.parameters(), self.config.lr)
 
@@ -100,18 +122,18 @@ class Model(GenerativeModule):
     def _style(self, batch: Batch) -> dict[str, Tensor]:
         """Gram matrices (B, C, C) by layer of the parts of the painting in a batch."""
         with torch.no_grad():
-            found = self.features(batch["b"], self.config.style_layers)
+            found = self.features(batch["b"], self.style_layers)
             return {name: gram(x.float()) for name, x in found.items()}
 
     def _judge(self, made: Tensor, batch: Batch, style: dict[str, Tensor]) -> Terms:
         """Distances of `made` (B, C, H, W) from the photographs and from the style, (B,) each."""
-        c = self.config
-        layers = list(dict.fromkeys((c.content_layer, *c.style_layers)))
+        c, shown = self.config, self.content_layer
+        layers = list(dict.fromkeys((shown, *self.style_layers)))
         with torch.no_grad():
-            content = self.features(batch["a"], [c.content_layer])[c.content_layer]
+            content = self.features(batch["a"], [shown])[shown]
         found = {name: x.float() for name, x in self.features(made, layers).items()}
         terms = {
-            "content": relative(found[c.content_layer], content.float()),
+            "content": relative(found[shown], content.float()),
             "style": gram_distance(found, style),
             "tv": total_variation(made.float()),
         }

@@ -23,15 +23,15 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, GenerativeModule, Terms
 from aigc_cli.nn.features import FeatureNetwork
 from aigc_cli.nn.style import (
     EPS,
-    first_of_each_stage,
+    content_layer,
     gram,
     relative,
     require_style,
+    style_layers,
     total_variation,
     with_colors_of,
 )
@@ -48,10 +48,12 @@ class Config(Section):
 
     TINY: ClassVar[Mapping[str, Any]] = {"features": "random:cnn"}
 
-    features: Name = "vgg19"
-    """vgg19, vgg16, random:vgg19, random:cnn, a classifier's run or a .pth file of VGG."""
+    features: Name = "efficientnet_lite0"
+    """efficientnet_lite0, vgg19, vgg16, random:vgg19, random:cnn, a classifier's run or a .pth
+    file of VGG.
+    """
     pooling: Literal["max", "avg"] = "avg"
-    """Between the stages of the network; the paper prefers averages (section 2)."""
+    """vgg: between the stages of the network; the paper prefers averages (section 2)."""
 
 
 class Model(GenerativeModule):
@@ -155,18 +157,16 @@ class Objective:
         self, features: FeatureNetwork, content: Tensor, styles: Sequence[Tensor], options: Options
     ) -> None:
         self.options = options
-        self.style_layers = list(options.style_layers or first_of_each_stage(features.layers))
-        if not self.style_layers:
-            raise InputError(
-                f"{features.stamp} has no layers called relu1_1 and so on",
-                hint=f"choose style_layers from: {', '.join(features.layers)}",
-            )
-        self.layers = list(dict.fromkeys((options.content_layer, *self.style_layers)))
+        self.style_layers = list(options.style_layers or style_layers(features))
+        self.content_layer = options.content_layer or content_layer(features)
+        self.layers = list(dict.fromkeys((self.content_layer, *self.style_layers)))
         self.features = features.upto(self.layers)
         self.content = content
         with torch.no_grad():
-            grams = [self._grams(style[None]) for style in styles]
+            grams = [self._grams(style[None])[0] for style in styles]
             self.targets = {n: torch.stack([g[n] for g in grams]).mean(0) for n in grams[0]}
+            whole = len(list(self._tiles(content))) == 1  # of many tiles, one at a time in memory
+            self.kept = next(self._contents()) if whole else None
             sums = [(x.square().sum(), x.numel()) for x in self._contents()]
             self.content_square = sum(s for s, _ in sums) / sum(n for _, n in sums)
             self.content_count = sum(n for _, n in sums)
@@ -188,11 +188,10 @@ class Objective:
             # The style of the whole first; its derivative by the Gram matrices then weighs the
             # Gram matrix of each tile, which is the chain rule with one tile in memory at a time.
             with torch.no_grad():
-                grams = self._grams(picture)
+                grams, positions = self._grams(picture)
             grams = {n: g.requires_grad_(True) for n, g in grams.items()}
             style = self._style(grams)
             slopes = torch.autograd.grad(style, list(grams.values()))
-            positions = self._positions(picture)
             for tile in tiles:
                 found = self._read(picture, tile, self.layers)
                 part = self._content(found, tile)
@@ -209,35 +208,31 @@ class Objective:
         return self.options.style_weight * torch.stack(distances).mean()
 
     def _content(self, found: dict[str, Tensor], tile: Tile) -> Tensor:
-        name = self.options.content_layer
+        name = self.content_layer
         with torch.no_grad():
-            target = self._read(self.content, tile, [name])[name]
+            target = self.kept
+            if target is None:
+                target = self._read(self.content, tile, [name])[name]
         square = (found[name] - target).square().sum() / self.content_count
         return self.options.content_weight * square / (self.content_square + EPS)
 
-    def _grams(self, picture: Tensor) -> dict[str, Tensor]:
-        """Gram matrices (1, C, C) of a whole picture, from those of its tiles."""
+    def _grams(self, picture: Tensor) -> tuple[dict[str, Tensor], dict[str, int]]:
+        """Gram matrices (1, C, C) of a whole picture, from those of its tiles, and the number of
+        places of each layer.
+        """
         total: dict[str, Tensor] = {}
+        positions: dict[str, int] = {}
         for tile in self._tiles(picture):
             for name, x in self._read(picture, tile, self.style_layers).items():
-                part = gram(x) * x[0, 0].numel()
-                total[name] = total[name] + part if name in total else part
-        positions = self._positions(picture)
-        return {name: g / positions[name] for name, g in total.items()}
+                places = x[0, 0].numel()
+                total[name] = total.get(name, 0.0) + gram(x) * places
+                positions[name] = positions.get(name, 0) + places
+        return {name: g / positions[name] for name, g in total.items()}, positions
 
     def _contents(self) -> Iterator[Tensor]:
-        name = self.options.content_layer
+        name = self.content_layer
         for tile in self._tiles(self.content):
             yield self._read(self.content, tile, [name])[name]
-
-    def _positions(self, picture: Tensor) -> dict[str, int]:
-        """Positions of each layer in the whole picture."""
-        H, W = picture.shape[2:]
-        found = {}
-        for name in self.layers:
-            stride = self.features.least_side([name])
-            found[name] = (H // stride) * (W // stride)
-        return found
 
     def _read(self, picture: Tensor, tile: Tile, layers: Sequence[str]) -> dict[str, Tensor]:
         """Activations of a tile, computed with its surroundings and cut to what is its own."""
@@ -314,11 +309,13 @@ class Options(Section):
     """Adam's step, in units of half the range of colours."""
     start: Literal["content", "noise"] = "content"
     """What the first scale starts from; noise gives another result for each sample."""
-    content_layer: Name = "relu4_2"
-    """Layer whose activations should stay those of the photograph."""
+    content_layer: Name | None = None
+    """Layer whose activations should stay those of the photograph; null: layer3_2 of EfficientNet,
+    relu4_2 of the others.
+    """
     style_layers: tuple[Name, ...] = ()
-    """Layers whose Gram matrices should become those of the style; without, the first of each
-    stage: relu1_1, relu2_1 and so on.
+    """Layers whose Gram matrices should become those of the style; without, the first of each stage
+    (relu1_1, relu2_1 and so on), or EfficientNet's stem and the ends of its first five stages.
     """
     content_weight: float = Field(1.0, ge=0)
     """Weight of the content distance; 0 makes a texture."""

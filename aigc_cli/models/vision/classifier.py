@@ -37,8 +37,10 @@ class Config(Section):
 
     TINY: ClassVar[Mapping[str, Any]] = {"widths": (4, 8), "depths": (1, 1)}
 
-    arch: Literal["cnn", "resnet18", "resnet34", "resnet50", "mlp"] = "cnn"
-    """cnn: plain stages of convolutions, whose layers suit style and dreams best."""
+    arch: Literal["cnn", "resnet18", "resnet34", "resnet50", "efficientnet_lite0", "mlp"] = "cnn"
+    """cnn: plain stages of convolutions; efficientnet_lite0: for RGB; with init_from of that name
+    it starts from what ImageNet taught.
+    """
     widths: tuple[int, ...] = (32, 64, 128, 256)
     """cnn: channels of each stage, between which the resolution is halved; mlp: units of each
     hidden layer.
