@@ -16,28 +16,28 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub import save_torch_state_dict
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from aigc_cli.errors import InputError, OutputError, did_you_mean
-from aigc_cli.models.text._network import NetworkConfig, sizes
+from aigc_cli.errors import InputError, OutputError
+from aigc_cli.models.text._network import NetworkConfig, build_network, sizes
 from aigc_cli.models.text._tuned import TunedConfig
-from aigc_cli.text.folder import read_json, read_tokenizer
+from aigc_cli.run.hugging_face_config import Fields, read_config, weight_files
+from aigc_cli.text.folder import read_json, read_text, read_tokenizer
 from aigc_cli.text.tokenizer import Tokenizer
 
 CONV1D = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
 SKIPPED = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
 """Constants that old files store."""
-Fields = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -65,110 +65,62 @@ def read_folder(path: Path) -> Folder:
         InputError: it is no such folder, its architecture or an option of it is not known here, its
             weights are absent, pickled or do not fit, or it has no fast tokenizer.
     """
-    config = read_json(path / "config.json")
-    names = config.get("architectures") or [f"model_type {config.get('model_type')}"]
-    if names[0] not in ARCHITECTURES:
-        raise InputError(
-            f"{path}: architecture {names[0]} is not known here",
-            hint=did_you_mean(names[0], ARCHITECTURES),
-        )
-    try:
-        fields, context = ARCHITECTURES[names[0]](config, path)
-    except KeyError as error:
-        raise InputError(f"{path}/config.json: has no {error.args[0]}") from error
+    fields, context = read_config(path)
     tokenizer = read_tokenizer(path / "tokenizer.json")
     weights = _weights(path, fields)
     rows = tokenizer.vocab_size
     for key in _EMBEDDINGS & weights.keys():
-        weights[key] = _with_rows(weights[key], rows)
+        if weights[key].ndim == 2:
+            weights[key] = _with_rows(weights[key], rows)
+    _require_fit(path, fields, weights, rows, context)
     return Folder(path, fields, weights, tokenizer, context, _chat_template(path))
 
 
-def _llama(config: Fields, path: Path) -> tuple[Fields, int]:
-    """Llama, Qwen2 and Qwen3."""
-    kind = config["architectures"][0]
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    _refuse_unless(
-        path,
-        {
-            "hidden_act": config.get("hidden_act", "silu") == "silu",
-            "rope_scaling": rope.get("rope_type", rope.get("type", "default")) == "default",
-            "attention_bias": not config.get("attention_bias", False),
-            "mlp_bias": not config.get("mlp_bias", False),
-            "use_sliding_window": not config.get("use_sliding_window", False),
-        },
-        config,
-    )
-    heads = config["num_attention_heads"]
-    return {
-        "arch": "llama",
-        "dim": config["hidden_size"],
-        "num_layers": config["num_hidden_layers"],
-        "num_heads": heads,
-        "num_kv_heads": config.get("num_key_value_heads") or heads,
-        "head_dim": config.get("head_dim") or config["hidden_size"] // heads,
-        "hidden_dim": config["intermediate_size"],
-        "qk_norm": kind == "Qwen3ForCausalLM",
-        "qkv_bias": kind == "Qwen2ForCausalLM",
-        "rope_theta": float(rope.get("rope_theta") or config.get("rope_theta") or 10_000.0),
-        "tied": bool(config.get("tie_word_embeddings", False)),
-        "eps": float(config.get("rms_norm_eps", 1e-6)),
-    }, config["max_position_embeddings"]
-
-
-def _gpt2(config: Fields, path: Path) -> tuple[Fields, int]:
-    gelu = {"gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu": "exact"}
-    activation = config.get("activation_function", "gelu_new")
-    _refuse_unless(
-        path,
-        {
-            "activation_function": activation in gelu,
-            "n_inner": config.get("n_inner") in (None, 4 * config["n_embd"]),
-            "scale_attn_weights": config.get("scale_attn_weights", True),
-            "scale_attn_by_inverse_layer_idx": not config.get("scale_attn_by_inverse_layer_idx"),
-            "tie_word_embeddings": config.get("tie_word_embeddings", True),
-        },
-        config,
-    )
-    return {
-        "arch": "classic",
-        "dim": config["n_embd"],
-        "num_layers": config["n_layer"],
-        "num_heads": config["n_head"],
-        "gelu": gelu[activation],
-        "bias": config.get("aigc", {}).get("bias", True),
-        "eps": float(config.get("layer_norm_epsilon", 1e-5)),
-    }, config["n_positions"]
-
-
-ARCHITECTURES: dict[str, Callable[[Fields, Path], tuple[Fields, int]]] = {
-    "GPT2LMHeadModel": _gpt2,
-    "LlamaForCausalLM": _llama,
-    "Qwen2ForCausalLM": _llama,
-    "Qwen3ForCausalLM": _llama,
-}
 _EMBEDDINGS = {"model.embed_tokens.weight", "lm_head.weight", "transformer.wte.weight"}
 
 
-def _refuse_unless(path: Path, known: Mapping[str, bool], config: Fields) -> None:
-    for key, fine in known.items():
-        if not fine:
-            raise InputError(f"{path}/config.json: {key} = {config.get(key)!r} is not known here")
+def _require_fit(
+    path: Path, fields: Fields, weights: Mapping[str, Tensor], rows: int, context: int
+) -> None:
+    """See that the weights are those of the network that config.json describes.
+
+    Raises:
+        InputError: the network cannot be, or a weight is missing, unknown or of another shape.
+    """
+    try:
+        with torch.device("meta"):
+            network = build_network(NetworkConfig(**fields), rows, context)
+    except (ValidationError, ValueError) as error:
+        errors = error.errors() if isinstance(error, ValidationError) else []
+        reason = errors[0]["msg"] if errors else str(error)
+        raise InputError(f"{path}/config.json: {reason}") from error
+    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    wrong = [
+        f"{name} is {_shape(found.get(name))} and should be {_shape(expected.get(name))}"
+        for name in sorted(expected.keys() | found.keys())
+        if found.get(name) != expected.get(name)
+    ]
+    if wrong:
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise InputError(f"{path}: weights do not fit config.json: {wrong[0]}{more}")
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "absent" if shape is None else " x ".join(map(str, shape)) or "a number"
 
 
 def _chat_template(path: Path) -> str | None:
     file = path / "chat_template.jinja"
     if file.is_file():
-        return file.read_text(encoding="utf-8")
+        return read_text(file)
     template = read_json(path / "tokenizer_config.json", {}).get("chat_template")
     return template if isinstance(template, str) else None
 
 
 def _weights(path: Path, fields: Fields) -> dict[str, Tensor]:
-    index = read_json(path / "model.safetensors.index.json", {}).get("weight_map", {})
-    files = [path / name for name in sorted(set(index.values()))] or [path / "model.safetensors"]
     weights: dict[str, Tensor] = {}
-    for file in files:
+    for file in weight_files(path):
         if not file.is_file():
             pickled = any(path.glob("*.bin")) or any(path.glob("*.pt*"))
             why = "; pickled weights could run code and are not read" if pickled else ""
@@ -178,14 +130,15 @@ def _weights(path: Path, fields: Fields) -> dict[str, Tensor]:
             )
         try:
             weights |= load_file(file)
-        except SafetensorError as error:
+        except (SafetensorError, OSError) as error:
             raise InputError(f"{file}: not safetensors, or damaged: {error}") from error
     prefix = ""
     if fields["arch"] == "classic" and not any(k.startswith("transformer.") for k in weights):
         prefix = "transformer."
     kept = {prefix + k: v.float() for k, v in weights.items() if not k.endswith(SKIPPED)}
     if fields["arch"] == "classic":
-        kept = {k: v.T.contiguous() if k.endswith(CONV1D) else v for k, v in kept.items()}
+        turned = (k for k, v in kept.items() if k.endswith(CONV1D) and v.ndim == 2)
+        kept |= {k: kept[k].T.contiguous() for k in turned}
     if fields["arch"] == "classic" or fields["tied"]:
         kept.pop("lm_head.weight", None)
         kept.pop("transformer.lm_head.weight", None)

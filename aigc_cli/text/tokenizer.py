@@ -22,6 +22,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, Literal
 
@@ -32,6 +33,7 @@ from tokenizers.decoders import DecodeStream
 from aigc_cli.errors import InputError, PromptError
 
 Kind = Literal["bpe", "unigram", "characters", "words"]
+PROBE = "A cat, 12 \tÜ 猫 🐈\n"  # what a tokenizer from elsewhere must survive
 ROLES = ("pad", "bos", "eos")
 SPECIALS = ("<pad>", "<bos>", "<eos>")
 UNKNOWN = "<unk>"
@@ -297,9 +299,19 @@ class Tokenizer:
 
 def _parse(text: str) -> Engine:
     try:
-        return Engine.from_str(text)
+        engine = Engine.from_str(text)
     except Exception as error:  # the library raises the bare class
         raise InputError(f"not a tokenizer: {error}", code="tokenizer") from error
+    try:
+        with suppress(Exception):  # characters that it does not know are no fault
+            engine.encode(PROBE)
+    except BaseException as error:  # a Rust panic, which is no Exception
+        if type(error).__name__ != "PanicException":
+            raise
+        raise InputError(
+            f"not a tokenizer: it fails on the text {PROBE!r} ({error})", code="tokenizer"
+        ) from error
+    return engine
 
 
 def _roles(names: dict[str, Any], engine: Engine) -> processors.TemplateProcessing:

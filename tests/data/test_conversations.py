@@ -166,7 +166,8 @@ def test_what_is_learned_is_marked(tmp_path):
 
 def test_a_file_without_answers(tmp_path):
     rows = [{"messages": [user("ab")]}, {"messages": [user("b")]}]
-    with pytest.raises(DataError, match=r"no conversations with a turn of assistant in '.*a\.jsonl'"):
+    match = r"no conversations with a turn of assistant in '.*a\.jsonl'"
+    with pytest.raises(DataError, match=match):
         made(chat, jsonl(tmp_path / "a.jsonl", rows))
 
 

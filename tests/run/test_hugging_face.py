@@ -181,6 +181,152 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, tokenizer: Tokenizer, how: 
     assert "hf" in str(caught.value)
 
 
+def rewrite(path: Path, **changed: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("hidden_size", "16", "hidden_size = 16: input should be a valid integer"),
+        ("hidden_size", 0, "hidden_size = 0: input should be greater than 0"),
+        ("hidden_size", 15, "weights do not fit config.json"),
+        ("hidden_size", 10**9, "hidden_size = 1000000000: input should be less than"),
+        ("hidden_size", None, "hidden_size = None: input should be a valid integer"),
+        ("num_hidden_layers", -1, "num_hidden_layers = -1"),
+        ("num_hidden_layers", 3, "layers.2.input_layernorm.weight is absent and should be 16"),
+        ("num_hidden_layers", 1, "layers.1.input_layernorm.weight is 16 and should be absent"),
+        ("num_attention_heads", 0, "num_attention_heads = 0"),
+        ("num_attention_heads", [2], "num_attention_heads = [2]"),
+        ("num_key_value_heads", 5, "num_kv_heads"),
+        ("intermediate_size", 1.5, "intermediate_size = 1.5"),
+        ("head_dim", 10**6, "head_dim = 1000000"),
+        ("rms_norm_eps", "small", "rms_norm_eps = small"),
+        ("rms_norm_eps", -1.0, "rms_norm_eps = -1.0"),
+        ("rope_theta", {"x": 1}, "rope_theta = {'x': 1}"),
+        ("rope_scaling", 3, "rope_scaling = 3"),
+        ("tie_word_embeddings", "yes", "tie_word_embeddings = yes"),
+        ("max_position_embeddings", 2**40, "max_position_embeddings = 1099511627776"),
+        ("quantization_config", {"bits": 4}, "quantization_config = {'bits': 4} is not known here"),
+        ("architectures", 7, "architecture 7 is not known here"),
+        ("architectures", [None], "architecture None is not known here"),
+        ("architectures", {"a": 1}, "is not known here"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused_by_name(
+    tmp_path: Path, tokenizer: Tokenizer, key: str, value: Any, said: str
+) -> None:
+    written(tmp_path / "hf", tokenizer, "Llama")
+    rewrite(tmp_path / "hf/config.json", **{key: value})
+    with pytest.raises(InputError) as caught:
+        read_folder(tmp_path / "hf")
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("layout", ["Llama", "GPT2"])
+@pytest.mark.parametrize("how", ["missing", "unknown", "turned", "flat"])
+def test_weights_that_do_not_fit_are_refused_at_the_door(
+    tmp_path: Path, tokenizer: Tokenizer, layout: str, how: str
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    written(tmp_path / "hf", tokenizer, layout)
+    file = tmp_path / "hf/model.safetensors"
+    weights = load_file(file)
+    name = next(n for n in sorted(weights) if n.endswith(("up_proj.weight", "c_fc.weight")))
+    match how:
+        case "missing":
+            del weights[name]
+        case "unknown":
+            weights["more.weight"] = torch.ones(2)
+        case "turned":
+            weights[name] = weights[name].T.contiguous()
+        case "flat":
+            weights = {key: value.flatten() for key, value in weights.items()}
+    save_file(weights, file)
+    with pytest.raises(InputError, match=r"weights do not fit config\.json: \S+ is "):
+        read_folder(tmp_path / "hf")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../secret.safetensors",
+        "/etc/passwd",
+        "a/b.safetensors",
+        "..",
+        "x.bin",
+        7,
+        "a\\b.safetensors",
+    ],
+)
+def test_weights_outside_the_folder_are_not_read(
+    tmp_path: Path, tokenizer: Tokenizer, name: Any
+) -> None:
+    written(tmp_path / "hf", tokenizer, "Llama")
+    (tmp_path / "hf/model.safetensors").rename(tmp_path / "secret.safetensors")
+    index = {"weight_map": {"model.norm.weight": name}}
+    (tmp_path / "hf/model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match=r"index\.json: weight_map"):
+        read_folder(tmp_path / "hf")
+
+
+def replacing(pattern: dict[str, str]) -> Any:
+    return {"type": "Replace", "pattern": pattern, "content": "x"}
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "said"),
+    [
+        (replacing({"String": ""}), "matches empty texts"),
+        (replacing({"Regex": "a*"}), "matches empty texts"),
+        ({"type": "Sequence", "normalizers": [replacing({"Regex": "(x|)"})]}, "matches empty"),
+        (replacing({"Regex": "((("}), "not a tokenizer"),
+        ({"type": "Nonsense"}, "not a tokenizer"),
+        (3, "not a tokenizer"),
+    ],
+)
+def test_hostile_patterns_of_a_tokenizer_are_refused(
+    tmp_path: Path, tokenizer: Tokenizer, normalizer: Any, said: str
+) -> None:
+    written(tmp_path / "hf", tokenizer, "Llama")
+    rewrite(tmp_path / "hf/tokenizer.json", normalizer=normalizer)
+    with pytest.raises(InputError, match=said):
+        read_folder(tmp_path / "hf")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("tokenizer.json", b"\xff{}", "tokenizer.json: byte 0xff at 0 is not UTF-8"),
+        ("tokenizer.json", b"[" * 100_000, "tokenizer.json: not a tokenizer"),
+        ("tokenizer.json", b"null", "tokenizer.json: not a tokenizer"),
+        ("config.json", b"[1]", "config.json: holds no JSON object"),
+        ("config.json", b"\xff", "is not UTF-8"),
+        ("config.json", b'{"a":' * 100_000, "config.json: cannot be read"),
+        ("tokenizer_config.json", b'{"chat_template": "\xff"}', "is not UTF-8"),
+        ("chat_template.jinja", b"\xff", "chat_template.jinja: byte 0xff at 0 is not UTF-8"),
+    ],
+)
+def test_files_that_are_no_text_are_named(
+    tmp_path: Path, tokenizer: Tokenizer, name: str, content: bytes, said: str
+) -> None:
+    written(tmp_path / "hf", tokenizer, "Llama")
+    (tmp_path / "hf" / name).write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_folder(tmp_path / "hf")
+    assert said in str(caught.value)
+
+
+def test_a_role_that_is_no_text_is_named(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    written(tmp_path / "hf", tokenizer, "Llama")
+    rewrite(tmp_path / "hf/tokenizer.json", post_processor=None)
+    rewrite(tmp_path / "hf/tokenizer_config.json", eos_token=["<eos>"])
+    with pytest.raises(InputError, match="names a token"):
+        read_folder(tmp_path / "hf")
+
+
 def test_nothing_is_left_where_writing_fails(tmp_path: Path, tokenizer: Tokenizer) -> None:
     config, net = network(tokenizer, "Llama")
     (tmp_path / "hf").mkdir()
