@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from aigc_cli.errors import InputError, MissingError
@@ -89,7 +88,7 @@ def choose_precision(trainer: Trainer) -> Literal["fp32", "bf16", "fp16"]:
     Raises:
         InputError: fp16 on a CPU, where it has no loss scaler and no speed.
     """
-    import torch
+    from aigc_cli.nn.precision import multiplies_bf16
 
     device = choose_device(trainer.device)
     if trainer.precision == "fp16" and device == "cpu":
@@ -98,9 +97,7 @@ def choose_precision(trainer: Trainer) -> Literal["fp32", "bf16", "fp16"]:
         )
     if trainer.precision != "auto":
         return trainer.precision
-    if device == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if _processor_has_bf16() else "fp32"
+    return "bf16" if multiplies_bf16(device) else "fp32"
 
 
 def share_of_batch(trainer: Trainer, world: int) -> int:
@@ -159,15 +156,3 @@ def lightning_arguments(trainer: Trainer, world: World, *, find_unused: bool) ->
             choose_precision(trainer)
         ],
     }
-
-
-def _processor_has_bf16() -> bool:
-    """Whether this processor multiplies bf16 in hardware; emulated, it is many times slower than
-    fp32.
-    """
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    flags = next((x for x in text.splitlines() if x.startswith(("flags", "Features"))), "")
-    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags.split()))

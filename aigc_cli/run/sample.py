@@ -290,7 +290,7 @@ def enlarge(trained: Trained, request: Request) -> Files:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_picture(path, larger)
         size = {"width": larger.width, "height": larger.height}
-        yield path, {"input": source.name(number), **size}
+        yield path, {"input": source.name(number), **size, **getattr(trained.model, "facts", {})}
 
 
 def enlarge_picture(trained: Trained, picture: Picture) -> Picture:

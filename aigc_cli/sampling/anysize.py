@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aigc_cli.nn.norm import statistics_from
+from aigc_cli.sampling.border import mirrored
 from aigc_cli.sampling.tiling import tiled
+
+MOST = 64
+"""Pixels that a border of context may cost along an axis."""
 
 
 def any_size(
@@ -20,32 +23,36 @@ def any_size(
     multiple: int,
     tile: int,
     overlap: int,
+    border: int = 0,
     norms: nn.Module | None = None,
 ) -> Tensor:
     """net(image) for image (B, C, H, W) of any size -> (B, C', H, W).
 
-    `net` keeps the size of pictures whose sides are multiples of `multiple`. Others are continued
-    to the right and below by their mirror image and what is made of that is cut off. Pictures with
-    a side above `tile` are cut into tiles, rounded up to the multiple, that share `overlap` pixels
-    (sampling/tiling.py); 0 never cuts. `norms` is the network inside `net`: in tiles its instance
-    normalisations then use the statistics of the whole picture, reduced to the size of a tile.
+    `net` keeps the size of pictures whose sides are multiples of `multiple`. Pictures are continued
+    by their mirror image, on each side by `border` pixels or the few more that make a multiple, and
+    what is made of that is cut off; a multiple above MOST leaves only the context that makes it.
+    Pictures with a side above `tile` are then cut into tiles of at most that size, rounded up to
+    the multiple, that share `overlap` pixels (sampling/tiling.py); 0 never cuts. `norms` is the
+    network inside `net`: in tiles its instance normalisations use the statistics of the whole
+    picture, reduced to the size of a tile.
 
     Raises:
         ValueError: tiles too small for the overlap, or `net` returns another size.
     """
     H, W = image.shape[-2:]
-    image = _mirrored(_mirrored(image, 2, -H % multiple), 3, -W % multiple)
+    rows, columns = (_margins(side, border, multiple) for side in (H, W))
+    image = mirrored(image, rows, columns)
     if tile == 0 or max(H, W) <= tile:
         made = net(image)
         if made.shape[-2:] != image.shape[-2:]:
             found, wanted = tuple(made.shape[-2:]), tuple(image.shape[-2:])
             raise ValueError(f"the network made {found} pixels of {wanted}")
-        return made[..., :H, :W]
-    tile += -tile % multiple
-    small = _reduced(image, multiple, tile)
-    with nullcontext() if norms is None else statistics_from(norms, small, net):
-        made = tiled(net, image, tile=tile, overlap=overlap, scale=1)
-    return made[..., :H, :W]
+    else:
+        tile += -tile % multiple
+        small = _reduced(image, multiple, tile)
+        with nullcontext() if norms is None else statistics_from(norms, small, net):
+            made = tiled(net, image, tile=tile, overlap=overlap, scale=1, multiple=multiple)
+    return made[..., rows[0] : rows[0] + H, columns[0] : columns[0] + W]
 
 
 def smallest_tile(overlap: int) -> int:
@@ -53,12 +60,12 @@ def smallest_tile(overlap: int) -> int:
     return 2 * overlap + (overlap + 1) // 2 + 1
 
 
-def _mirrored(image: Tensor, axis: int, extra: int) -> Tensor:
-    """Continued by its mirror image, to and fro as often as it takes."""
-    length = image.shape[axis]
-    period = max(1, 2 * (length - 1))
-    position = torch.arange(length + extra, device=image.device) % period
-    return image.index_select(axis, torch.minimum(position, period - position))
+def _margins(length: int, border: int, multiple: int) -> tuple[int, int]:
+    """Pixels before and behind so that all together are a multiple; `border` each at least."""
+    whole = length + (2 * border if multiple <= MOST else 0)
+    whole += -whole % multiple
+    before = (whole - length) // 2
+    return before, whole - length - before
 
 
 def _reduced(image: Tensor, multiple: int, tile: int) -> Tensor:

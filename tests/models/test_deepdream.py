@@ -126,7 +126,7 @@ def test_a_channel_that_sees_nothing_says_so(model: Model) -> None:
 def test_tiles_equal_the_whole(model: Model) -> None:
     image = photo(64, 96)
     whole = dream(model, image, octaves=1, tile=0)
-    tiles = dream(model, image, octaves=1, tile=32, overlap=8)  # stride 12 keeps the pooling grid
+    tiles = dream(model, image, octaves=1, tile=32, overlap=8)
     torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-4)
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from aigc_cli.models.image.edsr import Config, Model, Options
+from aigc_cli.nn.precision import multiplies_bf16
 from aigc_cli.specs.image import SuperResolutionSpec
 
 
@@ -70,3 +71,61 @@ def test_bf16_keeps_the_last_convolution_in_fp32() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         high = network.net(torch.zeros(1, 3, 8, 8))
     assert high.dtype == torch.float32
+
+
+def test_white_stays_white_up_to_its_corners() -> None:
+    """Zeros around a picture are gray to the network: a white corner became 213, 211, 197."""
+    network = model(num_blocks=2, num_features=8)
+    for options in (Options(), Options(tile=40, overlap=8)):
+        made = network.super_resolve(torch.ones(1, 3, 64, 64), options)
+        inside = made[..., 60:62, 60:62].repeat(1, 1, 64, 64)  # the phases of a pixel shuffle
+        torch.testing.assert_close(made, inside, atol=0.1 / 127.5, rtol=0)
+
+
+def test_the_ring_of_a_crop_is_as_in_the_whole() -> None:
+    """The outer 4 pixels, against what the network makes of the photograph around them."""
+    network = model(num_blocks=2, num_features=8)
+    photo = torch.rand(1, 3, 40, 44, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    photo = torch.nn.functional.avg_pool2d(photo, 5, 1, 2, count_include_pad=False)
+    crop = photo[..., 10:30, 12:34]
+    with torch.no_grad():
+        truth = network.net(photo)[..., 20:60, 24:68]
+        bare = network.net(crop)
+    made = network.super_resolve(crop, Options(precision="fp32"))
+
+    def ring_error(x: torch.Tensor) -> float:
+        error = (x - truth).square()
+        error[..., 4:-4, 4:-4] = 0
+        return float(error.sum())
+
+    assert ring_error(made) < ring_error(bare) / 4
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_bf16_is_taken_only_where_no_pixel_changes_by_half_a_level(deep: bool) -> None:
+    """And recorded; 16 bits are always worked on in fp32."""
+    network = model(num_blocks=2, num_features=8)
+    levels = 65535 if deep else 255
+    low = torch.randint(0, levels + 1, (1, 3, 30, 40)) / levels * 2 - 1
+    made = network.super_resolve(low, Options())
+    exact = network.super_resolve(low, Options(precision="fp32"))
+    assert network.facts == {"precision": "fp32"}
+    network.super_resolve(low, Options())
+    difference = 127.5 * float((made - exact).abs().max())
+    assert difference < 0.5
+    if deep or not multiplies_bf16("cpu"):
+        assert network.facts == {"precision": "fp32"}
+        assert difference == 0
+    else:
+        assert network.facts["precision"] == "bf16"
+        assert network.facts["levels_from_fp32"] == pytest.approx(difference, abs=0.2)
+        assert difference > 0
+
+
+def test_a_network_that_bf16_spoils_runs_in_fp32() -> None:
+    network = model(num_blocks=2, num_features=8)
+    with torch.no_grad():
+        for block in network.net.body[:-1]:
+            block.conv2.weight.mul_(300)
+    network.super_resolve(torch.zeros(1, 3, 16, 16), Options())
+    assert network.facts["precision"] == "fp32"

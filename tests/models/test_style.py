@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from aigc_cli.errors import InputError
+from aigc_cli.models import _tiles
 from aigc_cli.models.image import adain, style_fast, style_optim
 from aigc_cli.models.image.style_optim import Objective, Options, _cuts, _scales
 from aigc_cli.nn.classifier import vgg
@@ -148,7 +149,8 @@ def test_cuts_cover_everything_once() -> None:
 # -- feed-forward ----------------------------------------------------------------------------------
 
 
-def test_adain_of_nothing_is_the_decoded_photograph() -> None:
+def test_adain_of_nothing_is_the_decoded_photograph(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_tiles, "BORDER", 0)  # the network alone
     model = adain.Model(adain.Config(widths=(32, 64), layers=("relu1_1", "relu2_1")), UNPAIRED)
     model.features = random_features("cnn")
     image, style = pictures(3, 32, 32), pictures(3, 40, 36, seed=1)

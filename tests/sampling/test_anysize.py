@@ -37,7 +37,19 @@ def test_padding_continues_by_the_mirror_image() -> None:
         return x
 
     any_size(net, torch.tensor([[[[1.0, 2.0, 3.0]]]]), multiple=8, tile=0, overlap=0)
-    assert seen[0][0, 0, 0].tolist() == [1, 2, 3, 2, 1, 2, 3, 2]
+    assert seen[0][0, 0, 4].tolist() == [2, 1, 1, 2, 3, 3, 2, 1]
+
+
+@pytest.mark.parametrize("size", [(8, 8), (5, 13), (1, 1)])
+@pytest.mark.parametrize("multiple", [1, 4])
+def test_a_border_gives_context_and_is_cut_off(size: tuple[int, int], multiple: int) -> None:
+    """A mean of 3 x 3 with zeros around darkens the outer pixels of white; with context not."""
+    white = torch.ones(1, 1, *size)
+    mean = torch.nn.AvgPool2d(3, 1, 1)
+    plain = any_size(mean, white, multiple=1, tile=0, overlap=0)
+    made = any_size(mean, white, multiple=multiple, tile=0, overlap=0, border=2)
+    assert plain.min() < 0.7
+    torch.testing.assert_close(made, white)
 
 
 def test_tiles_equal_the_whole_where_the_network_sees_less_than_the_overlap() -> None:

@@ -85,7 +85,34 @@ def test_no_tile_is_larger_than_asked_and_all_have_context() -> None:
         return x
 
     tiled(record, picture(130, 75), tile=32, overlap=5, scale=1)
-    assert set(shapes) == {(32, 32)}
+    assert set(shapes) == {(30, 29)}, "all of the same size, as small as they can be"
+
+
+def test_tiles_are_fitted() -> None:
+    """The last tile was moved inside at full size: 2.27 times the pixels of this picture."""
+    pixels = []
+
+    def record(x: Tensor) -> Tensor:
+        pixels.append(x.shape[-2] * x.shape[-1])
+        return x
+
+    tiled(record, picture(340, 510), tile=256, overlap=16, scale=1)
+    assert len(pixels) == 6
+    assert sum(pixels) / (340 * 510) < 1.3
+
+
+@pytest.mark.parametrize("length", [24, 40, 48, 104, 256])
+def test_tiles_keep_to_a_multiple(length: int) -> None:
+    sides: set[int] = set()
+
+    def record(x: Tensor) -> Tensor:
+        sides.update(x.shape[-2:])
+        return x
+
+    image = picture(length, 32)
+    out = tiled(record, image, tile=40, overlap=5, scale=1, multiple=8)
+    assert all(side % 8 == 0 and side <= 40 for side in sides)
+    torch.testing.assert_close(out, image, atol=1e-6, rtol=0)
 
 
 def test_low_precision_is_blended_in_float32() -> None:
@@ -98,5 +125,5 @@ def test_low_precision_is_blended_in_float32() -> None:
 def test_mistakes_are_named() -> None:
     with pytest.raises(ValueError, match="a tile of 10 pixels is too small for an overlap of 4"):
         tiled(lambda x: x, picture(40, 40), tile=10, overlap=4, scale=1)
-    with pytest.raises(ValueError, match=r"made \(16, 16\) pixels of a tile, not \(32, 32\)"):
+    with pytest.raises(ValueError, match=r"made \(14, 14\) pixels of a tile, not \(28, 28\)"):
         tiled(lambda x: x, picture(40, 40), tile=16, overlap=2, scale=2)

@@ -19,6 +19,7 @@ from aigc_cli.media.lab import lab_to_rgb, rgb_to_lab
 from aigc_cli.metrics.colorization import auc, colourfulness
 from aigc_cli.models._base import Batch, GenerativeModule
 from aigc_cli.recipe.sections import Section
+from aigc_cli.sampling.border import BORDER, bordered
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import Spec
 from aigc_cli.specs.image import ImageSpec
@@ -236,7 +237,9 @@ class Colouring(GenerativeModule):
         assert isinstance(options, ColourOptions)
         rgb = image.float().expand(3, -1, -1).to(self.device)
         small = _reduced(rgb[None], options.size or self.size)
-        ab = self.chroma(rgb_to_lab(small)[:, :1], options)
+        L = rgb_to_lab(small)[:, :1]
+        border = 0 if L.shape[-2:] == (self.size, self.size) else BORDER
+        ab = bordered(lambda x: self._full(self.chroma(x, options), x), L, border)
         out = torch.empty_like(rgb)
         H = rgb.shape[1]
         ab = self._full(ab, rgb)[0]

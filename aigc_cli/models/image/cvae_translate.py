@@ -282,12 +282,16 @@ class Model(PairedModule):
             eps = options.temperature * noise.randn(self.config.latent_dim).to(q.device)
             z = drawn(q, eps)
 
+        S = self.target_mean.shape[-1]
+
         def answer(z: Tensor) -> Tensor:
             def net(part: Tensor) -> Tensor:
                 made: Tensor = self.translator.decode(self.translator.encode(part), z)
                 return made
 
-            return options.apply(net, source, multiple=self.multiple, norms=self.translator)
+            return options.apply(
+                net, source, multiple=self.multiple, norms=self.translator, learned=S
+            )
 
         return torch.cat([answer(row[None]) for row in z])
 

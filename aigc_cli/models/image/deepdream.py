@@ -133,7 +133,7 @@ class Model(GenerativeModule):
                 (found,) = torch.autograd.grad(activation(network, part, options), part)
             return found
 
-        return options.cut(gradient, x)
+        return options.cut(gradient, x, multiple=32)
 
     def loss(self, batch: Batch) -> Terms:
         """Nothing is trained."""

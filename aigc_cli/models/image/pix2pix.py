@@ -172,7 +172,8 @@ class Model(PairedModule, AdversarialModule):
             made: Tensor = self._stochastic(part, noise) if options.stochastic else net(part)
             return made
 
-        made = options.apply(translated, source, multiple=net.multiple, norms=net)
+        S = self.target_mean.shape[-1]
+        made = options.apply(translated, source, multiple=net.multiple, norms=net, learned=S)
         return made.expand(noise.count, -1, -1, -1)
 
 
