@@ -1,6 +1,7 @@
-"""A name is a file name: families, data kinds and recipes are found by listing folders.
+"""A name is a file name: families, data kinds, metrics and recipes are found by listing folders.
 
     models/<room>/<family>.py     data/<kind>.py     recipes/<room>/<name>.yaml
+    metrics/<modality>/<name>.py
 
 The folders of the installation come first, then every folder named in AIGC_PATH (separated as in
 PATH) that has the same layout. Names that start with `_` are no families. Nothing is imported
@@ -16,10 +17,11 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from aigc_cli.errors import AigcError, InputError, did_you_mean
 
@@ -53,6 +55,33 @@ class RecipeFile:
     path: Path
 
 
+@dataclass(frozen=True)
+class MetricFile:
+    """`metrics/<modality>/<name>.py`, not yet imported: a metric, or a group of them."""
+
+    name: str
+    modality: str
+    path: Path
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        """The metrics that the name stands for: `GROUP` of the file; empty for a metric."""
+        return tuple(_literals(self._tree().body).get("GROUP", ()))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What `class Metric` says of itself in literals, such as `unit` and `protocol`."""
+        body = self._tree().body
+        found = [n for n in body if isinstance(n, ast.ClassDef) and n.name == "Metric"]
+        return _literals(found[0].body) if found else {}
+
+    def _tree(self) -> ast.Module:
+        try:
+            return ast.parse(self.path.read_bytes())
+        except (OSError, SyntaxError, ValueError):  # said when it is imported
+            return ast.Module([], [])
+
+
 def families() -> dict[str, FamilyFile]:
     """Every family by name.
 
@@ -69,6 +98,13 @@ def data_kinds() -> dict[str, Path]:
     roots = [PACKAGE / "data", *(user / "data" for user in user_folders())]
     files = (f for root in roots for f in _list(root, "*.py"))
     return _unique("data kind", ((f.stem, f, f) for f in files))
+
+
+def metrics() -> dict[str, MetricFile]:
+    """The file of every metric, and of every group of them, by name. Raises as `families`."""
+    roots = [PACKAGE / "metrics", *(user / "metrics" for user in user_folders())]
+    files = (MetricFile(f.stem, f.parent.name, f) for root in roots for f in _list(root, "*/*.py"))
+    return _unique("metric", ((f.name, f.path, f) for f in files))
 
 
 def recipes() -> dict[str, RecipeFile]:
@@ -102,6 +138,14 @@ def load_data_kind(name: str) -> ModuleType:
             f"unknown data kind {name!r}", hint=did_you_mean(name, known), code="unknown_data_kind"
         )
     return _load(known[name], ("Config", "Data"))
+
+
+def load_metric(name: str) -> ModuleType:
+    """The imported file of a metric, with `Metric`. Raises as `load_family`."""
+    known = metrics()
+    if name not in known:
+        raise InputError(f"unknown metric {name!r}", hint=did_you_mean(name, known))
+    return _load(known[name].path, ("Metric",))
 
 
 def find_recipe(text: str) -> Path:
@@ -142,6 +186,16 @@ def user_folders() -> list[Path]:
         if not folder.is_dir():
             raise InputError(f"AIGC_PATH names '{folder}', which is not a folder")
     return folders
+
+
+def _literals(body: Sequence[ast.stmt]) -> dict[str, Any]:
+    """The names that are set to literals in the body of a file or class."""
+    found = {}
+    for node in body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            with suppress(ValueError):
+                found[node.targets[0].id] = ast.literal_eval(node.value)
+    return found
 
 
 def _list(root: Path, pattern: str) -> list[Path]:

@@ -14,8 +14,9 @@ import pytest
 import typer
 
 from aigc_cli.cli._app import app
+from aigc_cli.metrics.find import belongs, resolve
 from aigc_cli.recipe.load import load_recipe
-from aigc_cli.registry import recipes
+from aigc_cli.registry import metrics, recipes
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -127,12 +128,19 @@ def is_prose(words: list[str]) -> bool:
     return not words or any(re.fullmatch(r"[A-Z_]+(=[A-Z]+)?", word) for word in words)
 
 
+def is_of_metrics(option: str, names: list[str]) -> bool:
+    """Whether it is for `aigc evaluate` itself: an option of a metric, or of how files are read."""
+    key = option.partition("=")[0]
+    return (bool(names) and belongs(key, names)) or key in ("on_error", "max_pixels", "suffix")
+
+
 def check_overrides(params: dict[str, Any]) -> None:
     known = recipes()
     recipe = str(params.get("recipe") or "")
     if "overrides" in params and params["overrides"] and recipe != "tiny_gan":
         load_recipe(recipe if recipe in known else "edsr_small_x2", params["overrides"])
-    options = params.get("options") or []
+    names = [n for text in params.get("metric") or () for n in text.split(",") if n in metrics()]
+    options = [o for o in params.get("options") or () if not is_of_metrics(o, resolve(names))]
     source = str(params.get("source") or "").removeprefix("runs/").partition("/")[0]
     given = [text if text.startswith("model.") else f"sample.{text}" for text in options]
     load_recipe(source if source in known else "edsr_small_x2", given)

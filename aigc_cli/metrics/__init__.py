@@ -1,1 +1,1 @@
-"""Numbers that say how good generated data is; one metric for each file."""
+"""Numbers that say how good generated data is: `metrics/<modality>/<name>.py`."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from aigc_cli.errors import InputError
 from aigc_cli.media.image import from_tensor
-from aigc_cli.metrics.table import METRICS
+from aigc_cli.metrics.image import psnr_rgb, ssim_rgb
 from aigc_cli.models._base import Batch, GenerativeModule
 from aigc_cli.nn.features import perceptual_distance
 from aigc_cli.recipe.sections import Section
@@ -105,8 +105,8 @@ def compared(made: Tensor, target: Tensor) -> dict[str, Tensor]:
         (from_tensor(x), from_tensor(y)) for x, y in zip(made.cpu(), target.cpu(), strict=True)
     ]
     found = {
-        name: torch.tensor([METRICS[name].compute(x, y, 0) for x, y in pairs])
-        for name in ("psnr_rgb", "ssim_rgb")
+        metric.name: torch.tensor([metric.compute(x, y) for x, y in pairs])
+        for metric in (psnr_rgb.Metric(), ssim_rgb.Metric())
     }
     return {"l1": (made - target).abs().flatten(1).mean(1), **found}
 

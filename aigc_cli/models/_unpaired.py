@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aigc_cli.errors import InputError
-from aigc_cli.metrics.kid import kid_block
+from aigc_cli.metrics.image.kid import kid_block
 from aigc_cli.models._adversarial import AdversarialModule
 from aigc_cli.models._base import Batch, Phase, Terms
 from aigc_cli.models._tiles import SizedOptions

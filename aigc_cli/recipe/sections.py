@@ -115,5 +115,7 @@ class Evaluate(Section):
 
     metrics: tuple[Name, ...] = ()
     """Names of `aigc evaluate --metric list`; the family's own when empty."""
+    options: tuple[Name, ...] = ()
+    """Options of metrics, such as `bleu.tokenize=zh`, as on the command line."""
     require: tuple[Name, ...] = ()
     """Conditions such as `psnr_y>=36.0`; exit code 4 when one does not hold."""

@@ -1,42 +1,86 @@
-"""What was asked of an evaluation: metrics, conditions, and how sets are judged."""
+"""What was asked of an evaluation: what is measured, of what, and which conditions shall hold."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from aigc_cli import registry
 from aigc_cli.errors import InputError, RequirementError, did_you_mean
+from aigc_cli.metrics.find import members, resolve
 from aigc_cli.metrics.requirement import check, parse_requirement
-from aigc_cli.metrics.sets import SET_GROUPS, SET_METRICS, SetMetric
-from aigc_cli.metrics.table import GROUPS, METRICS, PairMetric, seen_by
-from aigc_cli.metrics.text import TEXT_GROUPS, TEXT_METRICS
-from aigc_cli.run.extract import open_extractor
+from aigc_cli.recipe.sections import Section
 
-PAIRS = ("psnr", "ssim")  # what is measured of pairs of pictures when nothing is asked for
-EXTRACTOR = "inception"
-FOR_TEXTS = (
-    "--lang, --tokenize, --lowercase, --stem, --rouge-split, --baseline and several --reference "
-    "are for texts"
-)
-HOW_TEXTS = "aigc evaluate --generated FILE --reference FILE --metric bleu"
+NOTHING = "nothing to evaluate"
+TOGETHER = "--generated and --reference are for files, RUN and --data for a model"
+HOW = "aigc evaluate RUN, or aigc evaluate --generated PATH --reference PATH"
 
 Report = dict[str, Any]
 Job = Callable[[], Report | None]
 """The work after every check; None on processes that do not report."""
 
 
-@dataclass(frozen=True)
-class Judging:
-    """How sets of pictures are compared. `reference` is train, val or a source of pictures."""
+class Reading(Section):
+    """How files that are compared are read, as KEY=VALUE."""
 
-    extractor: str = EXTRACTOR
-    reference: str | None = None
+    suffix: str = ""
+    """What generated names have behind those of their references: _x2 pairs a_x2.png with a.png."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a user asks of `aigc evaluate`; `options` are KEY=VALUE."""
+
+    metrics: tuple[str, ...] = ()
+    require: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    data: Path | None = None
+    generated: Path | None = None
+    references: tuple[str, ...] = ()
+    baseline: Path | None = None
     count: int | None = None
     seed: int = 0
     batch_size: int = 64
+    limit: int | None = None
+    save: Path | None = None
+    overwrite: bool = False
+    device: str = "auto"
+    ema: bool = True
+    seen: Callable[[str], None] = lambda name: None
+
+    @property
+    def names(self) -> list[str]:
+        """Metrics that are asked for or that conditions are about; groups as their members.
+
+        Raises:
+            InputError: unknown names, or a condition on a group.
+        """
+        return with_required(self.metrics, self.require)
+
+
+def open_job(source: str | None, asked: Asked) -> Job:
+    """Check what was asked of a run, or of files where `asked.generated` names some.
+
+    Raises:
+        InputError: neither or both were given; otherwise as `evaluate_model`, `evaluate_files`.
+    """
+    if asked.generated is not None:
+        from aigc_cli.run.evaluate_files import evaluate_files
+
+        if source is not None and "=" in source:  # what looked like the run is the first option
+            asked = replace(asked, options=(source, *asked.options))
+            source = None
+        if source is not None or asked.data is not None:
+            raise InputError(TOGETHER, hint=HOW)
+        return evaluate_files(asked)
+    if source is None:
+        raise InputError(TOGETHER if asked.references else NOTHING, hint=HOW)
+    from aigc_cli.run.evaluate import evaluate_model
+
+    return evaluate_model(source, asked)
 
 
 def check_requirements(report: dict[str, Any], texts: Sequence[str]) -> None:
@@ -47,7 +91,7 @@ def check_requirements(report: dict[str, Any], texts: Sequence[str]) -> None:
         RequirementError: a condition does not hold; exit code 4.
     """
     requirements = [parse_requirement(text) for text in texts]
-    values = {name: float(score["value"]) for name, score in report["metrics"].items()}
+    values = {name: _number(score["value"]) for name, score in report["metrics"].items()}
     try:
         check(requirements, values)
     except RequirementError:
@@ -56,86 +100,66 @@ def check_requirements(report: dict[str, Any], texts: Sequence[str]) -> None:
         raise
 
 
+def _number(value: Any) -> float:
+    """Of a report, where None is not defined."""
+    return float("nan") if value is None else float(value)
+
+
 def with_required(
-    metrics: Sequence[str], require: Sequence[str], usual: Sequence[str] = PAIRS
+    metrics: Sequence[str], require: Sequence[str], own: Sequence[str] = ()
 ) -> list[str]:
-    """Names to measure: those asked for, else the usual ones, and those that conditions are about;
-    groups as their members.
+    """Names to measure: those asked for, and those that conditions are about; groups as their
+    members. `own` are further names that are known, such as a family's.
 
     Raises:
-        InputError: a condition on a group of metrics.
+        InputError: a name is unknown, or a condition is on a group.
     """
-    groups = GROUPS | SET_GROUPS | TEXT_GROUPS
-    for text in require:
-        if members := groups.get(parse_requirement(text).name):
+    wanted = [parse_requirement(text).name for text in require]
+    for text, name in zip(require, wanted, strict=True):
+        if several := members(name):
             raise InputError(
-                f"--require {text}: which one is meant?", hint=f"choose from: {', '.join(members)}"
+                f"--require {text}: which one is meant?", hint=f"choose from: {', '.join(several)}"
             )
-    names = [*(metrics or usual), *(parse_requirement(text).name for text in require)]
-    return list(dict.fromkeys(member for name in names for member in groups.get(name, (name,))))
-
-
-def split(names: Sequence[str]) -> tuple[list[PairMetric], list[SetMetric], list[str]]:
-    """Metrics of pairs, metrics of sets, and names that are neither."""
-    pairs = [METRICS[name] for name in names if name in METRICS]
-    sets = [SET_METRICS[name] for name in names if name in SET_METRICS]
-    return pairs, sets, [n for n in names if n not in METRICS and n not in SET_METRICS]
+    names: dict[str, None] = {}
+    for name in (*metrics, *wanted):
+        if name in own:
+            names[name] = None
+        elif name not in registry.metrics():
+            raise InputError(
+                f"unknown metric {name!r}", hint=did_you_mean(name, [*own, *registry.metrics()])
+            )
+        else:
+            names |= dict.fromkeys(resolve([name]))
+    return list(names)
 
 
 def explain_metrics() -> list[dict[str, Any]]:
-    """What `--metric list` shows."""
-    pairs = [(m.name, m.higher_is_better, m.unit, m.describe(0)) for m in METRICS.values()]
-    sets = [(m.name, m.higher_is_better, m.unit, m.protocol) for m in SET_METRICS.values()]
-    texts = [(m.name, m.higher_is_better, m.unit, m.protocol) for m in TEXT_METRICS.values()]
-    return [
-        {
-            "metric": name,
-            "of": "pairs" if name in METRICS else "sets" if name in SET_METRICS else "texts",
-            "better": "higher" if higher else "lower",
-            "unit": unit,
-            "protocol": protocol,
-        }
-        for name, higher, unit, protocol in [*pairs, *sets, *texts]
-    ]
+    """What `--metric list` shows, read from the files without importing them."""
+    rows = []
+    for name, file in registry.metrics().items():
+        facts = file.facts
+        if "of" in facts:
+            rows.append(
+                {
+                    "modality": file.modality,
+                    "metric": name,
+                    "of": facts["of"],
+                    "better": "higher" if facts.get("higher_is_better") else "lower",
+                    "unit": facts.get("unit", ""),
+                    "protocol": facts.get("protocol", "").format_map(_AsLetters()),
+                }
+            )
+    return sorted(rows, key=lambda row: (row["modality"], row["of"], row["metric"]))
 
 
-def unknown_metric(name: str, known: Sequence[str]) -> InputError:
-    if name in SET_METRICS or name in METRICS or name in TEXT_METRICS:
-        return InputError(
-            f"{name} is not for this family", hint=f"choose from: {', '.join(sorted(known))}"
-        )
-    return InputError(f"unknown metric {name!r}", hint=did_you_mean(name, known))
+class _AsLetters(dict[str, str]):
+    """`border {border}` -> `border N`."""
+
+    def __missing__(self, key: str) -> str:
+        return "N"
 
 
-def pairs_only(names: Sequence[str]) -> list[PairMetric]:
-    pairs, sets, others = split(names)
-    if sets or others:
-        raise unknown_metric([*others, *(m.name for m in sets)][0], [*METRICS, *GROUPS])
-    return pairs
-
-
-def prepared(
-    pairs: Sequence[PairMetric], judging: Judging, device: str, bases: Sequence[Path] = ()
-) -> list[PairMetric]:
-    """The metrics with the networks that they need.
-
-    Raises:
-        MissingError, InputError: there is no such network.
-    """
-    if any(metric.name == "perceptual" for metric in pairs):
-        extractor = open_extractor(judging.extractor, device, bases)
-        pairs = [seen_by(metric, extractor.stamp, extractor.distance) for metric in pairs]
-    for metric in pairs:
-        metric.prepare()
-    return list(pairs)
-
-
-def model_of(judging: Judging) -> str | None:
-    """What BERTScore looks through, if something was named."""
-    return None if judging.extractor == EXTRACTOR else judging.extractor
-
-
-def counter(seen: Callable[[str], None], what: str = "pictures") -> Callable[[int], None]:
+def counter(seen: Callable[[str], None], what: str) -> Callable[[int], None]:
     """Says now and then how many were looked at."""
     total, told = 0, time.monotonic()
 

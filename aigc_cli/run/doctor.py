@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aigc_cli import __version__
-from aigc_cli.errors import CheckpointError, MissingError, Problem
+from aigc_cli.errors import InputError, MissingError, Problem
 from aigc_cli.run.environment import NAMES, processor, version
 
 Facts = dict[str, Any]
@@ -287,13 +287,14 @@ def weights() -> Facts:
 
 def metrics() -> Iterator[Facts]:
     """Every metric of `aigc evaluate`, and what it lacks; those with weights really load them."""
-    from aigc_cli.metrics.table import METRICS
+    from aigc_cli import registry
+    from aigc_cli.metrics.find import open_metrics
 
-    for name, metric in METRICS.items():
+    for name in (n for n, file in registry.metrics().items() if not file.group):
         row: Facts = {"metric": name, "ready": True}
         try:
-            metric.prepare()
-        except (MissingError, CheckpointError) as error:
+            open_metrics([name])[0].prepare()
+        except (InputError, MissingError) as error:
             row |= {"ready": False, "message": error.message, "hint": error.hint}
         yield row
 

@@ -1,12 +1,12 @@
 """`aigc evaluate RUN`: numbers that carry their protocol, of a trained model.
 
-What there is to measure depends on the model and on the name of the metric:
+What there is to measure depends on the model and on what a metric is of:
 
-* run/pairs.py: pictures against what they should look like (super-resolution, two folders)
-* run/distribution.py: sets of pictures by their features (FID and its kin)
-* run/classification.py: what a classifier mistakes for what
-* run/texts.py: texts against references and against another system's
-* here: what a family measures of each item of its validation data
+* run/items.py: what a family measures of each item of its validation data
+* run/pairs.py: things against what they should be
+* run/corpus.py: what a model writes, against references and against another system
+* run/sets.py: sets of things by their features (FID and its kin)
+* run/confusion.py: what a classifier mistakes for what
 
 run/evaluate_files.py measures files without a model; run/asked.py has what both were asked.
 """
@@ -16,69 +16,40 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.utils.data import DataLoader, Subset, default_collate
-
+from aigc_cli import registry
 from aigc_cli.errors import DataError, InputError, RecipeError
-from aigc_cli.media.image import Picture, from_tensor, tile_grid, write_picture
-from aigc_cli.metrics.sets import SET_GROUPS, SET_METRICS
-from aigc_cli.metrics.text import TEXT_GROUPS, TEXT_METRICS
-from aigc_cli.recipe.load import Recipe, recipe_from_dict
+from aigc_cli.metrics._metric import Metric
+from aigc_cli.metrics.find import belongs, open_metrics, resolve
+from aigc_cli.metrics.requirement import parse_requirement
+from aigc_cli.recipe.load import recipe_from_dict
+from aigc_cli.recipe.options import read_options
 from aigc_cli.registry import load_data_kind
-from aigc_cli.run.asked import (
-    FOR_TEXTS,
-    HOW_TEXTS,
-    Job,
-    Judging,
-    Report,
-    counter,
-    model_of,
-    pairs_only,
-    prepared,
-    split,
-    unknown_metric,
-    with_required,
-)
-from aigc_cli.run.classification import MACRO, judge
-from aigc_cli.run.distribution import Sets, check_sets, compare
-from aigc_cli.run.extract import Pictures, open_extractor
-from aigc_cli.run.folder import write_text
-from aigc_cli.run.pairs import compare_enlargements, plain
+from aigc_cli.run import evaluate_images
+from aigc_cli.run.asked import Asked, Job, Report, counter, with_required
+from aigc_cli.run.confusion import judge
+from aigc_cli.run.corpus import open_answers
+from aigc_cli.run.evaluate_files import prepare
+from aigc_cli.run.evaluate_images import Reading_
+from aigc_cli.run.items import measure_items, save_preview
+from aigc_cli.run.pairs import compare_pairs
 from aigc_cli.run.paths import RunPaths
-from aigc_cli.run.pictures import Drawn, Files, Part, Translated, Whole
-from aigc_cli.run.sample import open_input, prepare_output
-from aigc_cli.run.sheets import text_sheet
-from aigc_cli.run.texts import open_answers
+from aigc_cli.run.sample import prepare_output
+from aigc_cli.run.sets import check_sets, compare_sets
 from aigc_cli.run.trained import Trained, load_trained
-from aigc_cli.specs.image import ImageSpec, PairSpec, SuperResolutionSpec, UnpairedSpec
+from aigc_cli.specs.image import SuperResolutionSpec
 
 log = logging.getLogger(__name__)
-MOST = 10_000  # pictures that are made when no number is given
+Work = Callable[[], dict[str, Any] | None]
+MACRO = ("macro_recall", "macro_f1")  # of classifiers, beside what the family measures
 
 
-def evaluate_model(
-    source: str,
-    *,
-    data: Path | None = None,
-    metrics: Sequence[str] = (),
-    require: Sequence[str] = (),
-    overrides: Sequence[str] = (),
-    judging: Judging,
-    texts: Mapping[str, Any] | None = None,
-    baseline: Path | None = None,
-    device: str = "auto",
-    ema: bool = True,
-    limit: int | None = None,
-    save: Path | None = None,
-    overwrite: bool = False,
-    seen: Callable[[str], None] = lambda name: None,
-) -> Job:
+def evaluate_model(source: str, asked: Asked) -> Job:
     """Check what was asked of a run or checkpoint; the job scores it on its validation data, or on
-    the pictures or texts in `data`. `texts` and `baseline` are as in `evaluate_files`.
+    what is in `asked.data`.
 
     Raises:
         InputError: unknown metric or data, or one that does not fit the model. MissingError:
@@ -86,34 +57,32 @@ def evaluate_model(
             in use.
     """
     begun = time.monotonic()
-    trained = load_trained(source, overrides, device=device, ema=ema)
+    wanted = (*asked.metrics, *(parse_requirement(text).name for text in asked.require))
+    known = resolve(name for name in wanted if name in registry.metrics())
+    reading_keys = Reading_.model_fields
+    about = {"metric": [], "reading": [], "family": []}  # type: dict[str, list[str]]
+    for text in asked.options:
+        key = text.partition("=")[0]
+        which = "reading" if key in reading_keys else "metric" if belongs(key, known) else "family"
+        about[which].append(text)
+    trained = load_trained(source, about["family"], device=asked.device, ema=asked.ema)
     defaults = trained.recipe.evaluate
-    require = list(require) or list(defaults.require)
-    asked = list(metrics) or list(defaults.metrics)
+    require = asked.require or tuple(defaults.require)
     if not trained.recipe.is_trained:
         raise InputError(
             f"family '{trained.recipe.family}' is not trained and has no data to be measured on",
-            hint="compare its pictures with others: --generated DIR --reference DIR",
+            hint="compare its images with others: --generated DIR --reference DIR",
         )
-    if (texts or baseline) and trained.model.makes != "texts":
-        raise InputError(FOR_TEXTS, hint=HOW_TEXTS)
-    work: Callable[[], dict[str, Any] | None]
-    if isinstance(trained.spec, SuperResolutionSpec):
-        pairs = prepared(
-            pairs_only(with_required(asked, require)), judging, device, trained.recipe.bases
-        )
-
-        def work() -> dict[str, Any]:
-            return compare_enlargements(
-                trained, pairs, data=data, limit=limit, save=save, seen=seen
-            )
-
-    else:
-        work = _model_job(
-            trained, data, asked, require, judging, texts or {}, baseline, device, limit, save, seen
-        )
-    if save is not None:
-        prepare_output(save, overwrite=overwrite)
+    work = Evaluation(
+        trained,
+        asked,
+        tuple(asked.metrics or defaults.metrics),
+        require,
+        (*defaults.options, *about["metric"]),
+        read_options(Reading_, about["reading"]),
+    ).open()
+    if asked.save is not None:
+        prepare_output(asked.save, overwrite=asked.overwrite)
 
     def job() -> Report | None:
         found = work()
@@ -124,7 +93,7 @@ def evaluate_model(
             "model": trained.describe(),
             "options": trained.recipe.sample.model_dump(mode="json"),
             **found,
-            "require": require,
+            "require": list(require),
             "seconds": round(time.monotonic() - begun, 1),
         }
         _remember(trained, report)
@@ -133,231 +102,180 @@ def evaluate_model(
     return job
 
 
-def _model_job(
-    trained: Trained,
-    data: Path | None,
-    metrics: Sequence[str],
-    require: Sequence[str],
-    judging: Judging,
-    texts: Mapping[str, Any],
-    baseline: Path | None,
-    device: str,
-    limit: int | None,
-    save: Path | None,
-    seen: Callable[[str], None],
-) -> Callable[[], dict[str, Any] | None]:
-    """What the family measures of each item, and metrics of sets or of texts that it makes."""
-    measures = trained.model.measures or trained.model.metrics
-    judged = list(MACRO) if trained.model.makes == "labels" else []
-    names = with_required(metrics, require, usual=[*measures, *judged])
-    own = [name for name in names if name in measures]
-    judged = [name for name in names if name in judged]
-    _, wanted, _ = split([name for name in names if name not in judged])
-    written = [name for name in names if name in TEXT_METRICS]
-    made = [*TEXT_METRICS, *TEXT_GROUPS] if trained.model.makes == "texts" else []
-    known = [*measures, *judged, *SET_METRICS, *SET_GROUPS, *made]
-    if unknown := [name for name in names if name not in known]:
-        raise unknown_metric(unknown[0], known)
-    if limit is not None and wanted:
-        raise InputError(f"--limit is not for {wanted[0].name}", hint="take --count instead")
-    held, has_train = _open_data(trained, data)
-    compared = None
-    if wanted:
-        sets, classes = _sets(trained, held, judging, data, has_train=has_train)
-        extractor = open_extractor(judging.extractor, device, trained.recipe.bases)
-        check_sets(wanted, sets, extractor, classes)
+class Evaluation:
+    """One model, and what is measured of it."""
 
-        def compared() -> dict[str, Any] | None:
-            return compare(
-                wanted, sets, extractor, classes=classes, batch_size=judging.batch_size,
-                save=save, seen=counter(seen),
-            )  # fmt: skip
+    def __init__(
+        self,
+        trained: Trained,
+        asked: Asked,
+        metrics: Sequence[str],
+        require: Sequence[str],
+        options: Sequence[str],
+        reading: Reading_,
+    ) -> None:
+        self.trained, self.asked, self.options, self.reading = trained, asked, options, reading
+        model = trained.model
+        measures = model.measures or model.metrics
+        self.usual = self._usual(list(measures))
+        names = with_required(metrics or self.usual, require, list(measures))
+        self.own = [name for name in names if name in measures and name not in self.pairwise]
+        self.others = [name for name in names if name not in self.own]
+        self.metrics = self._opened()
 
-    if written:
-        answers = open_answers(
-            trained, held.val, written, baseline=baseline,
-            options={**texts, "model": model_of(judging)}, device=device, limit=limit,
-            seed=judging.seed, batch_size=judging.batch_size, save=save,
-            seen=counter(seen, "texts"),
+    @property
+    def pairwise(self) -> tuple[str, ...]:
+        """What is measured of whole images, not as the family does of its validation items."""
+        enlarges = isinstance(self.trained.spec, SuperResolutionSpec)
+        return evaluate_images.USUAL if enlarges else ()
+
+    def _usual(self, measures: Sequence[str]) -> list[str]:
+        if self.pairwise:
+            return list(self.pairwise)
+        return [*measures, *(MACRO if self.trained.model.makes == "labels" else ())]
+
+    def _opened(self) -> list[Metric]:
+        """
+        Raises:
+            InputError: a metric is not for what the model makes.
+        """
+        trained, known = self.trained, registry.metrics()
+        room = _modality(trained)
+        if unfit := [name for name in self.others if known[name].modality != room]:
+            names = [n for n, file in known.items() if file.modality == room]
+            raise InputError(
+                f"{unfit[0]} is not for this family",
+                hint=f"choose from: {', '.join(sorted({*self.usual, *names}))}",
+            )
+        spec: Any = trained.spec
+        defaults: dict[str, Any] = {}
+        if isinstance(spec, SuperResolutionSpec):
+            defaults["border"] = spec.scale
+        if languages := getattr(spec, "languages", None):
+            defaults["lang"] = languages[1]
+        return open_metrics(self.others, self.options, defaults)
+
+    def open(self) -> Work:
+        """Check that all can be had; the work does it.
+
+        Raises:
+            InputError, DataError, MissingError: it cannot.
+        """
+        asked, trained = self.asked, self.trained
+        room = _modality(trained)
+        sets = [metric for metric in self.metrics if metric.of == "set"]
+        loose = [metric for metric in self.metrics if metric.of != "set"]
+        if asked.limit is not None and sets:
+            raise InputError(f"--limit is not for {sets[0].name}", hint="take --count instead")
+        if asked.baseline is not None and (room != "text" or not loose):
+            raise InputError(
+                "--baseline is for metrics of texts", hint="name one, such as --metric bleu"
+            )
+        if len(asked.references) > 1:
+            raise InputError("several --reference are for files", hint="name one")
+        prepare(self.metrics, asked, trained.recipe.bases)
+        data = None
+        if not (self.pairwise and asked.data) or sets or self.own:
+            data = _open_data(trained, asked.data, self.reading)
+        works: list[Work] = []
+        if sets:
+            works.append(self._sets(sets, data))
+        if self.own:
+            works.append(lambda: {"metrics": measure_items(trained, data, self.own, asked.limit)})
+        if loose:
+            opener = {"image": self._pairs, "text": self._answers, "labels": self._labels}[room]
+            works.append(opener(loose, data))
+
+        def work() -> dict[str, Any] | None:
+            found: dict[str, Any] = {"metrics": {}, "items": []}
+            for part in works:
+                more = part()
+                if more is None:
+                    return None
+                found |= {**more, "metrics": {**found["metrics"], **more["metrics"]}}
+            if self.own and asked.save is not None:
+                save_preview(trained, data, asked.save, asked.limit)
+            order = [*self.own, *(name for name in found["metrics"] if name not in self.own)]
+            found["metrics"] = {name: found["metrics"][name] for name in order}
+            val = trained.recipe.data.model_dump().get("val")
+            return {"data": str(asked.data) if asked.data is not None else val, **found}
+
+        return work
+
+    def _sets(self, metrics: Sequence[Metric], data: Any) -> Work:
+        asked = self.asked
+        sets = evaluate_images.model_sets(self.trained, data, asked, self.reading)
+        check_sets(metrics, sets)
+        return lambda: compare_sets(
+            metrics, sets, batch_size=asked.batch_size, save=asked.save,
+            show=evaluate_images.show_sets, seen=counter(asked.seen, "images"),
         )  # fmt: skip
-    elif texts or baseline:
-        raise InputError(FOR_TEXTS, hint="name a metric of texts, such as --metric bleu")
 
-    def work() -> dict[str, Any] | None:
-        found: dict[str, Any] = {"metrics": {}, "items": []}
-        if compared is not None:
-            more = compared()
-            if more is None:
-                return None
-            found |= more
-        if own:
-            found["metrics"] = {**_measure(trained, held, own, limit, save), **found["metrics"]}
-        if written:
-            more = answers()
-            found |= {**more, "metrics": {**found["metrics"], **more["metrics"]}}
-        if judged:
-            verdict = judge(trained, held, limit=limit, save=save)
-            measured = verdict.pop("metrics")
-            found["metrics"] |= {name: measured[name] for name in judged}
-            found |= verdict
-        name = str(data) if data is not None else trained.recipe.data.model_dump().get("val")
-        return {"data": name, **found}
+    def _pairs(self, metrics: Sequence[Metric], data: Any) -> Work:
+        asked, trained = self.asked, self.trained
+        spec = trained.spec
+        if not isinstance(spec, SuperResolutionSpec):
+            raise InputError(
+                f"{metrics[0].name} is not for this family: it compares images with what they "
+                "should be",
+                hint=f"choose from: {', '.join(self.usual)}",
+            )
+        images, skipped = evaluate_images.originals(
+            trained, asked.data, self.reading, asked.limit, data and data.val
+        )
 
-    return work
+        def work() -> dict[str, Any]:
+            pairs = evaluate_images.enlargements(trained, images, asked.save)
+            found = compare_pairs(pairs, metrics, seen=asked.seen)
+            reduction = f"MATLAB imresize bicubic x1/{spec.scale}, 8 bit"
+            return {"reduction": reduction, **found, **({"skipped": skipped} if skipped else {})}
+
+        return work
+
+    def _answers(self, metrics: Sequence[Metric], data: Any) -> Work:
+        asked = self.asked
+        return open_answers(
+            self.trained, data.val, metrics, baseline=asked.baseline, limit=asked.limit,
+            seed=asked.seed, batch_size=asked.batch_size, save=asked.save,
+            seen=counter(asked.seen, "texts"),
+        )  # fmt: skip
+
+    def _labels(self, metrics: Sequence[Metric], data: Any) -> Work:
+        asked = self.asked
+        return lambda: judge(self.trained, data, metrics, limit=asked.limit, save=asked.save)
 
 
-def _open_data(trained: Trained, data: Path | None) -> tuple[Any, bool]:
-    """The recipe's data, or the same kind of data with other pictures to validate with; and whether
-    its training part is there.
+def _modality(trained: Trained) -> str:
+    """Of what the model makes."""
+    return {"texts": "text", "labels": "labels"}.get(trained.model.makes, "image")
+
+
+def _open_data(trained: Trained, data: Path | None, reading: Reading_) -> Any:
+    """The recipe's data; or what is in `data` as things to validate with, for which the checkpoint
+    suffices: its tokenizer, labels and sizes.
 
     Raises:
         DataError: it cannot be used. InputError: it does not fit the model.
     """
     recipe = trained.recipe
     kind = load_data_kind(recipe.kind)
-    if data is None:
-        return kind.Data(recipe.data, seed=recipe.seed, bases=recipe.bases), True
-    first: DataError | None = None
-    for keys in (("val",), ("train", "val")):  # the training data may be on another machine
-        try:
-            given = [f"data.{key}={data}" for key in keys]
-            other = recipe_from_dict(recipe.as_dict(), recipe.path, given)
-            found = kind.Data(other.data, seed=recipe.seed, bases=recipe.bases)
-        except RecipeError as error:
-            raise InputError(f"--data does not apply to data of kind '{recipe.kind}'") from error
-        except DataError as error:
-            first = first or error
-            if error.message.startswith("data.val"):
-                break
-            continue
-        if found.spec != trained.spec:
-            raise InputError(f"--data: {data} is other data than the model was made for")
-        return found, keys == ("val",)
-    assert first is not None
-    raise DataError(first.message.replace("data.val", "--data"), hint=first.hint)
-
-
-def _sets(
-    trained: Trained, data: Any, judging: Judging, other_data: Path | None, *, has_train: bool
-) -> tuple[Sets, tuple[str, ...] | None]:
-    """What the model makes, what it is compared with, and the names of its classes.
-
-    Raises:
-        InputError: the family makes nothing that could be compared.
-    """
-    model, spec, recipe = trained.model, trained.spec, trained.recipe
-
-    def part(which: str, name: str) -> Part:
-        items = data.train if which == "train" else data.val
-        text = _source(recipe, which, name)
-        if other_data is not None and which == "val" and name != "b":
-            text = str(other_data)
-        if isinstance(spec, UnpairedSpec):
-            text, side = f"{text}, domain {name.upper()}", Whole(getattr(items, name), recipe.data)
-            return Part(side, f"{text}, {PARTS[which]}")
-        return Part(items, f"{text}, {PARTS[which]}", name=name)
-
-    inputs: str | None = None
-    match spec:
-        case ImageSpec() if model.makes == "samples":
-            name = "image"
-        case PairSpec() if model.makes == "translations":
-            inputs, name = "source", "target"
-        case UnpairedSpec() if model.makes == "translations":
-            backwards = getattr(recipe.sample, "direction", "a2b") == "b2a"
-            inputs, name = ("b", "a") if backwards else ("a", "b")
-        case _:
-            raise InputError(f"family '{recipe.family}' makes nothing that sets could be made of")
-    train, val = part("train", name) if has_train else None, part("val", name)
-    which = judging.reference or "val"
-    if which == "train" and train is None:
-        raise InputError("--reference train: the training pictures are not here")
-    known: dict[str, Part | None] = {"train": train, "val": val}
-    reference = known.get(which) or Files(open_input(Path(which), "--reference"))
-    generated: Pictures
-    given: Pictures | None = None
-    if inputs is None:
-        count = judging.count or min(len(reference), MOST)
-        generated = Drawn(trained, count, judging.seed)
-    else:
-        given = part("val", inputs).first(judging.count or MOST)
-        generated = Translated(trained, given, judging.seed)
-    others = val if which == "train" else train
-    other = others.some(len(generated), judging.seed) if others is not None else None
-    if other is not None and len(other) < 2:
-        other = None
-    labels = spec.labels if isinstance(spec, ImageSpec) else None
-    return Sets(generated, reference, train, other, val, given), labels
-
-
-PARTS = {"train": "training part", "val": "validation part"}
-
-
-def _source(recipe: Recipe, part: str, domain: str = "a") -> str:
-    """What the recipe says of where a part comes from, "b" having keys of its own."""
-    config = recipe.data.model_dump()
-    suffix = "_b" if domain == "b" else ""
-    keys = [f"{part}{suffix}", f"train{suffix}", part, "train"]  # one folder may hold everything
-    named = next(config[key] for key in keys if config.get(key) is not None)
-    return named if isinstance(named, str) else ", ".join(named)
-
-
-def _measure(
-    trained: Trained, data: Any, names: Sequence[str], limit: int | None, save: Path | None
-) -> dict[str, Any]:
-    """Means of what the family measures of each item, with the same of answers without a model."""
-    model, recipe = trained.model, trained.recipe
-    directions = model.measures or model.metrics
-    items = data.val if limit is None else Subset(data.val, range(min(limit, len(data.val))))
-    size = data.val_batch_size or recipe.trainer.global_batch
-    sums: dict[str, dict[str, float]] = {}
-    model.start_means()
-    with torch.no_grad():
-        for batch in DataLoader(items, size, collate_fn=getattr(data.val, "collate", None)):
-            batch = {k: v.to(model.device) for k, v in batch.items()}
-            found = {"value": model.add_to_means(model.measure(batch, recipe.sample))}
-            for column, values in {**found, **model.baselines(batch)}.items():
-                for name, value in values.items():
-                    row = sums.setdefault(name, {})
-                    row[column] = row.get(column, 0.0) + float(value.double().sum())
-    if save is not None:
-        _save_preview(trained, items, save, data.val_batch_size or 8)
-    n = len(items)
-    columns: dict[str, dict[str, float]] = {}
-    for name, row in sums.items():
-        for column, total in row.items():
-            columns.setdefault(column, {})[name] = total / n
-    scores = {column: model.summarise(means) for column, means in columns.items()}
-    if missing := [name for name in names if name not in scores["value"]]:
-        raise InputError(f"family '{recipe.family}' did not measure {missing[0]}")
-    return {
-        name: {
-            **{column: plain(row[name]) for column, row in scores.items() if name in row},
-            "n": n,
-            "unit": "-",
-            "higher_is_better": directions[name] == "max",
-            "protocol": f"validation of family {recipe.family}",
-        }
-        for name in names
-    }
-
-
-def _save_preview(trained: Trained, items: Any, save: Path, count: int) -> None:
-    """What the family shows of the first items: a row of pictures for each caption, and texts."""
-    first = [items[i] for i in range(min(count, len(items)))]
-    whole = items.dataset if isinstance(items, Subset) else items
-    collate = getattr(whole, "collate", default_collate)
-    batch = {k: v.to(trained.model.device) for k, v in collate(first).items()}
-    with torch.no_grad():
-        shown = trained.model.preview(batch)
-    texts = {k: v for k, v in shown.items() if not isinstance(v, torch.Tensor)}
-    if texts:
-        write_text(save / "texts.txt", text_sheet(texts))
-    for caption, images in shown.items():
-        if not isinstance(images, torch.Tensor):
-            continue
-        cells = [Picture(from_tensor(image)) for image in images.float().cpu()]
-        write_picture(save / f"{caption.replace('/', '-')}.png", tile_grid(cells, len(cells)))
+    given = [
+        f"data.{key}={value}"
+        for key, value in reading.model_dump(exclude_unset=True).items()
+        if key in type(recipe.data).model_fields
+    ]
+    try:
+        given += [] if data is None else [f"data.val={data}"]
+        config = recipe_from_dict(recipe.as_dict(), recipe.path, given).data
+        spec = {} if data is None else {"spec": trained.spec}
+        return kind.Data(config, seed=recipe.seed, bases=recipe.bases, **spec)
+    except RecipeError as error:
+        raise InputError(f"--data does not apply to data of kind '{recipe.kind}'") from error
+    except DataError as error:
+        if data is not None:
+            error.message = error.message.replace("data.val", "--data")
+            error.hint = error.hint and error.hint.replace("data.on_error", "on_error")
+        raise
 
 
 def _remember(trained: Trained, report: dict[str, Any]) -> None:

@@ -7,10 +7,8 @@ import logging
 import os
 import tempfile
 import zipfile
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -24,6 +22,7 @@ from torch import Tensor, nn
 
 from aigc_cli.data._cache import cache_folder, digest
 from aigc_cli.errors import InputError, MissingError
+from aigc_cli.metrics._things import Extractor, Features, Things
 from aigc_cli.nn.features import perceptual_distance
 from aigc_cli.nn.fid_inception import fid_inception
 from aigc_cli.run.checkpoint import load_checkpoint
@@ -41,44 +40,7 @@ RESIZES = {
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Features:
-    """Of N pictures: pooled (N, D), and logits (N, K) where the network has classes; float32."""
-
-    pooled: Tensor
-    logits: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.pooled)
-
-    def rows(self, index: slice | Tensor) -> Features:
-        logits = None if self.logits is None else self.logits[index]
-        return Features(self.pooled[index], logits)
-
-
-class Pictures(ABC):
-    """Numbered pictures that are judged, made or read when they are asked for."""
-
-    text: str
-    """What they are, for the protocol."""
-
-    @abstractmethod
-    def __len__(self) -> int: ...
-
-    @abstractmethod
-    def read(self, numbers: Sequence[int]) -> Sequence[Tensor]:
-        """(C, H, W) each, in [-1, 1] and rounded to 8 bits."""
-
-    def labels(self, numbers: Sequence[int]) -> Tensor | None:
-        """Class numbers, where there are classes."""
-        return None
-
-    def key(self) -> list[str] | None:
-        """What the pictures depend on; None when their features are not worth keeping."""
-        return None
-
-
-class Extractor:
+class Network(Extractor):
     """A frozen network and how pictures come to its size."""
 
     def __init__(self, network: Any, resize: str, labels: tuple[str, ...] | None) -> None:
@@ -120,7 +82,7 @@ class Extractor:
             return perceptual_distance(self.network, a.to(self.device), b.to(self.device)).cpu()
 
 
-def open_extractor(text: str, device: str = "auto", bases: Sequence[Path] = ()) -> Extractor:
+def open_extractor(text: str, device: str = "auto", bases: Sequence[Path] = ()) -> Network:
     """`inception`, `inception:clean`, a classifier's run or checkpoint, or any feature network.
 
     Raises:
@@ -133,12 +95,12 @@ def open_extractor(text: str, device: str = "auto", bases: Sequence[Path] = ()) 
         try:
             network = fid_inception("clean" if text.endswith("clean") else "tensorflow")
         except MissingError as error:
-            hint = f"{error.hint}; or judge by a classifier of your own: --extractor RUN"
+            hint = f"{error.hint}; or judge by a classifier of your own: extractor=RUN"
             raise MissingError(error.message, hint=hint) from error
         resize = RESIZES[INCEPTION[text]]
     elif text.startswith("inception"):
         raise InputError(
-            f"--extractor {text}: no such network", hint=f"choose from: {', '.join(INCEPTION)}"
+            f"extractor={text}: no such network", hint=f"choose from: {', '.join(INCEPTION)}"
         )
     else:
         network = open_features(text, bases)
@@ -147,7 +109,7 @@ def open_extractor(text: str, device: str = "auto", bases: Sequence[Path] = ()) 
             labels = tuple(spec["labels"]) if spec.get("labels") else None
         size = network.image_size
         resize = f"bicubic to {size}, antialiased, where they differ" if size else "none"
-    return Extractor(network.to(choose_device(device)), resize, labels)
+    return Network(network.to(choose_device(device)), resize, labels)
 
 
 def _place(text: str, bases: Sequence[Path]) -> str:
@@ -156,7 +118,7 @@ def _place(text: str, bases: Sequence[Path]) -> str:
 
 def extract(
     extractor: Extractor,
-    pictures: Pictures,
+    things: Things,
     *,
     batch_size: int = 64,
     seen: Callable[[int], None] = lambda count: None,
@@ -165,16 +127,16 @@ def extract(
 
     Those of pictures with a key are kept in the cache folder.
     """
-    key = pictures.key()
+    key = things.key()
     path = _cache_file(extractor, key) if key is not None else None
     if (kept := _agree(_load(path))) is not None:
         return kept
     world = find_world()
-    first, end = (len(pictures) * (world.rank + i) // world.size for i in (0, 1))
+    first, end = (len(things) * (world.rank + i) // world.size for i in (0, 1))
     parts: list[Features] = []
     for start in range(first, end, batch_size):
         numbers = range(start, min(start + batch_size, end))
-        for same in _of_one_size(pictures.read(numbers)):
+        for same in _of_one_size(things.read(numbers)):
             parts.append(extractor(torch.stack(same)))
         seen(len(numbers))
     found = _gather(parts)

@@ -13,12 +13,12 @@ from aigc_cli.data._cache import cache_folder
 from aigc_cli.data._domains import Scaled
 from aigc_cli.data._pictures import in_8_bits, planes, to_range
 from aigc_cli.data._sources import Source
-from aigc_cli.run.extract import Pictures
+from aigc_cli.metrics._things import Things
 from aigc_cli.run.trained import Trained
 from aigc_cli.sampling.noise import SampleNoise
 
 
-class Part(Pictures):
+class Part(Things):
     """One picture of each item of a data set, such as `image` or the target of a pair.
 
     `numbers` chooses items; training items come as validation items do, not mirrored.
@@ -82,7 +82,7 @@ class Whole:
         return {"image": to_range(pixels.copy())}
 
 
-class Drawn(Pictures):
+class Drawn(Things):
     """Samples number 0 ... count - 1 of a seed: those of `aigc sample -n COUNT --seed SEED`."""
 
     def __init__(self, trained: Trained, count: int, seed: int) -> None:
@@ -106,10 +106,10 @@ class Drawn(Pictures):
         return None if not parts or parts[0] is None else torch.cat(parts).cpu()  # type: ignore[arg-type]
 
 
-class Translated(Pictures):
+class Translated(Things):
     """What a model makes of each picture of a set, one answer each."""
 
-    def __init__(self, trained: Trained, inputs: Pictures, seed: int) -> None:
+    def __init__(self, trained: Trained, inputs: Things, seed: int) -> None:
         self.trained, self.inputs, self.seed = trained, inputs, seed
         self.text = f"translations of {inputs.text}"
 
@@ -126,20 +126,24 @@ class Translated(Pictures):
         return [rounded(image.float().cpu()) for image in made]
 
 
-class Files(Pictures):
-    """The pictures of a source, at their own sizes, in 8 bits, without transparency."""
+class Files(Things):
+    """The pictures of a source, at their own sizes, in 8 bits, without transparency; `numbers`
+    chooses some of them.
+    """
 
-    def __init__(self, source: Source, limit: int | None = None) -> None:
-        self.source, self.text, self.limit = source, str(source.text), limit
+    def __init__(self, source: Source, numbers: Sequence[int] | None = None) -> None:
+        self.source, self.text = source, str(source.text)
+        self.numbers = range(len(source)) if numbers is None else numbers
 
     def __len__(self) -> int:
-        return len(self.source) if self.limit is None else min(self.limit, len(self.source))
+        return len(self.numbers)
 
     def read(self, numbers: Sequence[int]) -> list[Tensor]:
-        return [to_range(planes(in_8_bits(self.source.read(n), 3))) for n in numbers]
+        read = self.source.read
+        return [to_range(planes(in_8_bits(read(self.numbers[n]), 3))) for n in numbers]
 
     def key(self) -> list[str]:
-        return ["files", *(self.source.fingerprint(number) for number in range(len(self)))]
+        return ["files", *(self.source.fingerprint(number) for number in self.numbers)]
 
 
 def rounded(images: Tensor) -> Tensor:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from aigc_cli.metrics.colorization import auc, colourfulness
-from aigc_cli.metrics.table import METRICS, resolve
+from aigc_cli.metrics.find import open_metrics
+from aigc_cli.metrics.image.auc import auc
+from aigc_cli.metrics.image.colourfulness import colourfulness
 
 
 def plane(seed: int, *shape: int) -> torch.Tensor:
@@ -55,11 +56,12 @@ def test_gray_is_not_colourful_and_pure_red_is_known() -> None:
     assert colourfulness(red).item() == pytest.approx(0.3 * 255 * np.hypot(1, 0.5), rel=1e-6)
 
 
-def test_both_are_metrics_of_pairs_of_pictures() -> None:
+def test_one_is_a_metric_of_pairs_and_one_of_the_image_alone() -> None:
     gray = np.full((4, 4, 1), 120, np.uint8)
     red = np.broadcast_to(np.array([200, 30, 30], np.uint8), (4, 4, 3))
-    assert [m.name for m in resolve(["auc", "colourfulness"])] == ["auc", "colourfulness"]
-    assert METRICS["auc"].compute(red, red, 0) == pytest.approx(100)
-    assert METRICS["auc"].compute(gray, red, 0) < 60
-    assert METRICS["colourfulness"].compute(gray, red, 0) == pytest.approx(0, abs=1e-4)
-    assert METRICS["colourfulness"].compute(red, gray, 0) > 50
+    near, colorful = open_metrics(["auc", "colourfulness"])
+    assert near.compute(red, red) == pytest.approx(100)
+    assert near.compute(gray, red) < 60
+    assert colorful.compute(gray) == pytest.approx(0, abs=1e-4)
+    assert colorful.compute(red) > 50
+    assert not colorful.reference

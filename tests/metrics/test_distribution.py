@@ -15,13 +15,13 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance, poly_mmd
 
-from aigc_cli.metrics import neighbours
-from aigc_cli.metrics.diversity import draw_pairs, mean_distance, mean_distance_within
-from aigc_cli.metrics.fid import Gaussian, fid, frechet_distance, gaussian
-from aigc_cli.metrics.inception_score import inception_score
-from aigc_cli.metrics.kid import kid, kid_block
-from aigc_cli.metrics.neighbours import copies, nearest, nearest_others
-from aigc_cli.metrics.prdc import prdc
+from aigc_cli.metrics.image import _neighbours as neighbours
+from aigc_cli.metrics.image._diversity import draw_pairs, mean_distance, mean_distance_within
+from aigc_cli.metrics.image._inception_score import inception_score
+from aigc_cli.metrics.image._neighbours import copies, nearest, nearest_others
+from aigc_cli.metrics.image.fid import Gaussian, fid, frechet_distance, gaussian
+from aigc_cli.metrics.image.kid import kid, kid_block
+from aigc_cli.metrics.image.prdc import prdc
 
 SAVES = pytest.mark.filterwarnings("ignore:Metric .* will save all", "ignore:std")
 
@@ -97,7 +97,7 @@ def test_kid_is_unbiased_and_one_value_in_blocks(monkeypatch: pytest.MonkeyPatch
     ]
     expected = sum(within) - 2 * np.mean([k(a, b) for a in x for b in y])
     assert float(kid_block(x, y)) == pytest.approx(expected, rel=1e-9)
-    monkeypatch.setattr("aigc_cli.metrics.kid.ROWS", 2)
+    monkeypatch.setattr("aigc_cli.metrics.image.kid.ROWS", 2)
     assert float(kid_block(x, y)) == pytest.approx(expected, rel=1e-9)
     same = [
         float(kid_block(features(20, 3, seed=n), features(40, 3, seed=n)[20:])) for n in range(50)

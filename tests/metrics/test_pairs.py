@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,10 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from aigc_cli.errors import DataError, InputError
 from aigc_cli.media.image import read_picture
 from aigc_cli.media.resize import modcrop, resize_bicubic
-from aigc_cli.metrics.color import rgb_to_y
-from aigc_cli.metrics.psnr import psnr
-from aigc_cli.metrics.ssim import ssim
-from aigc_cli.metrics.table import GROUPS, METRICS, resolve
+from aigc_cli.metrics.find import open_metrics, resolve
+from aigc_cli.metrics.image._color import rgb_to_y
+from aigc_cli.metrics.image.psnr import psnr
+from aigc_cli.metrics.image.ssim import ssim
 
 
 def pair(*shape: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -128,14 +129,17 @@ def test_ssim_needs_one_whole_window() -> None:
         ssim(np.zeros((12, 10)), np.zeros((12, 10)))
 
 
-# -- the table -------------------------------------------------------------------------------------
+# -- by name ---------------------------------------------------------------------------------------
+
+
+def opened(*names: str, border: int = 0) -> list[Any]:
+    return list(open_metrics(names, defaults={"border": border}))
 
 
 def test_names_and_groups_resolve_in_order_and_once() -> None:
-    names = [m.name for m in resolve(["ssim", "psnr_y", "psnr", "dists"])]
+    names = resolve(["ssim", "psnr_y", "psnr", "dists"])
     assert names == ["ssim_y", "ssim_rgb", "psnr_y", "psnr_rgb", "dists"]
     assert resolve([]) == []
-    assert {name for group in GROUPS.values() for name in group} <= set(METRICS)
 
 
 def test_unknown_names_name_their_neighbour() -> None:
@@ -148,48 +152,50 @@ def test_unknown_names_name_their_neighbour() -> None:
 
 
 def test_every_number_has_its_protocol() -> None:
-    assert METRICS["psnr_y"].describe(2) == (
-        "Y of MATLAB BT.601 (16-235, rounded), 8 bit, border 2, peak 255"
-    )
-    assert METRICS["psnr_rgb"].describe(4) == "RGB, 8 bit, border 4, peak 255"
-    for metric in METRICS.values():
-        assert "8 bit" in metric.describe(3)
-        assert ("border 3" in metric.describe(3)) == metric.cuts_border
-        assert "{" not in metric.describe(3)
+    [y], [rgb] = opened("psnr_y", border=2), opened("psnr_rgb", border=4)
+    assert y.describe() == "Y of MATLAB BT.601 (16-235, rounded), 8 bit, border 2, peak 255"
+    assert rgb.describe() == "RGB, 8 bit, border 4, peak 255"
+    for metric in opened("psnr", "ssim", "lpips", "dists", "perceptual", "auc", border=3):
+        assert "8 bit" in metric.describe()
+        assert ("border 3" in metric.describe()) == metric.name.startswith(("psnr", "ssim"))
+        assert "{" not in metric.describe()
 
 
 def test_border_is_cut_on_every_side() -> None:
     preds, target = pair(40, 30, 3)
     spoilt = preds.copy()
     spoilt[:4], spoilt[-4:], spoilt[:, :4], spoilt[:, -4:] = 0, 0, 0, 0
-    for metric in resolve(["psnr", "ssim"]):
-        whole = metric.compute(preds, target, 4)
-        assert metric.compute(spoilt, target, 4) == whole
-        assert metric.compute(spoilt, target, 3) < whole
-        inside = slice(4, -4)
-        assert metric.compute(preds[inside, inside], target[inside, inside], 0) == whole
+    inside = slice(4, -4)
+    for name in ("psnr_y", "psnr_rgb", "ssim_y", "ssim_rgb"):
+        ([cut], [less], [none]) = (opened(name, border=n) for n in (4, 3, 0))
+        whole = cut.compute(preds, target)
+        assert cut.compute(spoilt, target) == whole
+        assert less.compute(spoilt, target) < whole
+        assert none.compute(preds[inside, inside], target[inside, inside]) == whole
+        assert list(cut.variants()) == ["border 0"]
+        assert cut.variants()["border 0"].compute(spoilt, target) < whole
+        assert none.variants() == {}
     y = [rgb_to_y(p)[4:-4, 4:-4] for p in (preds, target)]
-    assert METRICS["psnr_y"].compute(preds, target, 4) == psnr(*y)
-    assert METRICS["ssim_y"].compute(preds, target, 4) == ssim(*y)
+    assert opened("psnr_y", border=4)[0].compute(preds, target) == psnr(*y)
+    assert opened("ssim_y", border=4)[0].compute(preds, target) == ssim(*y)
 
 
-def test_gray_and_colour_may_be_compared() -> None:
+def test_gray_and_color_may_be_compared() -> None:
     preds, target = pair(20, 20, 3)
     gray = target[:, :, :1]
-    for metric in resolve(["psnr", "ssim"]):
-        colour = metric.compute(preds, gray.repeat(3, axis=2), 1)
-        assert metric.compute(preds, gray, 1) == colour
+    for metric in opened("psnr", "ssim", border=1):
+        color = metric.compute(preds, gray.repeat(3, axis=2))
+        assert metric.compute(preds, gray) == color
 
 
-def test_pictures_that_cannot_be_compared_are_named() -> None:
+def test_images_that_cannot_be_compared_are_told() -> None:
     a, b = np.zeros((30, 20, 3), np.uint8), np.zeros((30, 21, 3), np.uint8)
-    with pytest.raises(DataError) as caught:
-        METRICS["psnr_y"].compute(a, b, 2, name="bird.png")
-    assert str(caught.value) == "bird.png: 20 x 30 pixels, but its reference has 21 x 30"
+    with pytest.raises(DataError, match=r"^20 x 30 pixels, but its reference has 21 x 30$"):
+        opened("psnr_y", border=2)[0].compute(a, b)
     with pytest.raises(DataError, match=r"^20 x 30 pixels, ssim_y needs 21 x 21 or more$"):
-        METRICS["ssim_y"].compute(a, a, 5)
+        opened("ssim_y", border=5)[0].compute(a, a)
     with pytest.raises(DataError, match="psnr_rgb needs 21 x 21"):
-        METRICS["psnr_rgb"].compute(a, a, 10)
+        opened("psnr_rgb", border=10)[0].compute(a, a)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +209,8 @@ def test_bicubic_row_of_the_literature(
     for path in sorted(shared_data("set5").glob("*.png")):
         target = modcrop(read_picture(path).pixels, scale)
         preds = resize_bicubic(resize_bicubic(target, scale=1 / scale), scale=scale)
-        rows.append([m.compute(preds, target, scale) for m in resolve(["psnr_y", "ssim_y"])])
+        metrics = opened("psnr_y", "ssim_y", border=scale)
+        rows.append([m.compute(preds, target) for m in metrics])
     assert len(rows) == 5
     assert np.mean(rows, axis=0)[0] == pytest.approx(db, abs=0.01)
     assert np.mean(rows, axis=0)[1] == pytest.approx(similarity, abs=0.002)

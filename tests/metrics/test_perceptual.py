@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torchmetrics.functional.image.lpips import _LPIPS, ScalingLayer
 
 from aigc_cli.errors import CheckpointError, MissingError
-from aigc_cli.metrics import table
 from aigc_cli.metrics._networks import ALEXNET, VGG16, alexnet, load_state, published, vgg16
-from aigc_cli.metrics.dists import DISTS
-from aigc_cli.metrics.lpips import LPIPS
-from aigc_cli.metrics.table import METRICS
+from aigc_cli.metrics.find import open_metrics
+from aigc_cli.metrics.image import dists, lpips
+from aigc_cli.metrics.image.dists import DISTS
+from aigc_cli.metrics.image.lpips import LPIPS
 
 WIDTHS = (3, 64, 128, 256, 512, 512)
 
@@ -28,11 +28,11 @@ def nowhere_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[No
     """Weights of the developer's own are out of sight, and none are remembered."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no torch home"))
     monkeypatch.delenv("AIGC_WEIGHTS", raising=False)
-    table._lpips_network.cache_clear()
-    table._dists_network.cache_clear()
+    lpips.network.cache_clear()
+    dists.network.cache_clear()
     yield
-    table._lpips_network.cache_clear()
-    table._dists_network.cache_clear()
+    lpips.network.cache_clear()
+    dists.network.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -159,10 +159,10 @@ def test_table_reads_the_folder_of_the_environment(
     name: str, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIGC_WEIGHTS", str(weights))
-    metric = METRICS[name]
+    [metric] = open_metrics([name])
     metric.prepare()
     preds, target = np.random.default_rng(0).integers(0, 256, (2, 40, 36, 3)).astype(np.uint8)
-    value = metric.compute(preds, target, 8)
+    value = metric.compute(preds, target)
     lowest = -1.0 if name == "lpips" else 0.0
     x, y = (
         torch.from_numpy(p / 255).float().permute(2, 0, 1)[None] * (1 - lowest) + lowest
@@ -171,7 +171,7 @@ def test_table_reads_the_folder_of_the_environment(
     network = (LPIPS if name == "lpips" else DISTS)(folder=weights)
     with torch.no_grad():
         assert value == pytest.approx(network(x, y).item(), rel=1e-4)
-    assert metric.compute(target, target, 8) == pytest.approx(0, abs=1e-6)
+    assert metric.compute(target, target) == pytest.approx(0, abs=1e-6)
 
 
 def test_the_place_of_torchvisions_downloads_is_searched(
@@ -189,7 +189,7 @@ def test_absent_weights_say_which_file_goes_where(
 ) -> None:
     monkeypatch.setenv("AIGC_WEIGHTS", str(tmp_path / "w"))
     with pytest.raises(MissingError) as caught:
-        METRICS[name].prepare()
+        open_metrics([name])[0].prepare()
     assert caught.value.message == f"the weights {file} are not in {tmp_path / 'w'}"
     assert caught.value.hint is not None
     assert "torchvision.models." in caught.value.hint

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from aigc_cli.errors import InputError
-from aigc_cli.metrics.text import corpus_report
+from aigc_cli.metrics.find import open_metrics
+from aigc_cli.metrics.report import corpus_report
 from aigc_cli.models._base import Run
 from aigc_cli.models.text._pairs import padded
 from aigc_cli.models.text.seq2seq import Config, Model
@@ -114,7 +115,9 @@ def test_it_raises_what_it_rewards() -> None:
         for made in (likely, built)
     )
     references = [[text] for text in TARGETS]
-    row = corpus_report(["rouge_2"], after, references, baseline=before)["metrics"]["rouge_2"]
+    row = corpus_report(open_metrics(["rouge_2"]), after, references, baseline=before)["metrics"][
+        "rouge_2"
+    ]
     assert row["verdict"] == "better", row
     assert row["p"] < 0.05
     values = built.evaluate_batch(batch(built))

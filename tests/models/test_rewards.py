@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from aigc_cli.errors import InputError
-from aigc_cli.metrics.text import sentence_scores
+from aigc_cli.metrics.find import open_metrics
+from aigc_cli.metrics.report import item_scores
 from aigc_cli.models.text._rewards import Rewards, find_reward, needs_reference
 
 TEXTS = ["the cat sat", "no", ""]
@@ -25,7 +26,7 @@ def test_a_length_is_best_met() -> None:
 
 def test_metrics_are_those_of_evaluation() -> None:
     reward = find_reward("rouge_l", "en")
-    assert reward(TEXTS, REFERENCES) == sentence_scores("rouge_l", TEXTS, REFERENCES)
+    assert reward(TEXTS, REFERENCES) == item_scores(open_metrics(["rouge_l"])[0], TEXTS, REFERENCES)
     assert reward(TEXTS, REFERENCES)[1] == 1.0
     assert needs_reference("rouge_l")
     assert not needs_reference("distinct_1")

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torchmetrics.functional.classification import multiclass_f1_score
 
-from aigc_cli.run.classification import as_csv, by_class, draw
+from aigc_cli.metrics.labels._classes import by_class
+from aigc_cli.run.confusion import as_csv, draw
 from aigc_cli.run.features import open_features
 from tests.run.conftest import Ending
 

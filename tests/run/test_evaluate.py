@@ -12,11 +12,9 @@ import pytest
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from aigc_cli import registry
 from aigc_cli.media.image import Picture, read_picture, to_tensor, write_picture
 from aigc_cli.media.resize import modcrop, resize_bicubic
-from aigc_cli.metrics.sets import SET_METRICS
-from aigc_cli.metrics.table import METRICS
-from aigc_cli.metrics.text import TEXT_METRICS
 from aigc_cli.nn.features import perceptual_distance, random_features
 from tests.run.conftest import Ending
 
@@ -40,7 +38,7 @@ def test_a_model_scores_what_its_files_score(aigc: Aigc, run: str, here: Path) -
     (here / "made/samples.json").unlink()
     for file in (here / "made").iterdir():
         file.rename(file.with_name(file.name.replace("_x2", "")))
-    words = ["--generated", "made", "--reference", "truth", "--border", 2, "-m", "psnr,ssim"]
+    words = ["--generated", "made", "--reference", "truth", "-m", "psnr,ssim", "border=2"]
     files = aigc("evaluate", *words, "--json").json
     for name in ("psnr_y", "psnr_rgb", "ssim_y", "ssim_rgb"):
         assert report["metrics"][name]["value"] == pytest.approx(files["metrics"][name]["value"])
@@ -49,7 +47,7 @@ def test_a_model_scores_what_its_files_score(aigc: Aigc, run: str, here: Path) -
 
 
 def test_perceptual_looks_through_the_extractor(aigc: Aigc, run: str, here: Path) -> None:
-    words = ["-m", "perceptual", "--extractor", "random:cnn", "--json"]
+    words = ["-m", "perceptual", "extractor=random:cnn", "--json"]
     score = aigc("evaluate", run, "--data", "photos", *words).json["metrics"]["perceptual"]
     assert 0 < score["bicubic"] < score["value"]  # of two steps of training
     assert "cnn random seed 0" in score["protocol"]
@@ -148,8 +146,8 @@ MISTAKES = {
     "metric": (["run", "--metric", "psnrr"], "did you mean 'psnr'?"),
     "condition": (["run", "--require", "psnr_y>>3"], "psnr_y>>3"),
     "unmeasured": (["run", "--require", "psnrr>=3"], "did you mean 'psnr"),
-    "half": (["--generated", "photos"], "--generated and --reference go together"),
-    "nothing": ([], "what shall be evaluated?"),
+    "half": (["--generated", "photos"], "psnr_y compares with what should be there"),
+    "nothing": ([], "nothing to evaluate"),
     "no pair": (["--generated", "photos", "--reference", "fewer"], "'photo 10' has no reference"),
     "sizes": (["--generated", "photos/photo 00.png", "--reference", "photos/photo 01.png"], "40"),
     "no data": (["run", "--data", "nowhere"], "--data: 'nowhere' does not exist"),
@@ -169,16 +167,25 @@ def test_a_mistake_is_one_sentence(aigc: Aigc, run: str, here: Path, mistake: st
 
 def test_the_list_explains_each_metric(aigc: Aigc) -> None:
     rows = aigc("evaluate", "--metric", "list", "--json").json["metrics"]
-    assert {row["metric"] for row in rows} == {*METRICS, *SET_METRICS, *TEXT_METRICS}
-    assert {"psnr_y", "ssim_rgb", "lpips", "fid", "kid", "copies"} <= {*METRICS, *SET_METRICS}
+    found = {row["metric"]: row for row in rows}
+    assert set(found) == {name for name, file in registry.metrics().items() if not file.group}
+    for name, row in found.items():  # read from the file as it is when imported
+        metric = registry.load_metric(name).Metric
+        assert (row["of"], row["unit"]) == (metric.of, metric.unit), name
+        assert row["better"] == ("higher" if metric.higher_is_better else "lower"), name
+        assert row["modality"] == registry.metrics()[name].modality
+    assert found["psnr_y"]["protocol"].endswith("border N, peak 255")
     assert all(row["protocol"] for row in rows)
 
 
 MISUSES = {
-    "border of a model": (["run", "--border", 2], "--border is for --generated"),
+    "option of no metric": (
+        ["run", "-m", "psnr", "psnr.bordr=2"],
+        "psnr.bordr: no metric of psnr_y, psnr_rgb has such an option, did you mean",
+    ),
     "data without a model": (
         ["--generated", "photos", "--reference", "photos", "--data", "photos"],
-        "without a model, --data or --save",
+        "--generated and --reference are for files, RUN and --data for a model",
     ),
     "condition on a group": (
         ["run", "--require", "psnr>=3"],
@@ -188,19 +195,13 @@ MISUSES = {
         ["run", "--data", "small"],
         "small.png: 12 x 12 pixels, ssim_y needs 15 x 15 or more",
     ),
-    "twice the same name": (
-        ["--generated", "twins", "--reference", "twins"],
-        "twins: two pictures are called 'photo'",
-    ),
 }
 
 
 @pytest.mark.parametrize("misuse", MISUSES)
 def test_a_misuse_is_not_passed_over(aigc: Aigc, run: str, here: Path, misuse: str) -> None:
-    for folder, names in {"small": ["small.png"], "twins": ["photo.png", "photo.bmp"]}.items():
-        (here / folder).mkdir()
-        for name in names:
-            Image.new("RGB", (12, 12)).save(here / folder / name)
+    (here / "small").mkdir()
+    Image.new("RGB", (12, 12)).save(here / "small/small.png")
     words, sentence = MISUSES[misuse]
     ending = aigc("evaluate", *words)
     assert ending.code == 2, ending.err
@@ -229,6 +230,60 @@ def test_pictures_pair_by_their_place_in_sub_folders(aigc: Aigc, here: Path) -> 
     report = aigc("evaluate", "--generated", "made", "--reference", "truth", "--json").json
     assert [item["name"] for item in report["items"]] == ["a/same", "b/same"]
     assert report["metrics"]["psnr_rgb"]["value"] == "inf"
+
+
+def test_equal_stems_with_different_endings_pair_by_whole_names(aigc: Aigc, here: Path) -> None:
+    for folder in ("made", "truth"):
+        (here / folder).mkdir()
+        for level, name in enumerate(("photo.png", "photo.bmp", "other.png")):
+            Image.new("RGB", (20, 20), (100 * level, 0, 0)).save(here / folder / name)
+    report = aigc("evaluate", "--generated", "made", "--reference", "truth", "--json").json
+    assert [item["name"] for item in report["items"]] == ["other", "photo.bmp", "photo.png"]
+    assert report["metrics"]["psnr_rgb"]["value"] == "inf"
+
+
+def test_names_of_our_own_pair_with_those_of_the_input(aigc: Aigc, run: str, here: Path) -> None:
+    """By what samples.json says, by the suffix that aigc gives, or by the one that is named."""
+    (here / "low").mkdir()
+    (here / "truth").mkdir()
+    for photo in (here / "photos").iterdir():
+        low = resize_bicubic(modcrop(read_picture(photo).pixels, 2), scale=0.5)
+        write_picture(here / "low" / photo.name, Picture(low))
+        write_picture(here / "truth" / photo.name, Picture(modcrop(read_picture(photo).pixels, 2)))
+    assert aigc("sample", run, "--input", "low", "--out", "made").code == 0
+    words = ("--generated", "made", "--reference", "truth", "-m", "psnr_y", "--json")
+    recorded = aigc("evaluate", *words)
+    assert recorded.code == 0, recorded.err
+    (here / "made/samples.json").unlink()
+    assert aigc("evaluate", *words).json["items"] == recorded.json["items"]
+    for file in (here / "made").iterdir():
+        file.rename(file.with_name(file.name.replace("_x2", "-big")))
+    assert aigc("evaluate", *words).code == 2
+    assert aigc("evaluate", *words, "suffix=-big").json["items"] == recorded.json["items"]
+
+
+def test_what_cannot_be_read_is_named_or_left_out(aigc: Aigc, here: Path) -> None:
+    shutil.copytree(here / "photos", here / "made")
+    (here / "made/photo 03.png").write_bytes((here / "made/photo 03.png").read_bytes()[:99])
+    words = ("--generated", "made", "--reference", "photos", "-m", "psnr_y")
+    stopped = aigc("evaluate", *words)
+    assert stopped.code == 2
+    assert "1 of 11 pictures cannot be used\n  --generated: photo 03.png" in stopped.err
+    assert "on_error=skip" in stopped.err
+    skipped = aigc("evaluate", *words, "on_error=skip", "--json")
+    assert skipped.json["metrics"]["psnr_y"]["n"] == 10
+    assert skipped.json["skipped"][0].startswith("photo 03.png: ")
+    large = aigc("evaluate", *words, "on_error=skip", "max_pixels=1950")
+    assert "left out" in large.out
+    assert "the limit is 1,950" in large.out
+
+
+def test_transparency_is_left_out_and_said(aigc: Aigc, here: Path) -> None:
+    for name, alpha in {"a": 0, "b": 200}.items():
+        Image.new("RGBA", (20, 20), (9, 8, 7, alpha)).save(here / f"{name}.png")
+    report = aigc("evaluate", "--generated", "a.png", "--reference", "b.png", "--json").json
+    assert report["metrics"]["psnr_rgb"]["value"] == "inf"
+    assert report["notes"] == ["2 images are transparent: their colors are compared, not alpha"]
 
 
 def test_a_result_that_cannot_be_kept_is_still_a_result(

@@ -15,20 +15,21 @@ from PIL import Image
 
 from aigc_cli.data._sources import open_source
 from aigc_cli.errors import InputError
-from aigc_cli.metrics.fid import fid
-from aigc_cli.metrics.kid import kid
-from aigc_cli.metrics.sets import SET_METRICS
+from aigc_cli.metrics._things import Features
+from aigc_cli.metrics.find import open_metrics
+from aigc_cli.metrics.image.fid import fid
+from aigc_cli.metrics.image.kid import kid
 from aigc_cli.nn.fid_inception import FILES, FIDInception
 from aigc_cli.run import extract as extracting
-from aigc_cli.run.distribution import Sets, compare
-from aigc_cli.run.extract import Features, extract, open_extractor
+from aigc_cli.run.extract import extract, open_extractor
 from aigc_cli.run.pictures import Drawn, Files, Part
+from aigc_cli.run.sets import Sets, compare_sets
 from aigc_cli.run.trained import load_trained
 from tests.run.conftest import Child, Ending, paint
 
 Aigc = Callable[..., Ending]
 Start = Callable[..., Child]
-SETS = ("-m", "fid,kid,prdc,copies,feature_diversity", "--extractor", "random:cnn")
+SETS = ("-m", "fid,kid,prdc,copies,feature_diversity", "extractor=random:cnn")
 
 CLASSIFIER = """
 family: classifier
@@ -94,9 +95,10 @@ def test_a_model_is_compared_with_held_out_pictures(aigc: Aigc, gan: str, here: 
 
 def test_samples_are_those_of_aigc_sample(aigc: Aigc, gan: str, here: Path) -> None:
     assert aigc("sample", gan, "-n", 10, "--seed", 4, "--out", "made").code == 0
-    (here / "made/grid.png").unlink()
-    words = ("-m", "fid", "--extractor", "random:cnn", "--json")
+    assert (here / "made/grid.png").exists()  # a sheet, which samples.json tells from samples
+    words = ("-m", "fid", "extractor=random:cnn", "--json")
     files = aigc("evaluate", "--generated", "made", "--reference", "many", *words).json
+    assert files["protocol"]["generated"] == "10: made"
     direct = aigc("evaluate", gan, "--reference", "many", "--count", 10, "--seed", 4, *words).json
     value = direct["metrics"]["fid"]["value"]
     assert files["metrics"]["fid"]["value"] == pytest.approx(value, rel=1e-4)
@@ -104,7 +106,7 @@ def test_samples_are_those_of_aigc_sample(aigc: Aigc, gan: str, here: Path) -> N
 
 
 def test_the_training_part_can_be_the_reference(aigc: Aigc, gan: str) -> None:
-    words = ("-m", "fid", "--extractor", "random:cnn", "--count", 9)
+    words = ("-m", "fid", "extractor=random:cnn", "--count", 9)
     report = aigc("evaluate", gan, "--reference", "train", *words, "--json").json
     assert report["protocol"]["reference"] == "72: many, training part"
     assert report["protocol"]["real"] == "8: many, validation part"
@@ -125,10 +127,10 @@ def test_copies_of_training_pictures_are_told(aigc: Aigc, here: Path) -> None:
         )
 
     def share(name: str) -> float:
-        words = ("--generated", name, "--reference", "real", "-m", "copies", "--extractor")
-        found: float = aigc("evaluate", *words, "random:cnn", "--json").json["metrics"]["copies"][
-            "value"
-        ]
+        words = ("--generated", name, "--reference", "real", "-m", "copies")
+        found: float = aigc("evaluate", *words, "extractor=random:cnn", "--json").json["metrics"][
+            "copies"
+        ]["value"]
         return found
 
     assert share("copied") == 1
@@ -136,7 +138,7 @@ def test_copies_of_training_pictures_are_told(aigc: Aigc, here: Path) -> None:
 
 
 def test_a_classifier_of_the_toolkit_judges(aigc: Aigc, judge: str, here: Path) -> None:
-    words = ("--extractor", judge, "--json")
+    words = (f"extractor={judge}", "--json")
     ending = aigc(
         "evaluate", "--generated", "shapes/dark", "--reference", "shapes", "-m", "fid,is", *words
     )
@@ -165,10 +167,11 @@ def test_label_accuracy_goes_by_the_names_of_the_classes(judge: str, here: Path)
     extractor, pictures = open_extractor(judge, "cpu"), Asked(open_source("shapes"))
     assert extractor.labels == ("dark", "bright")
     pictures.asked = torch.tensor([0] * 30 + [1] * 30)  # bright pictures, then dark ones
-    metrics = [SET_METRICS["label_accuracy"]]
+    [metric] = open_metrics(["label_accuracy"])
+    metric.extractor = extractor
 
     def accuracy(classes: tuple[str, ...]) -> float:
-        found = compare(metrics, Sets(pictures, pictures), extractor, classes=classes)
+        found = compare_sets([metric], Sets(pictures, pictures, classes=classes))
         assert found is not None
         value: float = found["metrics"]["label_accuracy"]["value"]
         return value
@@ -178,7 +181,7 @@ def test_label_accuracy_goes_by_the_names_of_the_classes(judge: str, here: Path)
     with pytest.raises(InputError, match="does not know the class 'gray'"):
         accuracy(("dark", "gray"))
     with pytest.raises(InputError, match="told which class"):
-        compare(metrics, Sets(Files(open_source("shapes")), pictures), extractor, classes=None)
+        compare_sets([metric], Sets(Files(open_source("shapes")), pictures))
 
 
 def test_features_of_real_pictures_are_kept(
@@ -188,7 +191,7 @@ def test_features_of_real_pictures_are_kept(
     first = extract(extractor, pictures)
     (kept,) = (here / "cache/features").iterdir()
     with monkeypatch.context() as patch:
-        patch.setattr(extracting.Extractor, "__call__", None)
+        patch.setattr(extracting.Network, "__call__", None)
         again = extract(extractor, pictures)
         assert torch.equal(first.pooled, again.pooled)
     extract(open_extractor("random:cnn:1", "cpu"), pictures)
@@ -214,7 +217,7 @@ def test_inception_reads_its_weights_from_a_local_file(
     absent = aigc(*words, "--limit", 2)
     assert absent.code == 5
     assert FILES[0] in absent.out
-    assert "--extractor RUN" in absent.out
+    assert "extractor=RUN" in absent.out
     (here / "weights").mkdir()
     torch.manual_seed(0)
     torch.save(FIDInception().state_dict(), here / "weights" / FILES[0])
@@ -225,7 +228,7 @@ def test_inception_reads_its_weights_from_a_local_file(
 
 
 def test_conditions_hold_for_sets_too(aigc: Aigc, gan: str, here: Path) -> None:
-    words = ("--extractor", "random:cnn", "--count", 9)
+    words = ("extractor=random:cnn", "--count", 9)
     ending = aigc("evaluate", gan, "--require", "kid<=-1", *words, "--json")
     assert ending.code == 4
     assert json.loads(ending.out)["failed"] == ["kid<=-1"]
@@ -248,16 +251,16 @@ MISTAKES = {
     "metric": (["gan", "-m", "fidd"], "did you mean 'fid'?"),
     "group": (["gan", "--require", "prdc>=1"], "which one is meant?"),
     "pair metric": (["gan", "-m", "psnr"], "is not for this family"),
-    "foreign run": (["gan", "-m", "fid", "--extractor", "gan"], "family tiny_gan"),
-    "not a network": (["gan", "-m", "fid", "--extractor", "photos/photo 00.png"], "photo 00.png"),
-    "near": (["gan", "-m", "fid", "--extractor", "inception:cleen"], "inception:clean"),
-    "no classes": (["gan", "-m", "is", "--extractor", "random:cnn"], "an extractor with classes"),
-    "too few": (["gan", "-m", "prdc", "--extractor", "random:cnn", "--count", 5], "6 or more"),
+    "foreign run": (["gan", "-m", "fid", "extractor=gan"], "family tiny_gan"),
+    "not a network": (["gan", "-m", "fid", "extractor=photos/photo 00.png"], "photo 00.png"),
+    "near": (["gan", "-m", "fid", "extractor=inception:cleen"], "inception:clean"),
+    "no classes": (["gan", "-m", "is", "extractor=random:cnn"], "an extractor with classes"),
+    "too few": (["gan", "-m", "prdc", "extractor=random:cnn", "--count", 5], "6 or more"),
     "limit": (["gan", "-m", "kid", "--limit", 3], "take --count instead"),
-    "reference": (["gan", "-m", "kid", "--extractor", "random:cnn", "--reference", "nowhere"],
+    "reference": (["gan", "-m", "kid", "extractor=random:cnn", "--reference", "nowhere"],
                   "--reference: 'nowhere' does not exist"),
-    "one picture": (["--generated", "photos/photo 00.png", "--reference", "photos", "-m", "fid",
-                     "--extractor", "random:cnn"], "fid needs 2 or more generated pictures, not 1"),
+    "one image": (["--generated", "photos/photo 00.png", "--reference", "photos", "-m", "fid",
+                     "extractor=random:cnn"], "not 1: photos/photo 00.png\nhint: give more"),
     "no data": (["gan", "--data", "nowhere"], "--data: 'nowhere' does not exist"),
 }  # fmt: skip
 
@@ -285,7 +288,7 @@ def test_two_processes_measure_what_one_measures(
     for name, row in one.items():
         assert two[name]["value"] == pytest.approx(row["value"], rel=1e-3, abs=1e-5), name
         assert two[name]["real"] == pytest.approx(row["real"], rel=1e-3, abs=1e-5), name
-    failing = child("evaluate", gan, "-m", "kid", "--extractor", "random:cnn", "--count", 9,
+    failing = child("evaluate", gan, "-m", "kid", "extractor=random:cnn", "--count", 9,
                     "--require", "kid<=-1", "--devices", 2).end()  # fmt: skip
     assert failing.code == 4
     assert len((here / "gan/evaluations.jsonl").read_text().splitlines()) == 3
@@ -342,7 +345,7 @@ def test_translations_are_compared_with_the_other_domain(
     (here / "unpaired.yaml").write_text(UNPAIRED)
     ending = aigc("train", "unpaired.yaml", "--out", "cycle")
     assert ending.code == 0, ending.err
-    words = ("-m", "kid,fid", "--extractor", "random:cnn", f"direction={direction}")
+    words = ("-m", "kid,fid", "extractor=random:cnn", f"direction={direction}")
     ending = aigc("evaluate", "cycle", *words, "--json")
     assert ending.code == 0, ending.err
     (row, _), protocol = ending.json["metrics"].values(), ending.json["protocol"]

@@ -11,7 +11,6 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU, CHRF
 
-from aigc_cli.metrics.text import TEXT_METRICS
 from tests.run.conftest import Ending
 
 Aigc = Callable[..., Ending]
@@ -87,19 +86,19 @@ def test_a_language_chooses_the_tokens(aigc: Aigc, here: Path) -> None:
     for name in ("a.txt", "b.txt"):
         (here / name).write_text("我今天去了北京大学。\n", encoding="utf-8")
     words = ("evaluate", "--generated", "a.txt", "--reference", "b.txt", "-m", "bleu,rouge_l")
-    scores = aigc(*words, "--lang", "zh", "--json").json["metrics"]
+    scores = aigc(*words, "lang=zh", "--json").json["metrics"]
     assert "tok:zh" in scores["bleu"]["protocol"]
     assert "tok:char" in scores["rouge_l"]["protocol"]
     assert scores["rouge_l"]["value"] == 1
     refused = aigc(*words)
     assert refused.code == 2
-    assert "--lang zh" in refused.err
-    forced = aigc(*words[:-1], "bleu", "--tokenize", "13a", "--json").json["metrics"]["bleu"]
+    assert "lang=zh" in refused.err
+    forced = aigc(*words[:-1], "bleu", "bleu.tokenize=13a", "--json").json["metrics"]["bleu"]
     assert "tok:13a" in forced["protocol"]
 
 
 def test_options_of_rouge_are_in_its_protocol(aigc: Aigc, here: Path) -> None:
-    words = ("-m", "rouge_lsum", "--no-stem", "--rouge-split", "sentence", "--json")
+    words = ("-m", "rouge_lsum", "rouge.stem=false", "split=sentence", "--json")
     row = aigc("evaluate", *PAIR, *words).json["metrics"]["rouge_lsum"]
     assert "stem:no|split:sentence" in row["protocol"]
 
@@ -171,7 +170,7 @@ def test_a_model_scores_what_the_file_of_its_answers_scores(
 
 def test_a_model_is_compared_with_the_answers_of_another(aigc: Aigc, run: str, here: Path) -> None:
     (here / "other.txt").write_text("the cat\ntwo dogs\nit\na man\n")
-    words = ("evaluate", run, "-m", "chrf", "--lowercase", "--baseline", "other.txt")
+    words = ("evaluate", run, "-m", "chrf", "lowercase=true", "--baseline", "other.txt")
     row = aigc(*words, "--json").json["metrics"]["chrf"]
     assert "case:lc" in row["protocol"]
     assert row["difference"] == pytest.approx(row["value"] - row["baseline"], abs=2e-6)
@@ -180,7 +179,7 @@ def test_a_model_is_compared_with_the_answers_of_another(aigc: Aigc, run: str, h
     assert "3 items and 4 texts of other.txt do not pair" in short.err
     unused = aigc("evaluate", run, "--baseline", "other.txt")
     assert unused.code == 2
-    assert "name a metric of texts" in unused.err
+    assert "--baseline is for metrics of texts" in unused.err
 
 
 MISTAKES = {
@@ -209,19 +208,19 @@ MISTAKES = {
         ["--generated", "good.txt", "--reference", "texts.jsonl"],
         "texts.jsonl:1: 'texts' is not a list of texts",
     ),
-    "language": ([*PAIR, "--lang", "english"], "unknown language 'english'"),
-    "tokenizer": ([*PAIR, "--tokenize", "moses"], "unknown tokenizer 'moses'"),
-    "split": ([*PAIR, "--rouge-split", "words"], "unknown way to split 'words'"),
+    "language": ([*PAIR, "lang=english"], "bleu.lang: unknown language 'english'"),
+    "tokenizer": ([*PAIR, "tokenize=moses"], "unknown tokenizer 'moses'"),
+    "split": ([*PAIR, "-m", "rouge", "split=words"], "expected 'newline' or 'sentence', got"),
     "metric": ([*PAIR, "-m", "blue"], "unknown metric 'blue'\nhint: did you mean 'bleu'?"),
-    "kinds": ([*PAIR, "-m", "bleu,psnr"], "psnr_y is for pictures and good.txt holds texts"),
+    "kinds": ([*PAIR, "-m", "bleu,psnr"], "psnr_y is of modality image, and bleu of text"),
     "no reference": (
         ["--generated", "good.txt"],
-        "bleu compares with what should be there\nhint: add --reference FILE",
+        "bleu compares with what should be there\nhint: add --reference PATH",
     ),
-    "border": ([*PAIR, "--border", 2], "--border and --save are for pictures"),
+    "border": ([*PAIR, "border=2"], "border: unknown key"),
     "pictures": (
-        ["--generated", "a", "--reference", "b", "--lang", "zh"],
-        "--lang, --tokenize, --lowercase, --stem, --rouge-split, --baseline",
+        ["--generated", "a", "--reference", "b", "lang=zh"],
+        "lang: unknown key",
     ),
     "a group": ([*PAIR, "--require", "rouge>=1"], "choose from: rouge_1, rouge_2"),
 }
@@ -245,15 +244,15 @@ def test_a_mistake_is_one_sentence(aigc: Aigc, here: Path, mistake: str) -> None
 def test_a_resource_that_is_absent_ends_with_5(aigc: Aigc, here: Path) -> None:
     ending = aigc("evaluate", *PAIR, "-m", "bertscore")
     assert ending.code == 5
-    assert "--extractor FOLDER" in ending.err
-    ending = aigc("evaluate", *PAIR, "-m", "bertscore", "--extractor", "nowhere")
+    assert "bertscore.model=FOLDER" in ending.err
+    ending = aigc("evaluate", *PAIR, "-m", "bertscore", "bertscore.model=nowhere")
     assert ending.code == 5
     assert "nowhere: there is no config.json" in ending.err
 
 
 def test_the_list_explains_each_metric_of_texts(aigc: Aigc, here: Path) -> None:
     rows = aigc("evaluate", "--metric", "list", "--json").json["metrics"]
-    found = {row["metric"]: row for row in rows if row["of"] == "texts"}
-    assert set(found) == set(TEXT_METRICS)
+    found = {row["metric"]: row for row in rows if row["modality"] == "text"}
+    assert {"bleu", "rouge_lsum", "self_bleu"} <= found.keys()
     assert found["ter"]["better"] == "lower"
     assert found["bleu"]["unit"] == "0-100"

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from aigc_cli.errors import DataError
-from aigc_cli.metrics.text.language import SNOWBALL
+from aigc_cli.metrics.text._language import SNOWBALL
 
 # English words and marks of grammar that make up more than a thousandth of running text each, the
 # definition of Denkowski and Lavie, 2011, https://aclanthology.org/W11-2107.

@@ -19,14 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aigc_cli.errors import InputError, MissingError
-from aigc_cli.metrics.text._measure import (
-    Measured,
-    References,
-    TextOptions,
-    Texts,
-    count_references,
-    mean_of,
-)
+from aigc_cli.metrics._corpus import Measured, count_references, mean_of
+from aigc_cli.metrics.text._text import References, TextMetric, Texts
+from aigc_cli.recipe.sections import Name, Section
 
 LAYERS = {
     "bert-base-uncased": 9, "bert-large-uncased": 18, "bert-base-chinese": 8,
@@ -49,18 +44,6 @@ class Model(NamedTuple):
     network: Any
     layer: int
     stamp: str
-
-
-def bertscore(hyps: Texts, refs: References, options: TextOptions) -> Measured:
-    """Mean F1 of the best reference, at most 1; an empty text has 0."""
-    model = open_model(options)
-    unique = list(dict.fromkeys([*hyps, *(ref for several in refs for ref in several)]))
-    found = dict(zip(unique, embed(unique, model), strict=True))
-    items = [
-        max(similarity(found[hyp], found[ref]) for ref in several)
-        for hyp, several in zip(hyps, refs, strict=True)
-    ]
-    return mean_of(items, f"{count_references(refs)}|{model.stamp}")
 
 
 def similarity(hyp: Embedded, ref: Embedded) -> float:
@@ -94,32 +77,32 @@ def embed(texts: Sequence[str], model: Model) -> list[Embedded]:
     return [found[i] for i in range(len(texts))]
 
 
-def open_model(options: TextOptions) -> Model:
+def open_model(given: str | None, device: str) -> Model:
     """The tokenizer and network of a folder in the layout of transformers.
 
     Raises:
         MissingError: transformers, the folder or a file of it is absent. InputError: there is no
             such layer.
     """
-    if options.model is None:
+    if given is None:
         raise MissingError(
             "bertscore looks through a transformer, and nothing is downloaded",
-            hint="give a local one: --extractor FOLDER, such as a copy of roberta-large",
+            hint="give a local one: bertscore.model=FOLDER, such as a copy of roberta-large",
         )
     if importlib.util.find_spec("transformers") is None:
         raise MissingError(
             "bertscore needs the package transformers",
             hint="install it with pip install 'aigc-cli[transformers]'",
         )
-    folder, _, layer = options.model.partition(":")
+    folder, _, layer = given.partition(":")
     path = Path(folder)
     for file in ("config.json", "model.safetensors"):
         if not (path / file).is_file():
             raise MissingError(
-                f"--extractor {folder}: there is no {file} in it",
+                f"bertscore.model={folder}: there is no {file} in it",
                 hint="bertscore reads the folder of a transformer and its tokenizer",
             )
-    return _open(path, layer, options.device)
+    return _open(path, layer, device)
 
 
 @lru_cache(maxsize=1)
@@ -133,7 +116,7 @@ def _open(path: Path, layer: str, device: str) -> Model:
     count = network.config.num_hidden_layers
     number = int(layer) if layer.isdecimal() else LAYERS.get(path.name, count)
     if (layer and not layer.isdecimal()) or number > count:
-        raise InputError(f"--extractor {path}:{layer}: its layers are 0 to {count}")
+        raise InputError(f"bertscore.model={path}:{layer}: its layers are 0 to {count}")
     state = hashlib.blake2b(digest_size=6)
     for part in _parts(network):
         state.update(part)
@@ -154,3 +137,37 @@ def _longest(model: Model) -> int:
     """A tokenizer without a limit of its own says 1e30."""
     positions = getattr(model.network.config, "max_position_embeddings", 512)
     return int(min(model.tokenizer.model_max_length, positions))
+
+
+class Metric(TextMetric):
+    """Mean F1 of the best reference, at most 1; an empty text has 0."""
+
+    of = "corpus"
+    higher_is_better = True
+    unit = "0-1"
+    protocol = "mean F1 of cosines in a layer of bertscore.model=FOLDER"
+    words = False
+
+    class Options(Section):
+        """What `METRIC.KEY=VALUE` may set."""
+
+        model: Name | None = None
+        """Folder of the transformer that texts are seen through, FOLDER or FOLDER:LAYER."""
+
+    _model: Model | None = None
+
+    def prepare(self, device: str = "cpu") -> None:
+        self._model = open_model(self.options.model, device)
+
+    def compute(self, preds: Texts, refs: References) -> Measured:
+        if self._model is None:
+            self.prepare()
+        model = self._model
+        assert model is not None
+        unique = list(dict.fromkeys([*preds, *(ref for several in refs for ref in several)]))
+        found = dict(zip(unique, embed(unique, model), strict=True))
+        items = [
+            max(similarity(found[pred], found[ref]) for ref in several)
+            for pred, several in zip(preds, refs, strict=True)
+        ]
+        return mean_of(items, f"{count_references(refs)}|{model.stamp}")

@@ -11,16 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from aigc_cli.metrics.text._measure import (
-    Measured,
-    References,
-    TextOptions,
-    Texts,
-    count_references,
-    mean_of,
-)
+from aigc_cli.metrics._corpus import Measured, count_references, mean_of
+from aigc_cli.metrics.text._language import CHARACTERS, porter, stemmer, stemmer_name, words
 from aigc_cli.metrics.text._meteor_data import Synonyms, load_synonyms
-from aigc_cli.metrics.text.language import CHARACTERS, porter, stemmer, stemmer_name, words
+from aigc_cli.metrics.text._text import References, TextMetric, Texts
 
 
 @dataclass(frozen=True)
@@ -56,28 +50,34 @@ class _Stemmer:
     stem: Callable[[str], str]
 
 
-def meteor(hyps: Texts, refs: References, options: TextOptions) -> Measured:
-    """Mean over texts of the best reference's score, 0 to 1; equal texts of n words get
-    1 - 0.5 / n^3.
-    """
-    from nltk.tokenize import NLTKWordTokenizer
-    from nltk.translate.meteor_score import meteor_score
+class Metric(TextMetric):
+    of = "corpus"
+    higher_is_better = True
+    unit = "0-1"
+    protocol = "mean METEOR of 2007, as NLTK"
 
-    lang = options.lang
-    tokens: Callable[[str], list[str]] = NLTKWordTokenizer().tokenize
-    if lang in CHARACTERS:
-        tokens = lambda text: words(text, lang)  # noqa: E731
-    stem, name = (porter(), "porter") if lang == "en" else (stemmer(lang), stemmer_name(lang))
-    synonyms = load_synonyms(lang)
-    more: dict[str, Any] = {"stemmer": _Stemmer(stem), "wordnet": _WordNet(synonyms)}
-    items = [
-        float(meteor_score([tokens(ref) for ref in several], tokens(hyp), **more))
-        for hyp, several in zip(hyps, refs, strict=True)
-    ]
-    cut = "char" if lang in CHARACTERS else "nltk"
-    found = "meteor" if synonyms else "no"
-    return mean_of(
-        items,
-        f"{count_references(refs)}|profile:nltk|tok:{cut}|case:lc|stem:{name}|synonyms:{found}"
-        "|alpha:0.9|beta:3|gamma:0.5",
-    )
+    def compute(self, preds: Texts, refs: References) -> Measured:
+        """Mean over texts of the best reference's score, 0 to 1; equal texts of n words get
+        1 - 0.5 / n^3.
+        """
+        from nltk.tokenize import NLTKWordTokenizer
+        from nltk.translate.meteor_score import meteor_score
+
+        lang = self.options.lang
+        tokens: Callable[[str], list[str]] = NLTKWordTokenizer().tokenize
+        if lang in CHARACTERS:
+            tokens = lambda text: words(text, lang)  # noqa: E731
+        stem, name = (porter(), "porter") if lang == "en" else (stemmer(lang), stemmer_name(lang))
+        synonyms = load_synonyms(lang)
+        more: dict[str, Any] = {"stemmer": _Stemmer(stem), "wordnet": _WordNet(synonyms)}
+        items = [
+            float(meteor_score([tokens(ref) for ref in several], tokens(hyp), **more))
+            for hyp, several in zip(preds, refs, strict=True)
+        ]
+        cut = "char" if lang in CHARACTERS else "nltk"
+        found = "meteor" if synonyms else "no"
+        return mean_of(
+            items,
+            f"{count_references(refs)}|profile:nltk|tok:{cut}|case:lc|stem:{name}|synonyms:{found}"
+            "|alpha:0.9|beta:3|gamma:0.5",
+        )

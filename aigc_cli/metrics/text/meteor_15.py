@@ -19,15 +19,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from sacrebleu.metrics.bleu import BLEU
 
-from aigc_cli.metrics.text._measure import (
-    Measured,
-    References,
-    TextOptions,
-    Texts,
-    count_references,
-)
+from aigc_cli.metrics._corpus import Measured, count_references
+from aigc_cli.metrics.text._language import CHARACTERS, stemmer, stemmer_name, words
 from aigc_cli.metrics.text._meteor_data import load_function_words, load_synonyms
-from aigc_cli.metrics.text.language import CHARACTERS, stemmer, stemmer_name, words
+from aigc_cli.metrics.text._text import References, TextMetric, Texts
 
 BEAM = 40
 EXACT, STEM, SYNONYM = range(3)
@@ -138,55 +133,61 @@ def score(row: Any, parameters: Parameters) -> float:
     return max(0.0, float((1 - penalty) * P * R / (alpha * P + (1 - alpha) * R)))
 
 
-def meteor_15(hyps: Texts, refs: References, options: TextOptions) -> Measured:
-    """The score of the statistics of each text and its best reference, 0 to 1."""
-    lang = options.lang
-    cut = _tokenizer(lang)
-    synonyms = load_synonyms(lang)
-    function, source = load_function_words(lang)
-    known = PARAMETERS.get(lang) if function else None
-    parameters = known or OTHER
-    stem = stemmer(lang)
+class Metric(TextMetric):
+    of = "corpus"
+    higher_is_better = True
+    unit = "0-1"
+    protocol = "corpus METEOR 1.5"
 
-    def matches(hyp: Sequence[str], ref: Sequence[str]) -> Matches:
-        exact, stems = defaultdict(list), defaultdict(list)
-        for j, word in enumerate(ref):
-            exact[word].append(j)
-            stems[stem(word)].append(j)
-        senses = [synonyms.of(word) for word in ref] if synonyms else []
+    def compute(self, preds: Texts, refs: References) -> Measured:
+        """The score of the statistics of each text and its best reference, 0 to 1."""
+        lang = self.options.lang
+        cut = _tokenizer(lang)
+        synonyms = load_synonyms(lang)
+        function, source = load_function_words(lang)
+        known = PARAMETERS.get(lang) if function else None
+        parameters = known or OTHER
+        stem = stemmer(lang)
 
-        def of(word: str) -> list[tuple[int, int]]:
-            kinds = dict.fromkeys(
-                (j for j, other in enumerate(senses) if not other.isdisjoint(mine)), SYNONYM
-            ) if synonyms and (mine := synonyms.of(word)) else {}  # fmt: skip
-            kinds |= dict.fromkeys(stems[stem(word)], STEM) | dict.fromkeys(exact[word], EXACT)
-            return sorted(kinds.items())
+        def matches(hyp: Sequence[str], ref: Sequence[str]) -> Matches:
+            exact, stems = defaultdict(list), defaultdict(list)
+            for j, word in enumerate(ref):
+                exact[word].append(j)
+                stems[stem(word)].append(j)
+            senses = [synonyms.of(word) for word in ref] if synonyms else []
 
-        return [of(word) for word in hyp]
+            def of(word: str) -> list[tuple[int, int]]:
+                kinds = dict.fromkeys(
+                    (j for j, other in enumerate(senses) if not other.isdisjoint(mine)), SYNONYM
+                ) if synonyms and (mine := synonyms.of(word)) else {}  # fmt: skip
+                kinds |= dict.fromkeys(stems[stem(word)], STEM) | dict.fromkeys(exact[word], EXACT)
+                return sorted(kinds.items())
 
-    rows, items = [], []
-    for text, several in zip(hyps, refs, strict=True):
-        hyp = cut(text)
-        found = [statistics(hyp, ref, matches(hyp, ref), function) for ref in map(cut, several)]
-        scores = [score(row, parameters) for row in found]
-        items.append(max(scores))
-        rows.append(found[scores.index(items[-1])])
-    stats = np.array(rows)
-    alpha, beta, gamma, delta, weights = parameters
-    stages = ",".join(
-        ["exact", *(["stem"] if stem is not str else []), *(["synonym"] * bool(synonyms))]
-    )
-    return Measured(
-        f"{count_references(refs)}|profile:1.5|lang:{lang if known else 'other'}"
-        f"|tok:{'char' if lang in CHARACTERS else '13a'}|case:lc|stages:{stages}"
-        f"|stem:{stemmer_name(lang)}|function:{source}"
-        f"|alpha:{alpha:g}|beta:{beta:g}|gamma:{gamma:g}|delta:{delta:g}"
-        f"|weights:{','.join(f'{weight:g}' for weight in weights)}",
-        items,
-        score(stats.sum(0), parameters),
-        stats,
-        lambda total: score(total, parameters),
-    )
+            return [of(word) for word in hyp]
+
+        rows, items = [], []
+        for text, several in zip(preds, refs, strict=True):
+            hyp = cut(text)
+            found = [statistics(hyp, ref, matches(hyp, ref), function) for ref in map(cut, several)]
+            scores = [score(row, parameters) for row in found]
+            items.append(max(scores))
+            rows.append(found[scores.index(items[-1])])
+        stats = np.array(rows)
+        alpha, beta, gamma, delta, weights = parameters
+        stages = ",".join(
+            ["exact", *(["stem"] if stem is not str else []), *(["synonym"] * bool(synonyms))]
+        )
+        return Measured(
+            f"{count_references(refs)}|profile:1.5|lang:{lang if known else 'other'}"
+            f"|tok:{'char' if lang in CHARACTERS else '13a'}|case:lc|stages:{stages}"
+            f"|stem:{stemmer_name(lang)}|function:{source}"
+            f"|alpha:{alpha:g}|beta:{beta:g}|gamma:{gamma:g}|delta:{delta:g}"
+            f"|weights:{','.join(f'{weight:g}' for weight in weights)}",
+            items,
+            score(stats.sum(0), parameters),
+            stats,
+            lambda total: score(total, parameters),
+        )
 
 
 def _tokenizer(lang: str) -> Callable[[str], list[str]]:

@@ -9,22 +9,18 @@ rouge-score has the median of unseeded resamples.
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import regex
 
-from aigc_cli.metrics.text._measure import (
-    Measured,
-    References,
-    TextOptions,
-    Texts,
-    count_references,
-    mean_of,
-)
-from aigc_cli.metrics.text.language import porter, words, words_name
+from aigc_cli.metrics._corpus import Measured, count_references, mean_of
+from aigc_cli.metrics.text._language import porter, words, words_name
+from aigc_cli.metrics.text._text import LanguageOptions, References, TextMetric, Texts
 
+GROUP = ("rouge_1", "rouge_2", "rouge_l", "rouge_lsum")
 Tokens = Sequence[str]
 Tokenize = Callable[[str], list[str]]
 
@@ -39,7 +35,7 @@ _END = regex.compile(
 _ABBREVIATION = regex.compile(r"(?:^|\W)(?:\p{Lu}|Mr|Mrs|Ms|Dr|Prof|St|vs|etc|e\.g|i\.e|No|Fig)\.$")
 
 
-class Rouge(NamedTuple):
+class Overlap(NamedTuple):
     """Each in [0, 1]; 1 is best."""
 
     precision: float
@@ -47,7 +43,7 @@ class Rouge(NamedTuple):
     f1: float
 
 
-def rouge_n(target: Tokens, pred: Tokens, n: int) -> Rouge:
+def rouge_n(target: Tokens, pred: Tokens, n: int) -> Overlap:
     """Overlap of n-grams, each counted as often as it occurs in both."""
     wanted, made = (
         Counter(zip(*(tokens[i:] for i in range(n)), strict=False)) for tokens in (target, pred)
@@ -55,12 +51,12 @@ def rouge_n(target: Tokens, pred: Tokens, n: int) -> Rouge:
     return _score((wanted & made).total(), wanted.total(), made.total())
 
 
-def rouge_l(target: Tokens, pred: Tokens) -> Rouge:
+def rouge_l(target: Tokens, pred: Tokens) -> Overlap:
     """The longest common subsequence of the whole texts."""
     return _score(_lcs_rows(target, pred)[-1].bit_count(), len(target), len(pred))
 
 
-def rouge_lsum(target: Sequence[Tokens], pred: Sequence[Tokens]) -> Rouge:
+def rouge_lsum(target: Sequence[Tokens], pred: Sequence[Tokens]) -> Overlap:
     """For each sentence of the target the union of its longest common subsequences with those of
     the prediction; a token hits no more often than both texts have it.
     """
@@ -77,10 +73,10 @@ def rouge_lsum(target: Sequence[Tokens], pred: Sequence[Tokens]) -> Rouge:
     return _score(hits, *sizes)
 
 
-def _score(hits: int, wanted: int, made: int) -> Rouge:
+def _score(hits: int, wanted: int, made: int) -> Overlap:
     precision, recall = hits / max(made, 1), hits / max(wanted, 1)
     both = precision + recall
-    return Rouge(precision, recall, 2 * precision * recall / both if both else 0.0)
+    return Overlap(precision, recall, 2 * precision * recall / both if both else 0.0)
 
 
 def _lcs_rows(target: Tokens, pred: Tokens) -> list[int]:
@@ -119,7 +115,14 @@ def _lcs(target: Tokens, pred: Tokens) -> list[int]:
     return found
 
 
-def tokenizer(options: TextOptions) -> tuple[Tokenize, str]:
+class RougeOptions(LanguageOptions):
+    """What `METRIC.KEY=VALUE` may set."""
+
+    stem: bool = True
+    """Whether English words are compared by their Porter stems."""
+
+
+def tokenizer(options: RougeOptions) -> tuple[Tokenize, str]:
     """How the language's texts become tokens, and what a signature says of it."""
     if options.lang != "en":
         return lambda text: words(text, options.lang), f"tok:{words_name(options.lang)}|stem:no"
@@ -148,28 +151,25 @@ def sentences(text: str, split: str) -> list[str]:
     return found
 
 
-def rouge(kind: str) -> Callable[[Texts, References, TextOptions], Measured]:
-    """Of kind 1, 2, l or lsum: the mean F1, of the best reference of each text, 0 to 1."""
+class Rouge(TextMetric):
+    """Base of the four: the mean F1, of the best reference of each text, 0 to 1."""
 
-    def measure(hyps: Texts, refs: References, options: TextOptions) -> Measured:
-        tokens, name = tokenizer(options)
+    class Options(RougeOptions):
+        """What `METRIC.KEY=VALUE` may set."""
 
-        def prepare(text: str) -> list[str] | list[list[str]]:
-            if kind != "lsum":
-                return tokens(text)
-            return [tokens(sentence) for sentence in sentences(text, options.split)]
+    def prepared(self, text: str, tokens: Tokenize) -> Any:
+        """What `score` compares: tokens, or those of each sentence."""
+        return tokens(text)
 
-        compare: dict[str, Callable[..., Rouge]] = {
-            "1": lambda target, pred: rouge_n(target, pred, 1),
-            "2": lambda target, pred: rouge_n(target, pred, 2),
-            "l": rouge_l,
-            "lsum": rouge_lsum,
-        }
+    @abstractmethod
+    def score(self, target: Any, pred: Any) -> Overlap: ...
+
+    def compute(self, preds: Texts, refs: References) -> Measured:
+        tokens, name = tokenizer(self.options)
         items = []
-        for hyp, several in zip(hyps, refs, strict=True):
-            pred = prepare(hyp)
-            items.append(max(compare[kind](prepare(ref), pred).f1 for ref in several))
-        where = f"|split:{options.split}" if kind == "lsum" else ""
+        for text, several in zip(preds, refs, strict=True):
+            pred = self.prepared(text, tokens)
+            items.append(max(self.score(self.prepared(r, tokens), pred).f1 for r in several))
+        split = getattr(self.options, "split", None)
+        where = f"|split:{split}" if split else ""
         return mean_of(items, f"{count_references(refs)}|f1|{name}{where}|as:rouge-score-0.1.2")
-
-    return measure

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from aigc_cli.errors import DataError, Problem, RecipeError
 from aigc_cli.media.lab import lab_to_rgb, rgb_to_lab
-from aigc_cli.metrics.colorization import auc, colourfulness
+from aigc_cli.metrics.image.auc import auc
+from aigc_cli.metrics.image.colourfulness import colourfulness
 from aigc_cli.models._base import Batch, GenerativeModule
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.border import BORDER, bordered

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from aigc_cli.media.image import Pixels, from_tensor, to_tensor
 from aigc_cli.media.resize import resize_bicubic
-from aigc_cli.metrics.table import resolve
+from aigc_cli.metrics.image import psnr_rgb, psnr_y, ssim_y
+from aigc_cli.metrics.image._pair import Bordered
 from aigc_cli.models._base import Batch, GenerativeModule
 from aigc_cli.models._tiles import TileOptions
 from aigc_cli.nn.edsr import EDSR, Precision
@@ -62,15 +63,18 @@ class Enlarging(GenerativeModule):
         self.facts: dict[str, str | float] = {"precision": "fp32"}
         """How the last pictures were made, for their record."""
         self._fastest: tuple[Precision, float] | None = None
+        self.compared = [
+            kind.Metric(Bordered.Options(border=spec.scale)) for kind in (psnr_y, psnr_rgb, ssim_y)
+        ]
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
         made = self.super_resolve(batch["low"], EnlargeOptions(precision="fp32"))
         preds, target = _pixels(made), _pixels(batch["high"])
         return {
             metric.name: torch.tensor(
-                [metric.compute(p, t, self.scale) for p, t in zip(preds, target, strict=True)]
+                [metric.compute(p, t) for p, t in zip(preds, target, strict=True)]
             )
-            for metric in resolve(PAIRS)
+            for metric in self.compared
         }
 
     def preview(self, batch: Batch) -> dict[str, Tensor]:

@@ -49,7 +49,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from aigc_cli.errors import InputError
-from aigc_cli.metrics.kid import kid_block
+from aigc_cli.metrics.image.kid import kid_block
 from aigc_cli.models._adversarial import AdversarialModule
 from aigc_cli.models._base import Batch, Terms
 from aigc_cli.nn.adversarial import (

@@ -27,7 +27,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from aigc_cli.errors import InputError
-from aigc_cli.metrics.diversity import Distance, mean_distance_within
+from aigc_cli.metrics.image._diversity import Distance, mean_distance_within
 from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models._unpaired import SMALLEST, UnpairedModule, UnpairedOptions, l1_each
 from aigc_cli.nn.adversarial import discriminator_loss, generator_loss

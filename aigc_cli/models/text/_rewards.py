@@ -11,9 +11,10 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
+from aigc_cli import registry
 from aigc_cli.errors import InputError, did_you_mean
-from aigc_cli.metrics.text import TEXT_METRICS, TextOptions, sentence_scores
-from aigc_cli.metrics.text.report import find_metric
+from aigc_cli.metrics.find import find_metric, members, open_metrics
+from aigc_cli.metrics.report import item_scores
 from aigc_cli.models._base import GenerativeModule
 from aigc_cli.models._text import TextModule
 from aigc_cli.recipe.sections import Name, Section
@@ -128,14 +129,20 @@ def find_reward(name: str, lang: str, judge: Callable[[], Judge | None] = lambda
         return _of_class(argument, judge)
     if kind == "length" and colon:
         return _as_long_as(argument)
-    options = TextOptions(lang=lang)
-    find_metric(name).prepare(options)
-    return lambda texts, references: sentence_scores(name, texts, references, options)
+    if members(name):
+        raise InputError(
+            f"reward {name}: which one is meant?", hint=f"choose from: {', '.join(members(name))}"
+        )
+    [metric] = open_metrics([name], defaults={"lang": lang})
+    if metric.of == "set" or registry.metrics()[name].modality != "text":
+        raise InputError(f"reward {name}: is no measure of single texts")
+    metric.prepare()
+    return lambda texts, references: item_scores(metric, texts, references)
 
 
 def needs_reference(name: str) -> bool:
     """Whether the reward compares with what is asked for."""
-    return name in TEXT_METRICS and TEXT_METRICS[name].reference
+    return name in registry.metrics() and find_metric(name).reference
 
 
 def _matching(pattern: str) -> Reward:

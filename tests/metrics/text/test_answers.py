@@ -8,10 +8,7 @@ import string
 
 import pytest
 from hypothesis import given
-from written import patient, texts
-
-from aigc_cli.metrics.text import TextOptions, sentence_scores
-from aigc_cli.metrics.text.answers import exact_match, token_f1
+from written import measure, patient, scores, texts
 
 
 def f1_of_squad(pred: str, target: str) -> float:
@@ -34,20 +31,20 @@ def f1_of_squad(pred: str, target: str) -> float:
 @patient
 @given(texts, texts)
 def test_f1_is_that_of_squad(hyp: str, ref: str) -> None:
-    assert token_f1([hyp], [[ref]], TextOptions()).value == pytest.approx(f1_of_squad(hyp, ref))
+    assert measure("token_f1", [hyp], [[ref]]).value == pytest.approx(f1_of_squad(hyp, ref))
 
 
 def test_case_articles_and_punctuation_do_not_count() -> None:
-    assert exact_match(["The  Eiffel tower!"], [["eiffel tower"]], TextOptions()).value == 1
-    assert exact_match(["Eiffel"], [["eiffel tower"]], TextOptions()).value == 0
+    assert measure("exact_match", ["The  Eiffel tower!"], [["eiffel tower"]]).value == 1
+    assert measure("exact_match", ["Eiffel"], [["eiffel tower"]]).value == 0
 
 
 def test_the_best_of_several_references_counts() -> None:
-    assert sentence_scores("token_f1", ["b c"], [["a", "b"]]) == [pytest.approx(2 / 3)]
+    assert scores("token_f1", ["b c"], [["a", "b"]]) == [pytest.approx(2 / 3)]
 
 
 def test_chinese_is_compared_by_characters() -> None:
-    found = token_f1(["北京大学。"], [["北京"]], TextOptions("zh"))
+    found = measure("token_f1", ["北京大学。"], [["北京"]], lang="zh")
     assert found.value == pytest.approx(2 * 2 / (4 + 2))
     assert "tok:char" in found.signature
-    assert exact_match(["北京。"], [["北 京"]], TextOptions("zh")).value == 1
+    assert measure("exact_match", ["北京。"], [["北 京"]], lang="zh").value == 1

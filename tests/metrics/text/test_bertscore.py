@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from written import measure, scores
 
 from aigc_cli.errors import InputError, MissingError
-from aigc_cli.metrics.text import TEXT_METRICS, TextOptions, sentence_scores
 
 transformers = pytest.importorskip("transformers")
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] the cat sat on mat a dog 中 文"
@@ -61,16 +61,14 @@ PAIRS = [
 @pytest.mark.parametrize("layer", [1, 2])
 def test_scores_are_those_of_the_formula(folder: Path, layer: int) -> None:
     hyps, refs = zip(*PAIRS, strict=True)
-    options = TextOptions(model=f"{folder}:{layer}")
-    found = TEXT_METRICS["bertscore"].measure(hyps, [[ref] for ref in refs], options)
+    found = measure("bertscore", hyps, [[ref] for ref in refs], model=f"{folder}:{layer}")
     expected = [written_out(folder, hyp, ref, layer) for hyp, ref in PAIRS]
     assert found.items == pytest.approx(expected, abs=1e-5)
     assert found.signature.startswith(f"nrefs:1|tiny_L{layer}_no-idf|weights:")
 
 
 def test_equal_texts_score_one_and_the_best_reference_counts(folder: Path) -> None:
-    options = TextOptions(model=str(folder))
-    assert sentence_scores("bertscore", ["a dog"], [["the cat", "a dog"]], options) == [
+    assert scores("bertscore", ["a dog"], [["the cat", "a dog"]], model=str(folder)) == [
         pytest.approx(1, abs=1e-5)
     ]
 
@@ -81,6 +79,6 @@ def test_a_model_that_is_absent_is_asked_for(folder: Path, tmp_path: Path) -> No
         str(tmp_path / "nowhere"): "there is no config.json in it",
     }.items():
         with pytest.raises(MissingError, match=sentence):
-            sentence_scores("bertscore", ["a"], [["a"]], TextOptions(model=model))
+            scores("bertscore", ["a"], [["a"]], model=model)
     with pytest.raises(InputError, match="its layers are 0 to 2"):
-        sentence_scores("bertscore", ["a"], [["a"]], TextOptions(model=f"{folder}:3"))
+        scores("bertscore", ["a"], [["a"]], model=f"{folder}:3")

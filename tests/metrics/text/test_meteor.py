@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from nltk.stem.porter import PorterStemmer
 from nltk.tokenize import NLTKWordTokenizer
 from nltk.translate.meteor_score import meteor_score
-from written import corpus, latin_texts, noisy, patient
+from written import corpus, latin_texts, measure, noisy, patient
 
 from aigc_cli.errors import DataError
-from aigc_cli.metrics.text import TEXT_METRICS, TextOptions
 from aigc_cli.metrics.text.meteor_15 import COVERS, OTHER, PARAMETERS, align, count_chunks, score
 
 GUIDE = (
@@ -38,10 +37,6 @@ def add_synonyms(folder: Path, synsets: str, exceptions: str = "") -> None:
     (folder / "synonym").mkdir(parents=True)
     (folder / "synonym/english.synsets").write_text(synsets)
     (folder / "synonym/english.exceptions").write_text(exceptions)
-
-
-def measure(name: str, hyps: list[str], refs: list[list[str]], lang: str = "en"):
-    return TEXT_METRICS[name].measure(hyps, refs, TextOptions(lang))
 
 
 def test_random_texts_score_as_in_nltk() -> None:
@@ -105,7 +100,7 @@ def test_a_damaged_synonym_file_is_named(weights: Path) -> None:
 def test_function_words_of_a_folder_replace_ours(weights: Path) -> None:
     (weights / "function").mkdir(parents=True)
     (weights / "function/german.words").write_text("der\ndie\ndas\n")
-    found = measure("meteor_15", ["das Haus"], [["das Auto"]], "de")
+    found = measure("meteor_15", ["das Haus"], [["das Auto"]], lang="de")
     assert "lang:de|" in found.signature
     assert "function:meteor" in found.signature
     weight = 1 - PARAMETERS["de"].delta
@@ -120,10 +115,10 @@ def test_equal_texts_have_no_penalty_and_none_at_all_is_zero() -> None:
 
 
 def test_chinese_is_compared_by_characters_with_parameters_of_no_language() -> None:
-    found = measure("meteor_15", ["我去北京"], [["我去北京"]], "zh")
+    found = measure("meteor_15", ["我去北京"], [["我去北京"]], lang="zh")
     assert found.value == 1
     assert "lang:other|tok:char" in found.signature
-    assert measure("meteor", ["我去北京"], [["我去北京"]], "zh").value == 1 - 0.5 / 4**3
+    assert measure("meteor", ["我去北京"], [["我去北京"]], lang="zh").value == 1 - 0.5 / 4**3
 
 
 def test_the_best_reference_counts() -> None:

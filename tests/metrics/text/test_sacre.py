@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.significance import PairedTest
-from written import corpus, noisy, patient, texts
+from written import corpus, measure, noisy, opened, patient, report, scores, texts
 
 from aigc_cli.errors import MissingError
-from aigc_cli.metrics.text import TEXT_METRICS, TextOptions, corpus_report, sentence_scores
-from aigc_cli.metrics.text.report import check_texts
+from aigc_cli.metrics.report import check_things
 
 PEERS = {
     "bleu": lambda: BLEU(),
@@ -21,11 +20,6 @@ PEERS = {
     "chrfpp": lambda: CHRF(word_order=2),
     "ter": lambda: TER(),
 }
-FORCED = TextOptions(tokenize="13a")
-
-
-def measure(name: str, hyps: list[str], refs: list[list[str]], options: TextOptions = FORCED):
-    return TEXT_METRICS[name].measure(hyps, refs, options)
 
 
 @pytest.mark.parametrize("name", PEERS)
@@ -68,7 +62,7 @@ def test_texts_may_have_different_numbers_of_references() -> None:
 def test_same_seed_same_interval_and_same_p_as_sacrebleu(name: str) -> None:
     refs = corpus(200, seed=5)
     system, baseline = noisy(refs, 6, 0.30), noisy(refs, 7, 0.32)
-    row = corpus_report([name], system, [[r] for r in refs], FORCED, baseline=baseline)
+    row = report([name], system, [[r] for r in refs], tokenize="13a", baseline=baseline)
     row = row["metrics"][name]
     test = PairedTest([("base", baseline), ("sys", system)], {name: PEERS[name]()}, [refs], "bs")
     _, scores = test()
@@ -82,15 +76,15 @@ def test_same_seed_same_interval_and_same_p_as_sacrebleu(name: str) -> None:
 
 def test_one_chinese_pair_needs_the_chinese_tokenizer() -> None:
     hyp, ref = "我今天去了北京大学。", "我今天到了北京大学。"
-    zh = measure("bleu", [hyp], [[ref]], TextOptions("zh"))
+    zh = measure("bleu", [hyp], [[ref]], lang="zh")
     assert zh.value == BLEU(tokenize="zh").corpus_score([hyp], [[ref]]).score > 50
     assert "tok:zh" in zh.signature
     assert measure("bleu", [hyp], [[ref]]).value == 0
-    assert "asian:yes" in measure("ter", [hyp], [[ref]], TextOptions("zh")).signature
+    assert "asian:yes" in measure("ter", [hyp], [[ref]], lang="zh").signature
 
 
 def test_japanese_without_mecab_is_cut_into_characters_and_says_so() -> None:
-    found = measure("bleu", ["東京へ行く"], [["東京へ行った"]], TextOptions("ja"))
+    found = measure("bleu", ["東京へ行く"], [["東京へ行った"]], lang="ja")
     assert "tok:char" in found.signature or "tok:ja-mecab" in found.signature
 
 
@@ -98,22 +92,22 @@ def test_mecab_that_is_asked_for_and_absent_is_named() -> None:
     try:
         import ipadic  # noqa: F401
     except ImportError:
-        with pytest.raises(MissingError, match="--tokenize ja-mecab needs MeCab") as caught:
-            check_texts([TEXT_METRICS["bleu"]], ["x"], [["x"]], TextOptions(tokenize="ja-mecab"))
+        with pytest.raises(MissingError, match="tokenize=ja-mecab needs MeCab") as caught:
+            check_things([opened("bleu", tokenize="ja-mecab")], ["x"], [["x"]])
         assert caught.value.hint == "install them with pip install 'sacrebleu[ja]'"
 
 
 @pytest.mark.parametrize("name, peer", [("bleu", BLEU), ("chrf", CHRF)])
 def test_case_counts_unless_it_is_not_asked_for(name: str, peer: type) -> None:
     hyps, refs = ["THE CAT sat down here"], [["The cat sat down here"]]
-    mixed, lower = (measure(name, hyps, refs, TextOptions(lowercase=c)) for c in (False, True))
+    mixed, lower = (measure(name, hyps, refs, lowercase=c) for c in (False, True))
     assert mixed.value < 100 == pytest.approx(lower.value)
     assert lower.value == peer(lowercase=True).corpus_score(hyps, refs).score
     assert "case:lc" in lower.signature
 
 
 def test_a_perfect_sentence_of_two_words_is_100() -> None:
-    assert sentence_scores("bleu", ["Hello world"], [["Hello world"]]) == [pytest.approx(100)]
+    assert scores("bleu", ["Hello world"], [["Hello world"]]) == [pytest.approx(100)]
     assert measure("bleu", ["Hello world"], [["Hello world"]]).value == 0
 
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+
+from aigc_cli.metrics._metric import Metric
+from aigc_cli.metrics.find import open_metrics
+from aigc_cli.metrics.report import corpus_report, item_scores
 
 _LATIN = "the cat sat on mats running ran happily quickly a dogs' don't 4.5 1,000 café états Mr."
 _OTHERS = "— … “quoted” &amp; ( ) . , ! ? : -- x-ray 中文 東京 ありがとう カタカナ 한국어 привет"
@@ -46,3 +52,29 @@ def noisy(texts: list[str], seed: int, rate: float) -> list[str]:
         ]
         found.append(" ".join(words))
     return found
+
+
+def opened(name: str, **options: object) -> Metric:
+    """A metric with those of the options that it has."""
+    [metric] = open_metrics([name], defaults=options)
+    return metric
+
+
+def measure(name: str, preds: list[str], refs: Sequence[Sequence[str]], **options: object) -> Any:
+    metric = opened(name, **options)
+    metric.prepare()
+    return metric.compute(preds, refs)
+
+
+def scores(
+    name: str, preds: list[str], refs: Sequence[Sequence[str]], **options: object
+) -> list[float]:
+    return item_scores(opened(name, **options), preds, refs)
+
+
+def report(
+    names: Sequence[str], preds: list[str], refs: Sequence[Sequence[str]],
+    baseline: list[str] | None = None, **options: object,
+) -> dict[str, Any]:  # fmt: skip
+    metrics = open_metrics(names, defaults=options)
+    return corpus_report(metrics, preds, refs, baseline=baseline)

@@ -1,0 +1,1 @@
+"""Metrics of images: of pairs, and of sets by their features."""

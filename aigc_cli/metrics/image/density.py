@@ -1,0 +1,15 @@
+"""How many balls of real images a generated one lies in."""
+
+from __future__ import annotations
+
+from aigc_cli.metrics._things import Side
+from aigc_cli.metrics.image.prdc import Balls
+
+
+class Metric(Balls):
+    of = "set"
+    higher_is_better = True
+    protocol = "in balls that reach the 5th nearest other picture"
+
+    def compute(self, side: Side) -> float:
+        return self.found(side).density

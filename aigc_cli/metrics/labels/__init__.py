@@ -1,0 +1,1 @@
+"""Metrics of labels that were given to things."""

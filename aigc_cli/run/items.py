@@ -1,0 +1,83 @@
+"""What a family measures of each item of its validation data, and what its previews show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Subset, default_collate
+
+from aigc_cli.errors import InputError
+from aigc_cli.media.image import Picture, from_tensor, tile_grid, write_picture
+from aigc_cli.run.folder import write_text
+from aigc_cli.run.pairs import plain
+from aigc_cli.run.sheets import text_sheet
+from aigc_cli.run.trained import Trained
+
+
+def measure_items(
+    trained: Trained, data: Any, names: Sequence[str], limit: int | None
+) -> dict[str, Any]:
+    """Means of what the family measures, with the same of answers that need no model.
+
+    Raises:
+        InputError: the family did not measure one of the names.
+    """
+    model, recipe = trained.model, trained.recipe
+    directions = model.measures or model.metrics
+    items = data.val if limit is None else Subset(data.val, range(min(limit, len(data.val))))
+    size = data.val_batch_size or recipe.trainer.global_batch
+    sums: dict[str, dict[str, float]] = {}
+    model.start_means()
+    with torch.no_grad():
+        for batch in DataLoader(items, size, collate_fn=getattr(data.val, "collate", None)):
+            batch = {k: v.to(model.device) for k, v in batch.items()}
+            found = {"value": model.add_to_means(model.measure(batch, recipe.sample))}
+            for column, values in {**found, **model.baselines(batch)}.items():
+                for name, value in values.items():
+                    row = sums.setdefault(name, {})
+                    row[column] = row.get(column, 0.0) + float(value.double().sum())
+    columns: dict[str, dict[str, float]] = {}
+    for name, row in sums.items():
+        for column, total in row.items():
+            columns.setdefault(column, {})[name] = total / len(items)
+    scores = {column: model.summarise(means) for column, means in columns.items()}
+    if missing := [name for name in names if name not in scores["value"]]:
+        raise InputError(f"family '{recipe.family}' did not measure {missing[0]}")
+    return {name: _row(name, scores, directions, len(items), recipe.family) for name in names}
+
+
+def _row(
+    name: str,
+    scores: Mapping[str, Mapping[str, float]],
+    directions: Mapping[str, str],
+    count: int,
+    family: str,
+) -> dict[str, Any]:
+    return {
+        **{column: plain(row[name]) for column, row in scores.items() if name in row},
+        "n": count,
+        "unit": "-",
+        "higher_is_better": directions[name] == "max",
+        "protocol": f"validation of family {family}",
+    }
+
+
+def save_preview(trained: Trained, data: Any, save: Path, limit: int | None) -> None:
+    """What the family shows of the first items: a row of images for each caption, and texts."""
+    count = min(limit or len(data.val), data.val_batch_size or 8, len(data.val))
+    collate = getattr(data.val, "collate", default_collate)
+    items = collate([data.val[i] for i in range(count)])
+    batch = {k: v.to(trained.model.device) for k, v in items.items()}
+    with torch.no_grad():
+        shown = trained.model.preview(batch)
+    texts = {k: v for k, v in shown.items() if not isinstance(v, torch.Tensor)}
+    if texts:
+        write_text(save / "texts.txt", text_sheet(texts))
+    for caption, images in shown.items():
+        if not isinstance(images, torch.Tensor):
+            continue
+        cells = [Picture(from_tensor(image)) for image in images.float().cpu()]
+        write_picture(save / f"{caption.replace('/', '-')}.png", tile_grid(cells, len(cells)))
