@@ -149,43 +149,63 @@ def test_cuts_cover_everything_once() -> None:
 # -- feed-forward ----------------------------------------------------------------------------------
 
 
+VGG_CONFIG = adain.Config(
+    layers=("relu1_1", "relu2_1", "relu3_1", "relu4_1"),
+    channels=(64, 128, 256, 512),
+    widths=(64, 128, 256, 512),
+    stride=1,
+    skips=False,
+)
+TWO_LAYERS = adain.Config(
+    layers=("relu1_1", "relu2_1"), channels=(32, 64), widths=(16, 8), stride=1
+)
+
+
+def test_layers_of_other_strides_are_one_sentence() -> None:
+    model = adain.Model(TWO_LAYERS.model_copy(update={"stride": 2}), UNPAIRED)
+    with pytest.raises(InputError, match=r"are \[1, 2\], not \[2, 4\]") as caught:
+        model.features = random_features("cnn")
+    assert caught.value.hint == "choose one layer of each stage, and model.stride=1"
+
+
 def test_adain_of_nothing_is_the_decoded_photograph(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_tiles, "BORDER", 0)  # the network alone
-    model = adain.Model(adain.Config(widths=(32, 64), layers=("relu1_1", "relu2_1")), UNPAIRED)
+    model = adain.Model(TWO_LAYERS, UNPAIRED)
     model.features = random_features("cnn")
     image, style = pictures(3, 32, 32), pictures(3, 40, 36, seed=1)
     noise = SampleNoise(0, 0, 1)
     with torch.no_grad():
         (made,) = model.translate(image, adain.Options(strength=0), noise, [style])
         (painted,) = model.translate(image, adain.Options(), noise, [style])
-        decoded = model.decoder(model.encode(image[None])["relu2_1"])[0]
+        seen = model.encode(image[None])
+        decoded = model.decoder([seen["relu1_1"], seen["relu2_1"]])[0]
     torch.testing.assert_close(made, decoded)
     assert not torch.allclose(painted, decoded)
 
 
 def test_the_moments_of_a_picture_in_tiles_are_those_of_the_whole() -> None:
-    model = adain.Model(adain.Config(widths=(32, 64), layers=("relu1_1", "relu2_1")), UNPAIRED)
+    model = adain.Model(TWO_LAYERS, UNPAIRED)
     model.features = random_features("cnn")
     image = pictures(1, 3, 256, 384)
     with torch.no_grad():
         whole = moments(model.encode(image)["relu2_1"])
         tiles = model._moments(image, 128)
-    for a, b in zip(whole, tiles, strict=True):
+    for a, b in zip(whole, tiles["relu2_1"], strict=True):
         torch.testing.assert_close(a, b, rtol=0.05, atol=0.03)  # borders of tiles differ
 
 
 def test_the_decoder_is_vgg19_backwards() -> None:
     """Up to the first convolution of the fourth stage, which is 9 convolutions: 3.5 M weights."""
-    decoder = adain.Model(adain.Config(), UNPAIRED).decoder
+    decoder = adain.Model(VGG_CONFIG, UNPAIRED).decoder
     encoder = [layer for layer in vgg("vgg19")[:20] if isinstance(layer, torch.nn.Conv2d)]
-    layers = [layer for layer in decoder.layers if isinstance(layer, torch.nn.Conv2d)]
+    layers = [layer for layer in decoder.modules() if isinstance(layer, torch.nn.Conv2d)]
     shapes = [(layer.in_channels, layer.out_channels) for layer in layers]
     assert shapes == [(c.out_channels, c.in_channels) for c in reversed(encoder)]
     assert sum(p.numel() for p in decoder.parameters()) == 3_505_219
 
 
 def test_a_decoder_of_other_widths_is_one_sentence() -> None:
-    model = adain.Model(adain.Config(), UNPAIRED)
+    model = adain.Model(VGG_CONFIG, UNPAIRED)
     with pytest.raises(InputError, match=r"have \[32, 64, 128, 256\]"):
         model.features = random_features("cnn")
 

@@ -6,8 +6,10 @@ moments of the style replace those of the photograph, and a decoder, the only th
 picture of it. Domain A are photographs, domain B paintings.
 
 Differs from the paper:
-* the encoder is whatever `features` names and is stored in the checkpoint; the decoder mirrors
-  VGG19, as the paper's, with the encoder's `widths`;
+* the encoder is whatever `features` names and is stored in the checkpoint; by default
+  EfficientNet-Lite0, whose narrow layers each hold too little to paint from: with `skips` moments
+  are exchanged in all of them and the decoder reads all. For the paper's decoder, which mirrors
+  VGG19: features=vgg19, layers relu1_1 to relu4_1 of 64 to 512 channels, stride=1, skips=false;
 * distances are relative (nn/style.py); the weights 1 and 10 are the paper's.
 """
 
@@ -38,18 +40,37 @@ from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import Spec
 from aigc_cli.specs.image import UnpairedSpec
 
+Moments = dict[str, tuple[Tensor, Tensor]]
+"""Mean and deviation of every channel, (1, C, 1, 1) each, by layer."""
+
 
 class Config(Section):
     """The encoder's stages, the decoder and its optimizer."""
 
-    TINY: ClassVar[Mapping[str, Any]] = {"features": "random:cnn", "widths": (32, 64, 128, 256)}
+    TINY: ClassVar[Mapping[str, Any]] = {
+        "features": "random:cnn",
+        "layers": ("relu1_1", "relu2_1", "relu3_1", "relu4_1"),
+        "channels": (32, 64, 128, 256),
+        "stride": 1,
+        "widths": (8, 8, 8, 8),
+    }
 
-    features: Name = "vgg19"
-    """Encoder: vgg19, vgg16, random:vgg19, a classifier's run or a .pth file."""
-    layers: tuple[Name, ...] = Field(("relu1_1", "relu2_1", "relu3_1", "relu4_1"), min_length=1)
-    """One layer of each stage of the encoder, the deepest last, where the moments are exchanged."""
-    widths: tuple[int, ...] = Field((64, 128, 256, 512), min_length=1, max_length=5)
+    features: Name = "efficientnet_lite0"
+    """Encoder: efficientnet_lite0, vgg19, vgg16, random:vgg19, a classifier's run or a .pth file of
+    VGG.
+    """
+    layers: tuple[Name, ...] = Field(
+        ("layer1_1", "layer2_2", "layer3_2", "layer5_3"), min_length=1, max_length=5
+    )
+    """One layer of each stage of the encoder, each half as large as the one before."""
+    channels: tuple[int, ...] = (16, 24, 40, 112)
     """Channels of those layers."""
+    stride: Literal[1, 2] = 2
+    """Pixels of a side of one place of the first layer."""
+    skips: bool = True
+    """Exchange the moments of all layers and paint from all, not from the deepest alone."""
+    widths: tuple[int, ...] = (32, 64, 96, 128)
+    """Channels of the decoder at those layers."""
     content_weight: float = Field(1.0, ge=0)
     """Weight of the distance of the deepest activations from those asked for."""
     style_weight: float = Field(10.0, ge=0)
@@ -59,30 +80,45 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _a_width_for_each_layer(self) -> Config:
-        if len(self.layers) != len(self.widths):
-            raise ValueError(f"{len(self.layers)} layers need as many widths, not {self.widths}")
+        for name in ("channels", "widths"):
+            numbers = getattr(self, name)
+            if len(self.layers) != len(numbers):
+                raise ValueError(f"{len(self.layers)} layers need as many {name}, not {numbers}")
         return self
 
 
 class Decoder(nn.Module):
-    """Activations (B, widths[-1], h, w) -> picture (B, C, s h, s w) in about [-1, 1], s = 2 to the
-    number of stages less one: VGG19 backwards from the first convolution of its deepest stage, with
-    nearest neighbours for poolings and reflected borders, as in the paper.
+    """Activations (B, channels[s], h / 2^s, w / 2^s), the deepest or all -> image (B, C, stride h,
+    stride w) in about [-1, 1]: VGG19 backwards from the first convolution of its deepest stage,
+    with nearest neighbors for poolings and reflected borders, as in the paper.
     """
 
-    def __init__(self, widths: Sequence[int], channels: int) -> None:
+    def __init__(self, config: Config, out: int) -> None:
         super().__init__()
+        widths, skips = config.widths, config.skips
         depths = [*VGG_DEPTHS["vgg19"][: len(widths) - 1], 1]
-        layers: list[nn.Module] = []
+        before = config.channels[-1]
+        self.stages = nn.ModuleList()  # the deepest first
         for s in reversed(range(len(widths))):
+            deepest = s == len(widths) - 1
+            layers: list[nn.Module] = []
+            before += config.channels[s] if skips and not deepest else 0
             for _ in range(depths[s] - 1):
-                layers += [_conv(widths[s], widths[s]), nn.ReLU()]
+                layers += [_conv(before, widths[s]), nn.ReLU()]
+                before = widths[s]
             if s:
-                layers += [_conv(widths[s], widths[s - 1]), nn.ReLU(), nn.Upsample(scale_factor=2)]
-        self.layers = nn.Sequential(*layers, _conv(widths[0], channels))
+                layers += [_conv(before, widths[s - 1]), nn.ReLU(), nn.Upsample(scale_factor=2)]
+                before = widths[s - 1]
+            self.stages.append(nn.Sequential(*layers))
+        enlarge = [nn.Upsample(scale_factor=2)] if config.stride == 2 else []
+        self.last = nn.Sequential(*enlarge, _conv(before, out))
 
-    def forward(self, x: Tensor) -> Tensor:
-        image: Tensor = self.layers(x)
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        """levels: of all layers, the deepest last, or the deepest alone."""
+        *rest, x = levels
+        for number, stage in enumerate(self.stages):
+            x = stage(torch.cat([x, rest[-number]], 1) if number and rest else x)
+        image: Tensor = self.last(x)
         return image
 
 
@@ -107,22 +143,36 @@ class Model(GenerativeModule):
     def __init__(self, config: Config, spec: Spec) -> None:
         super().__init__(config, spec)
         assert isinstance(spec, UnpairedSpec)
-        self.decoder = Decoder(config.widths, spec.channels)
-        self.multiple = 2 ** len(config.widths)  # a halving more, so that borders can be reflected
+        self.decoder = Decoder(config, spec.channels)
+        # A halving more than the deepest layer has, so that borders can be reflected.
+        self.multiple = config.stride * 2 ** len(config.widths)
+
+    @property
+    def exchanged(self) -> tuple[str, ...]:
+        """Layers whose moments are exchanged."""
+        return self.config.layers if self.config.skips else self.config.layers[-1:]
 
     def suited(self, network: FeatureNetwork) -> FeatureNetwork:
         """Without what lies behind the deepest layer.
 
         Raises:
-            InputError: it has other widths than the decoder.
+            InputError: its layers have other channels or strides than the decoder reads.
         """
         c = self.config
         network = network.upto(c.layers)
-        found = tuple(network.channels[name] for name in c.layers)
-        if found != c.widths:
+        strides = [network.strides[name] for name in c.layers]
+        if strides != (expected := [c.stride * 2**s for s in range(len(c.layers))]):
             raise InputError(
-                f"model.widths={list(c.widths)}: the layers of {network.stamp} have {list(found)}",
-                hint=f"set model.widths={list(found)}",
+                f"model.layers={list(c.layers)}: their strides in {network.stamp} are {strides}, "
+                f"not {expected}",
+                hint=f"choose one layer of each stage, and model.stride={strides[0]}",
+            )
+        found = tuple(network.channels[name] for name in c.layers)
+        if found != c.channels:
+            raise InputError(
+                f"model.channels={list(c.channels)}: the layers of {network.stamp} have "
+                f"{list(found)}",
+                hint=f"set model.channels={list(found)}",
             )
         return network
 
@@ -142,11 +192,11 @@ class Model(GenerativeModule):
         c, deepest = self.config, self.config.layers[-1]
         with torch.no_grad():
             content, style = self.encode(batch["a"]), self.encode(batch["b"])
-            target = adain(content[deepest], style[deepest])
-        made = self.decoder(target)
+            targets = {name: adain(content[name], style[name]) for name in self.exchanged}
+        made = self.decoder(list(targets.values()))
         found = self.encode(made)
         terms = {
-            "content": relative(found[deepest], target),
+            "content": relative(found[deepest], targets[deepest]),
             "style": moment_distance(found, style),
         }
         loss = c.content_weight * terms["content"] + c.style_weight * terms["style"]
@@ -162,12 +212,12 @@ class Model(GenerativeModule):
         return {"identity": {"style": distance}}
 
     def preview(self, batch: Batch) -> dict[str, Tensor]:
-        deepest = self.config.layers[-1]
+        seen = self.encode(batch["a"])
         return {
             "photo": batch["a"],
             "style": batch["b"],
             "made": self._judge(batch)[0],
-            "decoded": self.decoder(self.encode(batch["a"])[deepest]),
+            "decoded": self.decoder([seen[name] for name in self.exchanged]),
         }
 
     def translate(
@@ -182,15 +232,17 @@ class Model(GenerativeModule):
         Raises:
             InputError: the style is too small.
         """
-        deepest, (reference,) = self.config.layers[-1], references
+        (reference,) = references
         require_style(reference)
         style = self._moments(reference[None], options.tile)
 
-        def paint(x: Tensor, statistics: tuple[Tensor, Tensor] | None = None) -> Tensor:
-            content = self.encode(x)[deepest]
-            mean, deviation = statistics or moments(content)
-            target = (content - mean) / deviation * style[1] + style[0]
-            made: Tensor = self.decoder(torch.lerp(content, target, options.strength))
+        def paint(x: Tensor, whole: Moments | None = None) -> Tensor:
+            seen, levels = self.encode(x), []
+            for name in self.exchanged:
+                mean, deviation = whole[name] if whole else moments(seen[name])
+                target = (seen[name] - mean) / deviation * style[name][1] + style[name][0]
+                levels.append(torch.lerp(seen[name], target, options.strength))
+            made: Tensor = self.decoder(levels)
             return made
 
         cut = 0 < options.tile < max(image.shape[1:])
@@ -200,22 +252,27 @@ class Model(GenerativeModule):
             made = with_colors_of(made, image[None])
         return made.expand(noise.count, -1, -1, -1)
 
-    def _moments(self, image: Tensor, tile: int) -> tuple[Tensor, Tensor]:
-        """Moments of a picture (1, C, H, W), put together from those of its tiles if it has any."""
-        deepest = self.config.layers[-1]
+    def _moments(self, image: Tensor, tile: int) -> Moments:
+        """Moments by layer of a picture (1, C, H, W), put together from those of its tiles."""
         if tile == 0 or max(image.shape[2:]) <= tile:
-            return moments(self.encode(image)[deepest])
-        count = 0
-        total = square = torch.zeros((), dtype=torch.float64, device=image.device)
+            seen = self.encode(image)
+            return {name: moments(seen[name]) for name in self.exchanged}
+        sums: dict[str, list[Any]] = {name: [0, 0.0, 0.0] for name in self.exchanged}
         for part in (part for row in image.split(tile, 2) for part in row.split(tile, 3)):
-            if min(part.shape[2:]) >= self.multiple:
-                x = self.encode(part)[deepest].double()
-                count += x[0, 0].numel()
-                total = total + x.sum((2, 3), keepdim=True)
-                square = square + x.square().sum((2, 3), keepdim=True)
-        mean = total / count
-        deviation = (square / count - mean.square() + 1e-5).clamp(min=1e-5).sqrt()
-        return mean.float(), deviation.float()
+            if min(part.shape[2:]) < self.multiple:
+                continue
+            seen = self.encode(part)
+            for name, total in sums.items():
+                x = seen[name].double()
+                total[0] += x[0, 0].numel()
+                total[1] = total[1] + x.sum((2, 3), keepdim=True)
+                total[2] = total[2] + x.square().sum((2, 3), keepdim=True)
+        found = {}
+        for name, (count, total, square) in sums.items():
+            mean = total / count
+            deviation = (square / count - mean.square() + 1e-5).clamp(min=1e-5).sqrt()
+            found[name] = (mean.float(), deviation.float())
+        return found
 
 
 class Options(TileOptions):

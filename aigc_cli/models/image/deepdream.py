@@ -24,12 +24,11 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from aigc_cli.errors import InputError
-from aigc_cli.models._base import Batch, GenerativeModule, Terms
 from aigc_cli.models._tiles import TileOptions
+from aigc_cli.models._untrained import UntrainedModule
 from aigc_cli.nn.features import IMAGENET_STD, FeatureNetwork
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs.image import PictureSpec
 
 UNIT = 2 * sum(IMAGENET_STD) / 3
 """Standard deviation of ImageNet's colours in [-1, 1], the unit of `lr`."""
@@ -41,20 +40,15 @@ class Config(Section):
 
     TINY: ClassVar[Mapping[str, Any]] = {"features": "random:cnn"}
 
-    features: str = "vgg16"
-    """vgg16, vgg19, random:vgg19, random:cnn, a .pth file of torchvision's VGG, or a classifier's
-    run.
+    features: str = "efficientnet_lite0"
+    """efficientnet_lite0, vgg16, vgg19, random:vgg19, random:cnn, a .pth file of torchvision's VGG,
+    or a classifier's run.
     """
 
 
-class Model(GenerativeModule):
+class Model(UntrainedModule):
     """Nothing is trained: `translate` dreams in one picture, `animation` falls into it."""
 
-    accepts = (PictureSpec,)
-    metrics: ClassVar[dict[str, Literal["max", "min"]]] = {}
-    averaged = ()
-    makes = "translations"
-    training_free = True
     config: Config
 
     def translate(
@@ -69,11 +63,13 @@ class Model(GenerativeModule):
         Raises:
             InputError: there is no such layer or channel, or the smallest octave is too small.
         """
+        options = self._resolved(options)
         shifts = self._shifts(options, noise)
         return torch.stack([self._dream(image, options, shift) for shift in shifts])
 
     def animation(self, image: Tensor, options: Options, noise: SampleNoise) -> list[Tensor]:
         """`zoom_frames` frames (C, H, W), each dreamed in the enlarged middle of the one before."""
+        options = self._resolved(options)
         frames: list[Tensor] = []
         for _ in range(options.zoom_frames):
             (shifts,) = self._shifts(options, noise)
@@ -81,6 +77,11 @@ class Model(GenerativeModule):
             frames.append(image)
             image = zoomed(image, options.zoom)
         return frames
+
+    def _resolved(self, options: Options) -> Options:
+        """With the layers named, where the user left them to the network."""
+        seen = "layer5_3" if "layer5_3" in self.features.layers else "relu4_3"
+        return options if options.layers else options.model_copy(update={"layers": (seen,)})
 
     def _shifts(self, options: Options, noise: SampleNoise) -> list[list[tuple[int, int]]]:
         """Uniform shifts within `jitter` for every step of every octave, by row of noise."""
@@ -135,28 +136,16 @@ class Model(GenerativeModule):
 
         return options.cut(gradient, x, multiple=32)
 
-    def loss(self, batch: Batch) -> Terms:
-        """Nothing is trained."""
-        raise NotImplementedError
-
-    def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
-        """Nothing is validated."""
-        raise NotImplementedError
-
-    def sample(
-        self, n: int, options: Options, noise: SampleNoise, condition: Batch | None = None
-    ) -> Tensor:
-        """A dream begins with a picture: see `translate`."""
-        raise NotImplementedError
-
 
 class Options(TileOptions):
     """What `aigc sample` may set."""
 
     TINY: ClassVar[Mapping[str, Any]] = {"layers": ("relu2_1",), "octaves": 1, "steps": 2}
 
-    layers: tuple[str, ...] = ("relu4_3",)
-    """Whose activations grow: early layers make strokes and textures, late ones parts of things."""
+    layers: tuple[str, ...] = ()
+    """Whose activations grow: early layers make strokes and textures, late ones parts of things;
+    without, layer5_3 of EfficientNet or relu4_3 of the others.
+    """
     channels: tuple[int, ...] = ()
     """Channels of the layers that count, from 0; all when empty."""
     objective: Literal["square", "mean"] = "square"
@@ -190,8 +179,6 @@ class Options(TileOptions):
 
     @model_validator(mode="after")
     def _possible(self) -> Options:
-        if not self.layers:
-            raise ValueError("layers must name one or more layers of the feature network")
         if min(self.channels, default=0) < 0:
             raise ValueError("channels count from 0")
         return self

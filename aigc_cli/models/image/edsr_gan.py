@@ -58,16 +58,18 @@ class Config(Section):
     """Channels of every block of the generator, as in that EDSR."""
     residual_scale: float = Field(1.0, gt=0, le=1)
     """Factor on the branch of each block, as in that EDSR."""
-    features: Name = "vgg19"
-    """Frozen network that sees the features: vgg19, vgg16, PATH.pth, RUN of a classifier,
-    random:vgg19, random:cnn.
+    features: Name = "efficientnet_lite0"
+    """Frozen network that sees the features: efficientnet_lite0, vgg19, vgg16, PATH.pth, RUN of a
+    classifier, random:vgg19, random:cnn.
     """
-    feature_layer: Name = "conv5_4"
-    """Its layer that is compared and judged. Patches must be large enough to reach it."""
-    feature_channels: int = Field(512, gt=0)
-    """Channels of that layer."""
-    feature_scale: float = Field(1 / 12.75, gt=0)
-    """Factor on the features; the default is for ImageNet weights of vgg19."""
+    feature_layer: Name = "layer2_2"
+    """Its layer that is compared and judged; the paper's is conv5_4 of vgg19. Patches must be large
+    enough to reach it.
+    """
+    feature_channels: int = Field(24, gt=0)
+    """Channels of that layer; 512 of conv5_4."""
+    feature_scale: float = Field(0.1, gt=0)
+    """Factor on the features, which then have a mean square near 1; 0.0784 for conv5_4 of vgg19."""
     disc_features: int = Field(64, gt=0, le=256)
     """Channels of the first convolution of both discriminators."""
     spectral: bool = True

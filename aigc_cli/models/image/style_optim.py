@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from aigc_cli.models._base import Batch, GenerativeModule, Terms
+from aigc_cli.models._untrained import UntrainedModule
 from aigc_cli.nn.features import FeatureNetwork
 from aigc_cli.nn.style import (
     EPS,
@@ -37,7 +37,6 @@ from aigc_cli.nn.style import (
 )
 from aigc_cli.recipe.sections import Name, Section
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs.image import PictureSpec
 
 STRIDE = 32  # tiles begin at multiples of it, where all layers of VGG have a position
 AVERAGE = 0.99  # decay of the average of the iterates
@@ -56,14 +55,9 @@ class Config(Section):
     """vgg: between the stages of the network; the paper prefers averages (section 2)."""
 
 
-class Model(GenerativeModule):
+class Model(UntrainedModule):
     """Nothing is trained: `translate` optimises one picture."""
 
-    accepts = (PictureSpec,)
-    metrics: ClassVar[dict[str, Literal["max", "min"]]] = {}
-    averaged = ()
-    makes = "translations"
-    training_free = True
     reference_count = (1, 8)
     config: Config
 
@@ -130,12 +124,6 @@ class Model(GenerativeModule):
                 average.lerp_(picture, 1 - AVERAGE)
                 weight += (1 - AVERAGE) * (1 - weight)
         return average / weight
-
-    def loss(self, batch: Batch) -> Terms:
-        raise NotImplementedError("style_optim is not trained")
-
-    def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
-        raise NotImplementedError("style_optim is not trained")
 
 
 @dataclass(frozen=True)
