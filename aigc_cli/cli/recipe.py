@@ -123,16 +123,22 @@ def new(
 ) -> None:
     """Look at your data and write a commented recipe that fits it."""
     from aigc_cli.recipe.header import with_schema
+    from aigc_cli.recipe.load import recipe_from_text
     from aigc_cli.recipe.new import new_recipe
+    from aigc_cli.run.build import build
 
     if out:
         _refuse_existing(out)  # before the work of looking at the data
     path = out or Path("recipe.yaml")
     body = new_recipe(family, data, kind=kind, overrides=overrides or ())
-    text = with_schema(f"# aigc train {shlex.quote(str(path))}\n{body}", _schema_for(path))
+    build(recipe_from_text(body))  # what training would refuse is refused here
+    next_line = f"aigc train {shlex.quote(str(path))}"
+    text = with_schema(f"# {next_line}\n{body}", _schema_for(path))
     if out:
         _write_new(out, text)
-        Output(json, quiet).result({"path": str(out)}, str(out))
+        output = Output(json, quiet)
+        output.log(f"train with: {next_line}")
+        output.result({"path": str(out), "next": next_line}, str(out))
     else:
         Output(json, quiet).result({"text": text}, text.rstrip())
 

@@ -37,7 +37,7 @@ from aigc_cli.data._rows import (
     require_items,
 )
 from aigc_cli.data._text_files import Place, Record, Texts, turns
-from aigc_cli.data._tokens import Piece, TokenizerConfig, Tokens, find_tokenizer, token_file
+from aigc_cli.data._tokens import ChatTokenizerConfig, Piece, Tokens, find_tokenizer, token_file
 from aigc_cli.errors import DataError, InputError
 from aigc_cli.recipe.sections import Name
 from aigc_cli.specs.text import IGNORE, ChatSpec, PreferenceSpec, PromptSpec
@@ -59,7 +59,7 @@ _ROLES = {
 class ConversationConfig(TextsConfig):
     """Settings of every kind of data that is made of conversations."""
 
-    tokenizer: TokenizerConfig = TokenizerConfig(specials="chat")
+    tokenizer: ChatTokenizerConfig = ChatTokenizerConfig()
     """How texts become tokens; with init_from that of the model, by `from`."""
     template: Literal["turns", "chatml", "text"] = "turns"
     """How turns become one text: turns marks them by tokens of `specials: chat`, chatml by those of
@@ -227,7 +227,7 @@ class ConversationData(TextData, ABC, Generic[T]):
             trains = parts["data.train"]
             tokenizer = find_tokenizer(
                 config.tokenizer, lambda: (text for item in trains for text in self.words(item)),
-                key=[config.kind, *trains.key], cache=cache, bases=bases,
+                source=trains.name, key=[config.kind, *trains.key], cache=cache, bases=bases,
             )  # fmt: skip
             spec = self.spec_type(tokenizer.to_json(), config.context, config.template)
         self.spec, self.tokenizer = spec, Tokenizer.from_json(spec.tokenizer)
@@ -302,7 +302,7 @@ def fitted(report: TextReport, config: ConversationConfig, *, answered: str | No
     power = 1 << (long - 1).bit_length()
     context, why = max(16, min(2048, power)), f"99 of 100 have at most {long} tokens."
     if answered is not None:
-        context = max(32, min(4096, 2 * power))
+        context = max(128, min(4096, 2 * power))
         why = f"99 of 100 {answered}s have at most {long} tokens, and answers need room."
     return {
         "train": (config.train, f"{report.items:,} {report.what} train."),

@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aigc_cli.data._fit import Fit
 from aigc_cli.data._pictures import Sources
 from aigc_cli.data._stream import Key
 from aigc_cli.data._text_files import Texts, open_texts
-from aigc_cli.data._tokens import TokenizerConfig, Tokens
+from aigc_cli.data._tokens import TokenizerConfig, Tokens, fit_vocabulary
 from aigc_cli.errors import DataError
 from aigc_cli.recipe.sections import Name, Section
 from aigc_cli.specs.text import IGNORE
@@ -268,10 +269,25 @@ def next_tokens(ids: NDArray[Any], learned: NDArray[Any] | None = None) -> tuple
     return tensor(ids[:-1]), target
 
 
+D = TypeVar("D", bound="TextData")
+
+
+def built_to_fit(build: Callable[[Any], D], config: Any) -> tuple[D, Fit]:
+    """The data with a vocabulary that suits its size, and what to say about that, for `fit`."""
+    data = build(config)
+    found = fit_vocabulary(config.tokenizer, data.report["data.train"].bytes)
+    if found:
+        ((size, _),) = found.values()
+        tokenizer = config.tokenizer.model_copy(update={"vocab_size": size})
+        data = build(config.model_copy(update={"tokenizer": tokenizer}))
+    return data, found
+
+
 class TextData:
     """Base of every kind of texts: all is prepared when `Data` is built."""
 
     val_batch_size: int | None = None
+    report: dict[str, TextReport]
 
     def start_background(self) -> None:
         """Nothing is left to prepare."""

@@ -219,6 +219,17 @@ def folder_labels(names: Sequence[str]) -> list[str] | None:
     raise AssertionError("unreachable")
 
 
+def beside_folders(names: Sequence[str]) -> list[str]:
+    """Images that lie beside folders of others, which makes the folders no classes.
+
+    >>> beside_folders(["p/cat/1.png", "p/dog/1.png", "p/2.png"])
+    ['p/2.png']
+    """
+    parents = [PurePosixPath(name).parent for name in names]
+    above = {folder for parent in set(parents) for folder in parent.parents}
+    return [name for name, parent in zip(names, parents, strict=True) if parent in above]
+
+
 class Files(Source):
     """Pictures that are files of their own."""
 

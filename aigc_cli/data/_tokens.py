@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import Field, create_model, model_validator
 
 from aigc_cli.data._cache import digest, trim
+from aigc_cli.data._fit import Fit
 from aigc_cli.errors import DataError, InputError
 from aigc_cli.media.files import write_bytes
 from aigc_cli.recipe.sections import Name, Section
@@ -30,6 +31,8 @@ from aigc_cli.text.tokenizer import SPECIALS, Kind, Tokenizer
 
 VERSION = 1  # raise it when the same texts would become other ids
 CHAT = ("<|system|>", "<|user|>", "<|assistant|>")
+VOCABULARY = 8000  # the default of bpe and unigram
+BYTES_PER_TOKEN = 200  # of training text that a token of the vocabulary should have, at least
 CHUNK = 1 << 20  # ids that are looked at at once
 PIECE = 1 << 18  # characters that are encoded at once
 
@@ -88,10 +91,30 @@ class TokenizerConfig(_From):  # type: ignore[valid-type, misc]
         return {"none": (), "texts": SPECIALS, "chat": (*SPECIALS, *CHAT)}[self.specials]
 
 
+class ChatTokenizerConfig(TokenizerConfig):
+    """How conversations become tokens."""
+
+    specials: Literal["none", "texts", "chat"] = "chat"
+    """texts: padding, begin and end; chat: also what begins a turn; none: for characters only."""
+
+
+def fit_vocabulary(config: TokenizerConfig, size: int) -> Fit:
+    """`tokenizer.vocab_size` for `size` bytes of text, for `fit`; nothing where the default suits,
+    or something else was chosen.
+    """
+    tokens = max(512, size // BYTES_PER_TOKEN // 64 * 64)
+    chosen = config.source is not None or config.vocab_size is not None
+    if chosen or config.kind not in ("bpe", "unigram") or tokens >= VOCABULARY:
+        return {}
+    reason = f"For {size:,} bytes of text; with more tokens most were too rare to be learned."
+    return {"tokenizer.vocab_size": (tokens, reason)}
+
+
 def find_tokenizer(
     config: TokenizerConfig,
     texts: Callable[[], Iterable[str]],
     *,
+    source: str,
     key: Iterable[object],
     cache: Path | None,
     bases: Sequence[Path],
@@ -99,6 +122,7 @@ def find_tokenizer(
 ) -> Tokenizer:
     """The tokenizer that is named, remembered or trained; `key` is all that `texts` depend on.
 
+    source: where the texts are, for messages.
     role: whose tokenizer of a checkpoint that has two.
 
     Raises:
@@ -123,7 +147,7 @@ def find_tokenizer(
     except DataError:
         raise
     except InputError as error:
-        raise DataError(f"data.tokenizer: {error.message}", hint=error.hint) from error
+        raise DataError(f"data.tokenizer: {source}: {error.message}", hint=error.hint) from error
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, tokenizer.to_json().encode())

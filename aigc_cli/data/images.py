@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from aigc_cli.data._pictures import (
     planes,
     to_range,
 )
+from aigc_cli.data._sources import beside_folders
 from aigc_cli.data._stream import Key, permutation
 from aigc_cli.errors import DataError
 from aigc_cli.specs.image import ImageSpec
@@ -127,6 +128,9 @@ class Data(ImageData):
 
     val_batch_size: int | None = None  # pictures of one size are validated in batches
 
+    unlabelled: str | None = None
+    """What to do about images that have no classes, where a file is the cause."""
+
     def __init__(
         self,
         config: Config,
@@ -150,6 +154,8 @@ class Data(ImageData):
             found = class_names(parts["data.train"]) if config.labels == "auto" else None
             spec = ImageSpec(config.channels, config.image_size, found)
         self.spec = spec
+        if spec.labels is None and config.labels == "auto":
+            self.unlabelled = why_unlabelled(parts)
         require_classes(parts["data.val"], spec.labels)
         images = {
             key: Images(part, _numbers(part, spec.labels), config, cache)
@@ -208,6 +214,15 @@ def class_names(train: Checked) -> tuple[str, ...] | None:
     if known is None:
         return None
     return tuple(sorted(set(known), key=lambda name: (not name.isdigit(), name.zfill(20))))
+
+
+def why_unlabelled(parts: Mapping[str, Checked]) -> str | None:
+    """Which images lie beside the folders of others, so that these are no classes."""
+    loose = beside_folders([part.name(i) for part in parts.values() for i in range(len(part))])
+    if not loose:
+        return None
+    more = f" and {len(loose) - 1} more" if len(loose) > 1 else ""
+    return f"move {sorted(loose)[0]}{more} into a folder: beside folders they are of no class"
 
 
 def require_classes(val: Checked, names: Sequence[str] | None) -> None:

@@ -23,6 +23,7 @@ from aigc_cli.data._rows import (
     TextPart,
     TextReport,
     TextsConfig,
+    built_to_fit,
     counted,
     open_parts,
     padded,
@@ -233,7 +234,7 @@ class Data(TextData):
             trains = parts["data.train"]
             tokenizer = find_tokenizer(
                 config.tokenizer, lambda: (item.text for item in trains),
-                key=["labelled", *trains.key], cache=cache, bases=bases,
+                source=trains.name, key=["labelled", *trains.key], cache=cache, bases=bases,
             )  # fmt: skip
             spec = LabelledTextSpec(tokenizer.to_json(), config.max_length, names)
         self.tokenizer = Tokenizer.from_json(spec.tokenizer)
@@ -328,7 +329,7 @@ def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
     Raises:
         DataError: as `Data`.
     """
-    data = Data(config, seed=0, bases=bases)
+    data, vocabulary = built_to_fit(lambda config: Data(config, seed=0, bases=bases), config)
     long = data.report["data.train"].lengths["tokens"][3]
     most = Counter(data.rows.labels.tolist()).most_common(1)[0]
     share = most[1] / len(data.rows)
@@ -342,4 +343,5 @@ def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
             max(8, min(512, -(-(long + 1) // 8) * 8)),
             f"99 of 100 have at most {long} tokens.",
         ),
+        **vocabulary,
     }

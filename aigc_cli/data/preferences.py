@@ -25,6 +25,7 @@ from aigc_cli.data._rows import (
     Item,
     Shuffled,
     TextReport,
+    built_to_fit,
     next_tokens,
     padded,
 )
@@ -233,4 +234,5 @@ def example(folder: Path) -> dict[str, Any]:
 
 def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
     """As `fitted`. Raises: as `Data`."""
-    return fitted(Data(config, seed=0, bases=bases).report["data.train"], config)
+    data, vocabulary = built_to_fit(lambda config: Data(config, seed=0, bases=bases), config)
+    return fitted(data.report["data.train"], config) | vocabulary

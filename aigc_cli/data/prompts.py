@@ -23,6 +23,7 @@ from aigc_cli.data._rows import (
     Item,
     Shuffled,
     TextReport,
+    built_to_fit,
     tensor,
 )
 from aigc_cli.data._text_files import Place, Record, field, strings
@@ -165,4 +166,5 @@ def example(folder: Path) -> dict[str, Any]:
 
 def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
     """As `fitted`, and as much again for the answer. Raises: as `Data`."""
-    return fitted(Data(config, seed=0, bases=bases).report["data.train"], config, answered="prompt")
+    data, vocabulary = built_to_fit(lambda config: Data(config, seed=0, bases=bases), config)
+    return fitted(data.report["data.train"], config, answered="prompt") | vocabulary

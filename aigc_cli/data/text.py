@@ -33,12 +33,21 @@ from aigc_cli.data._rows import (
 )
 from aigc_cli.data._stream import Key
 from aigc_cli.data._text_files import TextFile, Texts, field, open_texts, strings
-from aigc_cli.data._tokens import Ids, Piece, Tokens, find_tokenizer, grouped, token_file
+from aigc_cli.data._tokens import (
+    Ids,
+    Piece,
+    Tokens,
+    find_tokenizer,
+    fit_vocabulary,
+    grouped,
+    token_file,
+)
 from aigc_cli.errors import DataError
 from aigc_cli.recipe.sections import Name
 from aigc_cli.specs.text import IGNORE, TextSpec
 from aigc_cli.text.tokenizer import Tokenizer
 
+ROWS = 128  # that a suggested context leaves, at least
 LONG = 1 << 20  # characters after which a line is cut where it is read
 
 Fragment = tuple[str, bool]
@@ -327,11 +336,15 @@ class Data(TextData):
     ) -> None:
         cache = cache_folder(config.cache)
         parts = open_parts(config, bases, val_only=spec is not None)
+        for key, part in parts.items():
+            if not any(text.strip() for text, _ in part):
+                raise DataError(f"{key}: there is nothing but white space in {part.name!r}")
         if spec is None:
             trains = parts["data.train"]
             tokenizer = find_tokenizer(
                 config.tokenizer,
                 lambda: (text for text, _ in trains),
+                source=trains.name,
                 key=trains.key,
                 cache=cache,
                 bases=bases,
@@ -390,10 +403,12 @@ def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
         DataError: as `open_parts`.
     """
     trains = open_parts(config, bases)["data.train"]
-    sizes = [len(text) for text, _ in trains]
-    total = sum(sizes)
-    context = max(16, min(256, 1 << (total // 100).bit_length()))
+    total = sum(len(text) for text, _ in trains)
+    size = sum(len(text.encode()) for text, _ in trains)
+    tokens = size // (3 if config.tokenizer.kind in ("bpe", "unigram") else 1)
+    context = max(16, min(256, 1 << max(0, (tokens // ROWS).bit_length() - 1)))
     return {
         "train": (config.train, f"{total:,} characters train."),
-        "context": (context, "256 is usual for a start; 1024 when the texts are long."),
+        "context": (context, "256 is usual for a start; shorter, so that there are some rows."),
+        **fit_vocabulary(config.tokenizer, size),
     }

@@ -24,6 +24,7 @@ from aigc_cli.data._rows import (
     TextPart,
     TextReport,
     TextsConfig,
+    built_to_fit,
     counted,
     held_apart,
     quantiles,
@@ -409,13 +410,20 @@ def tokenizers(
         return (text for pair in learned(part, each=True) for text in pair)
 
     if config.target_tokenizer is None:
-        shared = find_tokenizer(config.tokenizer, both, key=["both", *part.key], cache=cache,
-                                bases=bases)  # fmt: skip
+        shared = find_tokenizer(
+            config.tokenizer,
+            both,
+            source=part.name,
+            key=["both", *part.key],
+            cache=cache,
+            bases=bases,
+        )
         return shared, shared
     return (
         find_tokenizer(
             config.tokenizer,
             lambda: side(0),
+            source=part.name,
             key=["source", *part.key],
             cache=cache,
             bases=bases,
@@ -424,6 +432,7 @@ def tokenizers(
         find_tokenizer(
             config.target_tokenizer,
             lambda: side(1),
+            source=part.name,
             key=["target", *part.key],
             cache=cache,
             bases=bases,
@@ -457,8 +466,8 @@ def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
     Raises:
         DataError: as `parts`.
     """
-    data = Data(config, seed=0, bases=bases)
-    found: Fit = {"train": (config.train, f"{len(data.train):,} pairs train.")}
+    data, vocabulary = built_to_fit(lambda config: Data(config, seed=0, bases=bases), config)
+    found: Fit = {"train": (config.train, f"{len(data.train):,} pairs train."), **vocabulary}
     lengths = data.report["data.train"].lengths
     for side, extra in (("source", 1), ("target", 2)):
         long = lengths[side][3]

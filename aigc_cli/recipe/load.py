@@ -104,6 +104,12 @@ def load_recipe(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Reci
         raise
 
 
+def recipe_from_text(text: str) -> Recipe:
+    """The recipe in a text that lies in no file yet. Raises as `load_recipe`."""
+    document = strict_yaml.parse(text.encode(), "recipe")
+    return _build(document.data, [], list(document.problems), None, document.lines, None)
+
+
 def require_trainable(recipe: Recipe) -> Recipe:
     """The recipe, if there is something to train.
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from aigc_cli import registry
 from aigc_cli.errors import InputError
 from aigc_cli.recipe.keys import keys
 from aigc_cli.recipe.load import Recipe, recipe_from_dict
+from aigc_cli.recipe.sections import Section
 from aigc_cli.recipe.write import to_yaml
 
-STEPS = 20_000
+EPOCHS = 100
+STEPS = 1_000, 20_000
+"""Fewest and most; between them EPOCHS passes over the data."""
+FEW_TOKENS, FEW_ITEMS = 500_000, 2_000
+"""Below, `FEW` of the family's config holds, where it is made for texts or for other things."""
 
 
 def new_recipe(
@@ -20,8 +27,8 @@ def new_recipe(
     """The text of a recipe that trains `family` on `source`, with every key of its model.
 
     The first required key of a data kind names the source. Its function `fit(config, bases=...)`
-    looks at the source and returns values that suit it, by key, each with its reason. Overridden
-    keys stay as they are.
+    looks at the source and returns values that suit it, by key, each with its reason; length,
+    batch and width follow from how much there is. Overridden keys stay as they are.
 
     Raises:
         InputError: the family is unknown or does not take this data, or an override is wrong.
@@ -37,21 +44,63 @@ def new_recipe(
         {
             "family": family,
             "data": {"kind": kind, first: source},
-            "trainer": {} if "trainer.max_epochs" in given else {"max_steps": STEPS},
+            "trainer": {} if "trainer.max_epochs" in given else {"max_steps": STEPS[1]},
         },
         overrides=overrides,
     )
-    reasons = {"trainer.global_batch": "Pictures, texts or other items in one step."}
-    if recipe.trainer.max_steps == STEPS:
-        reasons["trainer.max_steps"] = "A first guess; `aigc plan` says how long it takes."
-    resolved = recipe.as_dict()
-    fit = registry.load_data_kind(recipe.kind).fit  # an override may have changed the kind
-    for key, (value, reason) in fit(recipe.data, bases=recipe.bases).items():
-        if f"data.{key}" not in given:
-            resolved["data"][key] = value
-            reasons[f"data.{key}"] = reason
+    resolved, reasons = recipe.as_dict(), dict[str, str]()
+
+    def suggest(section: str, found: Mapping[str, tuple[Any, str]]) -> None:
+        for name, (value, reason) in found.items():
+            key = f"{section}.{name}"
+            if key not in given and key.rpartition(".")[0] not in given:
+                *parents, last = key.split(".")
+                reduce(getitem, parents, resolved)[last] = value
+                reasons[key] = reason
+
+    kind_module = registry.load_data_kind(recipe.kind)  # an override may have changed the kind
+    suggest("data", kind_module.fit(recipe.data, bases=recipe.bases))
+    fitted = recipe_from_dict(resolved)
+    data = kind_module.Data(fitted.data, seed=fitted.seed, bases=recipe.bases)
+    suggest("trainer", _length(len(data.train), fitted.trainer.global_batch, given))
+    suggest("model", _width(registry.load_family(family).Config, data))
     shown = {"family", "seed", "data.kind", f"data.{first}", "model", *given, *reasons}
     return _text(recipe_from_dict(resolved), shown, reasons)
+
+
+def _length(items: int, usual_batch: int, given: set[str]) -> dict[str, tuple[Any, str]]:
+    """Batch, steps and how often to look, for so many training items."""
+    batch = min(usual_batch, 1 << (items.bit_length() - 1))
+    if "trainer.global_batch" in given:
+        batch = usual_batch
+    steps = max(STEPS[0], min(STEPS[1], items * EPOCHS // batch // 100 * 100))
+    passes = steps * batch / items
+    found: dict[str, tuple[Any, str]] = {
+        "global_batch": (batch, "Images, texts or other items in one step."),
+    }
+    if "trainer.max_epochs" not in given:
+        found["max_steps"] = (
+            steps,
+            f"{passes:,.0f} passes over {items:,} training items; `aigc plan` says how long it "
+            "takes.",
+        )
+        often = max(1, steps // 20)
+        found["validate_every"] = (often, "20 times; the best of them becomes best.ckpt.")
+        found["checkpoint_every"] = (often, "So much is lost at most when the machine fails.")
+        found["preview_every"] = (max(1, steps // 10), "What it makes by then, in previews/.")
+    return found
+
+
+def _width(config: type[Section], data: Any) -> dict[str, tuple[Any, str]]:
+    """What the family sets where there is little data."""
+    tokens = getattr(data.report.get("data.train"), "tokens", None)
+    few = len(data.train) < FEW_ITEMS if tokens is None else tokens < FEW_TOKENS
+    what = f"{len(data.train):,} items" if tokens is None else f"{tokens:,} tokens"
+    docs = {name: field.description or "" for name, field in config.model_fields.items()}
+    return {
+        name: (value, f"{docs[name]} For {what}; the default suits more.")
+        for name, value in (config.FEW.items() if few else ())
+    }
 
 
 def _kind_for(family: str, kind: str | None) -> str:

@@ -20,6 +20,9 @@ class Section(BaseModel):
     TINY: ClassVar[Mapping[str, Any]] = {}
     """The smallest values that still exercise everything, for tests and `aigc model check`."""
 
+    FEW: ClassVar[Mapping[str, Any]] = {}
+    """What `aigc recipe new` sets where there is little data, such as a narrower network."""
+
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from aigc_cli.data._domains import all_gray
-from aigc_cli.errors import DataError, Problem, RecipeError, did_you_mean
+from aigc_cli.errors import DataError, InputError, Problem, RecipeError, did_you_mean
 from aigc_cli.models._base import GenerativeModule
 from aigc_cli.recipe.load import Recipe
 from aigc_cli.registry import load_data_kind, load_family
@@ -24,7 +24,12 @@ def build(recipe: Recipe) -> tuple[Any, GenerativeModule]:
     """
     kind = load_data_kind(recipe.kind)
     data = kind.Data(recipe.data, seed=recipe.seed, bases=recipe.bases)
-    model = build_model(recipe, data.spec)
+    try:
+        model = build_model(recipe, data.spec)
+    except InputError as error:
+        if error.code == "unlabelled":  # the data knows which file is the cause
+            error.hint = getattr(data, "unlabelled", None) or error.hint
+        raise
     if model.needs_colour and all_gray(list(data.report["data.train"].seen.values())):
         raise DataError(
             "data.train: gray pictures for a colour recipe", hint="name photographs in colour"

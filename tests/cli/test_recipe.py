@@ -207,7 +207,8 @@ def blobs() -> str:
 
 def test_new_writes_a_recipe_that_fits_the_data(aigc, blobs: str) -> None:
     ended = aigc("recipe", "new", "--family", "blob", "--data", blobs, "-o", "mine.yaml")
-    assert (ended.code, ended.stdout, ended.stderr) == (0, "mine.yaml\n", "")
+    said = "train with: aigc train mine.yaml\n"
+    assert (ended.code, ended.stdout, ended.stderr) == (0, "mine.yaml\n", said)
     text = Path("mine.yaml").read_text()
     assert text.split("\n", 1)[1].startswith(
         "# aigc train mine.yaml\nfamily: blob\nseed: 0\n\ndata:\n  kind: blobs\n"

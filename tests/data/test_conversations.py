@@ -173,9 +173,10 @@ def test_a_file_without_answers(tmp_path):
 
 def test_a_tokenizer_without_the_marks_of_the_template(talks):
     with pytest.raises(DataError, match=r"data\.template: template turns needs the token <\|") as e:
-        made(chat, talks, tokenizer={"kind": "characters"})
+        made(chat, talks, tokenizer={"kind": "characters", "specials": "texts"})
     assert "data.template=text" in e.value.hint
     assert len(made(chat, talks, tokenizer={"kind": "characters"}, template="text").train)
+    assert len(made(chat, talks, tokenizer={"kind": "characters"}).train)  # chat by default
 
 
 def pairs() -> list[dict[str, object]]:

@@ -76,6 +76,7 @@ class Config(Section):
     """Both networks, their objective and optimizers."""
 
     TINY: ClassVar[Mapping[str, Any]] = {"num_features": 4, "latent_dim": 8}
+    FEW: ClassVar[Mapping[str, Any]] = {"augment": ("color", "translation", "cutout")}
 
     objective: Literal["vanilla", "lsgan", "hinge", "wgan_gp", "relativistic"] = "relativistic"
     """What the networks play for; also decides how the discriminator is normalised."""
@@ -228,6 +229,7 @@ class Model(AdversarialModule):
             raise InputError(
                 "model.conditional=true: the data has no classes",
                 hint="put the pictures in folders named after their classes, or set it to false",
+                code="unlabelled",
             )
         self.d_steps = config.d_steps
         self.conditional = config.conditional

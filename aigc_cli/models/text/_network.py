@@ -19,6 +19,7 @@ class NetworkConfig(Section):
     """The layout of the network and its sizes."""
 
     TINY: ClassVar[Mapping[str, Any]] = {"dim": 16, "num_layers": 2, "num_heads": 2}
+    FEW: ClassVar[Mapping[str, Any]] = {"dim": 128, "num_layers": 4}
 
     arch: Literal["llama", "classic"] = "llama"
     """llama: that of Llama, Qwen2 and Qwen3; classic: that of GPT-2."""

@@ -38,6 +38,7 @@ class Config(RewardConfig):
     """The network and its training; the defaults are a small recurrent one with attention."""
 
     TINY: ClassVar[Mapping[str, Any]] = {"dim": 8, "hidden_dim": 8, "dropout": 0.0}
+    FEW: ClassVar[Mapping[str, Any]] = {"dim": 128, "hidden_dim": 256}
 
     arch: Literal["rnn", "transformer"] = "rnn"
     """rnn: a recurrent encoder and decoder; transformer: blocks of attention."""

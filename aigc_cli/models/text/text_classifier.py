@@ -35,6 +35,12 @@ class Config(Section):
     """The network, what is minimised, and the optimizer."""
 
     TINY: ClassVar[Mapping[str, Any]] = {"dim": 8, "num_heads": 2, "dropout": 0.0}
+    FEW: ClassVar[Mapping[str, Any]] = {
+        "dim": 96,
+        "num_layers": 1,
+        "hidden_dim": 192,
+        "dropout": 0.3,
+    }
 
     dim: int = Field(128, gt=0)
     """Features of a token."""

@@ -59,6 +59,7 @@ class Config(Section):
         "kl_schedule": "constant",
         "dropout": 0.0,
     }
+    FEW: ClassVar[Mapping[str, Any]] = {"dim": 128, "hidden_dim": 128}
 
     dim: int = Field(300, gt=0)
     """Features of an embedded token."""

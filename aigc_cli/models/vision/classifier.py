@@ -89,6 +89,7 @@ def describe(config: Config, spec: ImageSpec) -> dict[str, Any]:
         raise DataError(
             "a classifier needs classes, and the data has none",
             hint="put the pictures of each class into a folder of its name below data.train",
+            code="unlabelled",
         )
     if len(spec.labels) < 2:
         raise DataError(f"the data has one class, {spec.labels[0]!r}: there is nothing to tell")

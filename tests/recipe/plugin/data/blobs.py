@@ -6,6 +6,7 @@ from pydantic import Field
 
 from aigc_cli.errors import DataError
 from aigc_cli.recipe.sections import Name, Section
+from aigc_cli.specs import SPECS
 
 
 class Config(Section):
@@ -20,7 +21,10 @@ class Config(Section):
 
 
 class Data:
-    pass
+    def __init__(self, config, *, seed, bases=(), spec=None):
+        self.report = {}
+        self.spec = SPECS["blobs"]()  # the family defines it
+        self.train = self.val = range(config.size)
 
 
 def fit(config, *, bases=()):

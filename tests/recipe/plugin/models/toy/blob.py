@@ -38,3 +38,7 @@ class Blobs(Spec):
 
 class Model:
     accepts = (Blobs,)
+    needs_colour = False
+
+    def __init__(self, config: Config, spec: Spec) -> None:
+        pass
