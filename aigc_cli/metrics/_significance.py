@@ -47,9 +47,11 @@ def interval(scores: Scores) -> Interval:
 
 
 def paired_p(system: Scores, baseline: Scores, difference: float) -> float:
-    """How likely a difference as large as |difference| is by the choice of texts alone, from the
-    scores of both systems on the same resamples.
+    """How likely a difference as large as |difference| is by the choice of things alone, from the
+    scores of both systems on the same resamples; 1 where there is none.
     """
+    if difference == 0:  # every difference is as large, which sacreBLEU calls 1 in 1001
+        return 1.0
     found = np.abs(system - baseline)
     exceeding = int((found - found.mean() > abs(difference)).sum())
     return (exceeding + 1) / (len(found) + 1)

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from math import nan
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
@@ -80,6 +81,8 @@ class GenerativeModule(nn.Module, ABC):
     """What `aigc sample` writes: pictures out of noise, pictures out of pictures (`translate`),
     larger pictures, a table of classes (`classify`), or texts (models/_text.py).
     """
+    fewest: ClassVar[dict[str, int]] = {}
+    """Items that a batch needs for a metric to be defined; smaller ones do not count in it."""
     counted: ClassVar[tuple[str, ...]] = ()
     """What `evaluate_batch` returns, where metrics are not means of it (`summarise`)."""
     reference_count: ClassVar[tuple[int, int]] = (0, 0)
@@ -116,6 +119,7 @@ class GenerativeModule(nn.Module, ABC):
         self.frozen_networks: dict[str, Any] = {}
         """Those of `frozen` that there are: in a dict, so that none is a submodule."""
         self._sums: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
         self._count = 0
 
     # What a family writes.
@@ -392,29 +396,39 @@ class GenerativeModule(nn.Module, ABC):
     def start_means(self) -> None:
         """Forget what `add_to_means` has counted."""
         self._sums = {}
+        self._counts = {}
         self._count = 0
 
     def add_to_means(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """Count the values (B,) of a batch; returns them."""
         for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value.double().sum())
+            if self.defines(name, len(value)):
+                self._sums[name] = self._sums.get(name, 0.0) + float(value.double().sum())
+                self._counts[name] = self._counts.get(name, 0) + len(value)
         self._count += len(next(iter(values.values())))
         return values
 
+    def defines(self, name: str, items: int) -> bool:
+        """Whether a metric is defined on a batch of so many items."""
+        return items >= self.fewest.get(name, 1)
+
     def validation_means(self) -> dict[str, float]:
         """Means over all items seen by all devices since validation began; the same on every
-        device.
+        device, and NaN where a metric was defined on none.
         """
         names = list(self.counted or self.metrics)
         sums = torch.tensor(
-            [*(self._sums.get(name, 0.0) for name in names), float(self._count)],
+            [[found.get(name, 0) for name in names] for found in (self._sums, self._counts)],
             dtype=torch.float64,
         )
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             sums = sums.to(self.device)
             torch.distributed.all_reduce(sums)
-        count = max(1.0, float(sums[-1]))
-        means = {name: float(total) / count for name, total in zip(names, sums, strict=False)}
+        totals, counts = sums.tolist()
+        means = {
+            name: total / count if count else nan
+            for name, total, count in zip(names, totals, counts, strict=True)
+        }
         return self.summarise(means)
 
     def summarise(self, means: dict[str, float]) -> dict[str, float]:

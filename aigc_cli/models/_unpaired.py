@@ -39,6 +39,7 @@ class UnpairedModule(AdversarialModule):
     accepts = (UnpairedSpec,)
     makes = "translations"
     metrics: ClassVar[dict[str, Literal["max", "min"]]] = {"block_kid": "min", "cycle_l1": "min"}
+    fewest: ClassVar[dict[str, int]] = {"block_kid": 2}
     spec: UnpairedSpec
 
     def __init__(self, config: Section, spec: Spec) -> None:
@@ -121,10 +122,10 @@ class UnpairedModule(AdversarialModule):
         }
 
     def _distance(self, fake_a: Tensor, fake_b: Tensor, batch: Batch) -> Tensor:
-        """One value for the whole batch, repeated (B,); 0 for a batch of one, which has none."""
+        """One value for the whole batch, repeated (B,); NaN for a batch of one, which has none."""
         B = len(fake_a)
         if B < 2:
-            return fake_a.new_zeros(B)
+            return fake_a.new_full((B,), torch.nan)
         pairs = ((batch["a"], fake_a), (batch["b"], fake_b))
         distances = [kid_block(self.describe(real), self.describe(fake)) for real, fake in pairs]
         return torch.stack(distances).mean().expand(B)

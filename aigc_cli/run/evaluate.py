@@ -181,7 +181,7 @@ class Evaluation:
         if sets:
             works.append(self._sets(sets, data))
         if self.own:
-            works.append(lambda: {"metrics": measure_items(trained, data, self.own, asked.limit)})
+            works.append(lambda: measure_items(trained, data, self.own, asked.limit))
         if loose:
             opener = {"image": self._pairs, "text": self._answers, "labels": self._labels}[room]
             works.append(opener(loose, data))

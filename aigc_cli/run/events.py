@@ -34,7 +34,10 @@ def describe(event: dict[str, Any]) -> str | None:
             values = {k.removeprefix("val/"): v for k, v in event.items() if k.startswith("val/")}
             best = event.get("best")
             mark = "  (best so far)" if best and best["step"] == event["step"] else ""
-            measured = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+            measured = "  ".join(
+                f"{name} {value:.4f}" if value == value else f"{name} is not defined on so few"
+                for name, value in values.items()
+            )
             return f"step {event['step']:,}  validation  {measured}{mark}"
         case "checkpoint" | "sample":
             return f"step {event['step']:,}  wrote {event['path']}"

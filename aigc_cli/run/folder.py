@@ -103,7 +103,8 @@ class RunFolder(RunPaths):
 
     def append(self, row: dict[str, Any]) -> None:
         """Add a row to metrics.jsonl; whole lines only."""
-        line = json.dumps(row) + "\n"
+        defined = {k: None if v != v else v for k, v in row.items()}  # JSON has no NaN
+        line = json.dumps(defined) + "\n"
         try:
             with self.metrics.open("a") as file:
                 file.write(line)

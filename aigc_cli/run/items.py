@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from aigc_cli.run.trained import Trained
 def measure_items(
     trained: Trained, data: Any, names: Sequence[str], limit: int | None
 ) -> dict[str, Any]:
-    """Means of what the family measures, with the same of answers that need no model.
+    """{"metrics": means of what the family measures, with the same of answers that need no model}.
 
     Raises:
         InputError: the family did not measure one of the names.
@@ -29,7 +30,7 @@ def measure_items(
     directions = model.measures or model.metrics
     items = data.val if limit is None else Subset(data.val, range(min(limit, len(data.val))))
     size = data.val_batch_size or recipe.trainer.global_batch
-    sums: dict[str, dict[str, float]] = {}
+    totals: dict[tuple[str, str], list[float]] = {}
     model.start_means()
     with torch.no_grad():
         for batch in DataLoader(items, size, collate_fn=getattr(data.val, "collate", None)):
@@ -37,16 +38,20 @@ def measure_items(
             found = {"value": model.add_to_means(model.measure(batch, recipe.sample))}
             for column, values in {**found, **model.baselines(batch)}.items():
                 for name, value in values.items():
-                    row = sums.setdefault(name, {})
-                    row[column] = row.get(column, 0.0) + float(value.double().sum())
+                    total = totals.setdefault((column, name), [0.0, 0])
+                    if model.defines(name, len(value)):
+                        total[0] += float(value.double().sum())
+                        total[1] += len(value)
     columns: dict[str, dict[str, float]] = {}
-    for name, row in sums.items():
-        for column, total in row.items():
-            columns.setdefault(column, {})[name] = total / len(items)
+    for (column, name), (summed, count) in totals.items():
+        columns.setdefault(column, {})[name] = summed / count if count else nan
     scores = {column: model.summarise(means) for column, means in columns.items()}
     if missing := [name for name in names if name not in scores["value"]]:
         raise InputError(f"family '{recipe.family}' did not measure {missing[0]}")
-    return {name: _row(name, scores, directions, len(items), recipe.family) for name in names}
+    rows = {name: _row(name, scores, directions, len(items), recipe.family) for name in names}
+    few = [name for name, row in rows.items() if row["value"] is None]
+    notes = [f"{name} is not defined on so few items ({len(items)})" for name in few]
+    return {"metrics": rows, **({"notes": notes} if notes else {})}
 
 
 def _row(

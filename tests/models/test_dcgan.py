@@ -290,7 +290,7 @@ def test_validation_is_one_distance_for_the_whole_batch() -> None:
     values = model.evaluate_batch(batch_for(model, 6))["block_kid"]
     assert values.shape == (6,)
     assert len(set(values.tolist())) == 1
-    assert model.evaluate_batch(batch_for(model, 1))["block_kid"].tolist() == [0.0]
+    assert model.evaluate_batch(batch_for(model, 1))["block_kid"].isnan().all()
 
 
 def test_previews_have_a_row_for_each_class() -> None:

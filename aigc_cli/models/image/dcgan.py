@@ -219,6 +219,7 @@ class Model(AdversarialModule):
 
     accepts = (ImageSpec,)
     metrics: ClassVar[dict[str, Literal["max", "min"]]] = {"block_kid": "min"}
+    fewest: ClassVar[dict[str, int]] = {"block_kid": 2}
     averaged = ("generator",)
     config: Config
 
@@ -375,14 +376,14 @@ class Model(AdversarialModule):
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
         """`block_kid`: squared MMD between this batch and as many samples of its classes, one value
-        for all; 0 for a batch of one, which has none.
+        for all; NaN for a batch of one, which has none.
         """
         real = batch["image"]
         B = len(real)
         z = self.val_noise(B).randn(self.config.latent_dim)
         fake = self._generate(z, self._label(batch))
         if B < 2:
-            return {"block_kid": real.new_zeros(B)}
+            return {"block_kid": real.new_full((B,), torch.nan)}
         return {"block_kid": kid_block(self._describe(real), self._describe(fake)).expand(B)}
 
     def _describe(self, images: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ def test_a_clear_difference_is_significant_in_every_metric_with_references() -> 
 def test_a_system_against_itself_is_a_tie() -> None:
     hyps = corpus(20, 1, LATIN)
     row = report(["rouge_l"], hyps, [["the cat sat"]] * 20, baseline=hyps)["metrics"]["rouge_l"]
-    assert row["difference"] == 0
+    assert (row["difference"], row["p"]) == (0, 1)
     assert row["verdict"] == "tie"
     assert verdict(1.0, 0.05, higher_is_better=True) == "tie"
 
@@ -74,6 +74,8 @@ def test_p_is_the_share_of_centred_differences_that_are_as_large() -> None:
     # |differences| 2 1 0 4, centred by 1.75: 0.25 -0.75 -1.75 2.25
     assert paired_p(system, baseline, 0.2) == (2 + 1) / 5
     assert paired_p(system, baseline, -2.5) == (0 + 1) / 5
+    assert paired_p(system, system, 0.0) == 1
+    assert paired_p(system, baseline, 0.0) == 1
 
 
 def test_counts_that_differ_are_both_named() -> None:
