@@ -2,6 +2,7 @@
 
     models/<room>/<family>.py     data/<kind>.py     recipes/<room>/<name>.yaml
     metrics/<modality>/<name>.py
+    modalities/<modality>.py
 
 The folders of the installation come first, then every folder named in AIGC_PATH (separated as in
 PATH) that has the same layout. Names that start with `_` are no families. Nothing is imported
@@ -146,6 +147,23 @@ def load_metric(name: str) -> ModuleType:
     if name not in known:
         raise InputError(f"unknown metric {name!r}", hint=did_you_mean(name, known))
     return _load(known[name].path, ("Metric",))
+
+
+def modalities() -> dict[str, Path]:
+    """The file of every modality by name. Raises as `families`."""
+    roots = [PACKAGE / "modalities", *(user / "modalities" for user in user_folders())]
+    files = (f for root in roots for f in _list(root, "*.py"))
+    return _unique("modality", ((f.stem, f, f) for f in files))
+
+
+def load_modality(name: str) -> ModuleType:
+    """The imported modality file, with `Modality`. Raises as `load_family`."""
+    known = modalities()
+    if name not in known:
+        raise InputError(
+            f"unknown modality {name!r}", hint=did_you_mean(name, known), code="unknown_modality"
+        )
+    return _load(known[name], ("Modality",))
 
 
 def find_recipe(text: str) -> Path:

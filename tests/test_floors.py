@@ -15,6 +15,7 @@ FLOORS = (
     {"recipe", "registry", "specs"},
     {"nn", "sampling", "metrics", "media", "text"},
     {"models", "data"},
+    {"modalities"},
     {"run"},
     {"cli", "__main__"},
 )

@@ -85,26 +85,33 @@ def sample(
             show_default=False,
         ),
     ] = None,
-    format: Annotated[str, typer.Option(help="png, jpg, webp or tiff.")] = "png",
+    format: Annotated[
+        str | None,
+        typer.Option(help="Of the files, such as png, jpg, webp or tiff; as write.format=jpg."),
+    ] = None,
     batch_size: Annotated[
         int, typer.Option(min=1, help="Samples made at once; never changes them.")
     ] = 16,
     ema: Ema = True,
     overwrite: Annotated[bool, typer.Option(help="Write into a folder that holds files.")] = False,
+    go_on: Annotated[
+        bool,
+        typer.Option("--continue", help="Finish an interrupted call; repeat its other options."),
+    ] = False,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Make files with a trained model; prints their paths."""
-    from aigc_cli.run.sample import FORMATS, Request, default_output
+    from aigc_cli.run.sample import Request, Told, default_output
     from aigc_cli.run.sample import sample as make
 
     check_device(device)
-    if format not in FORMATS:
-        raise InputError(
-            f"--format: '{format}' is not known", hint=f"choose from: {', '.join(FORMATS)}"
-        )
+    writing = [text.removeprefix("write.") for text in options or () if text.startswith("write.")]
+    options = [text for text in options or () if not text.startswith("write.")]
+    if format is not None:
+        writing.insert(0, f"format={format}")
     if chat:
         if input or prompt or output or out or count:
             raise InputError("--chat takes its turns from the terminal, and /save writes them")
@@ -122,8 +129,9 @@ def sample(
         interpolate=interpolate,
         seed=seed,
         batch_size=batch_size,
-        format=format,
+        writing=tuple(writing),
         overwrite=overwrite,
+        go_on=go_on,
     )
     terminal = Output(json, quiet)
 
@@ -142,11 +150,12 @@ def sample(
             wrote_texts = True
             print(text, flush=True)
 
-    report = make(source, request, options or (), device=device, ema=ema, made=made, shown=shown)
+    told = Told(made, shown)
+    report = make(source, request, options, device=device, ema=ema, told=told)
     if "tokens" in report:
         terminal.log(f"{report['tokens']} tokens, {report['tokens_per_s']} tokens/s")
-    if report["note"]:
-        terminal.log(report["note"])
+    for note in report["notes"]:
+        terminal.log(note)
     terminal.result(report)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ Sources = Name | Annotated[tuple[Name, ...], Field(min_length=1)]
 class SourceConfig(Section):
     """Settings of every kind of data that is made of pictures."""
 
+    modality: ClassVar[str] = "image"
     kind: str
     """Name of the kind of data."""
     train: Sources

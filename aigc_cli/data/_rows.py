@@ -7,7 +7,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ HELD_OUT = re.compile(r"(last )?(\d+(?:\.\d+)?)%")
 class TextsConfig(Section):
     """Settings of every kind of data that is made of texts."""
 
+    modality: ClassVar[str] = "text"
     kind: str
     """Name of the kind of data."""
     train: Sources

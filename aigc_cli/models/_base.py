@@ -10,7 +10,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import nan
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -45,6 +45,15 @@ class Phase:
 
 
 @dataclass(frozen=True)
+class Example:
+    """An input that `sample` takes, and what is shown beside the answer, by caption."""
+
+    given: Any
+    references: Sequence[Any] = ()
+    beside: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Run:
     """What a module must know of the run it trains in."""
 
@@ -60,8 +69,7 @@ class GenerativeModule(nn.Module, ABC):
     devices.
 
     A family sets the class variables and writes `loss`, `configure_optimizers` (one optimizer),
-    `evaluate_batch`,
-    `preview` and `sample`.
+    `evaluate_batch` and `sample`.
     """
 
     accepts: ClassVar[tuple[type[Spec], ...]]
@@ -75,18 +83,23 @@ class GenerativeModule(nn.Module, ABC):
     """
     find_unused: ClassVar[bool] = False
     """Whether a phase leaves parameters without a gradient, which DDP must then look for."""
-    makes: ClassVar[Literal["samples", "translations", "enlargements", "labels", "texts"]] = (
-        "samples"
-    )
-    """What `aigc sample` writes: pictures out of noise, pictures out of pictures (`translate`),
-    larger pictures, a table of classes (`classify`), or texts (models/_text.py).
+    takes: ClassVar[str | None] = None
+    """The modality (modalities/) of what `sample` is given; None where it draws from noise alone.
     """
+    makes: ClassVar[str]
+    """The modality of what `sample` returns, or "labels" (models/_classifier.py)."""
+    input_optional: ClassVar[bool] = False
+    """Whether a family that takes something also draws from noise alone."""
+    suffix: str = ""
+    """Behind the names of inputs in those of the answers."""
+    turns_noise: ClassVar[bool] = False
+    """Whether noise between that of two samples makes what lies between them (`--interpolate`)."""
     fewest: ClassVar[dict[str, int]] = {}
     """Items that a batch needs for a metric to be defined; smaller ones do not count in it."""
     counted: ClassVar[tuple[str, ...]] = ()
     """What `evaluate_batch` returns, where metrics are not means of it (`summarise`)."""
     reference_count: ClassVar[tuple[int, int]] = (0, 0)
-    """Least and most pictures of `aigc sample --reference`."""
+    """Least and most things of `aigc sample --reference`."""
     training_free: ClassVar[bool] = False
     """Whether the family samples without weights of its own; its recipe has no data and trainer."""
     measures: ClassVar[dict[str, Literal["max", "min"]] | None] = None
@@ -100,8 +113,6 @@ class GenerativeModule(nn.Module, ABC):
     it, where there is one. They have `stamp`, which says what they are, and `state()`, plain data
     to restore them from; run/build.py opens them.
     """
-    sample: Callable[..., Any]
-    """Where a family makes things out of noise alone: sample(n, options, noise, condition)."""
     conditional: bool = False
     """Whether samples have classes (`labels_of`)."""
 
@@ -122,6 +133,11 @@ class GenerativeModule(nn.Module, ABC):
         self._counts: dict[str, int] = {}
         self._count = 0
 
+    @property
+    def draws(self) -> bool:
+        """Whether the family makes samples of noise alone."""
+        return self.takes is None or self.input_optional
+
     # What a family writes.
 
     @abstractmethod
@@ -136,11 +152,11 @@ class GenerativeModule(nn.Module, ABC):
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
         """One value for each item of a validation batch, (B,), under the names of `metrics`."""
 
-    def preview(self, batch: Batch) -> Mapping[str, Tensor | Sequence[str]]:
-        """What is worth looking at while training, by caption: pictures (B, C, H, W) in [-1, 1],
-        or B texts.
+    def example(self, batch: Batch, options: Any) -> Example | None:
+        """What `sample` is given for a validation item, a batch of one: previews, and `aigc sample`
+        without an input, show the first few. None where samples are drawn from noise alone.
         """
-        return {}
+        return None
 
     def weight(self, batch: Batch) -> Tensor | None:
         """What a batch counts for where items count differently, such as its supervised tokens.
@@ -166,31 +182,31 @@ class GenerativeModule(nn.Module, ABC):
         """
         return weights
 
-    def translate(
+    @abstractmethod
+    def sample(
         self,
-        image: Tensor,
-        options: Any,
         noise: SampleNoise,
-        references: Sequence[Tensor] = (),
-    ) -> Tensor:
-        """What the model makes of one picture of any size: (C, H, W) in [-1, 1] -> (n, C', H', W')
-        for the n rows of `noise`; `references` are further pictures (C, h, w), such as a style.
+        options: Any,
+        given: Any = None,
+        references: Sequence[Any] = (),
+    ) -> Any:
+        """One thing of the modality `makes` for each row of `noise`, which has all the randomness:
+        out of noise alone, or made of what is `given`, a thing of the modality `takes`.
+
+        Where a modality gives several things at once, as texts do, `given` is a list of P things
+        and row `p * (noise.count // P) + i` is answer i to thing p.
         """
-        raise NotImplementedError(f"{type(self).__module__} does not translate pictures")
 
-    def classify(self, given: Tensor) -> Tensor:
-        """Probabilities (B, K) of the classes in `spec.labels` for pictures (B, C, S, S), or for
-        tokens (B, T).
+    def between(
+        self, given: Sequence[Any] | None, steps: int, options: Any, noise: SampleNoise
+    ) -> Sequence[Any]:
+        """Things on the way from each thing to the next in so many steps, both ends included:
+        between what is given, or between what the rows of `noise` make.
+
+        Raises:
+            InputError: there is no such way.
         """
-        raise NotImplementedError(f"{type(self).__module__} does not name classes")
-
-    def classify_texts(self, texts: Sequence[str]) -> Tensor:
-        """As `classify`, of texts."""
-        raise NotImplementedError(f"{type(self).__module__} does not name classes of texts")
-
-    def animation(self, image: Tensor, options: Any, noise: SampleNoise) -> list[Tensor]:
-        """Frames (C, H, W) of a film that starts from one picture; empty unless asked for."""
-        return []
+        raise InputError("--interpolate: the family knows no way from one of its inputs to another")
 
     def measure(self, batch: Batch, options: Any) -> dict[str, Tensor]:
         """As `evaluate_batch`, for `aigc evaluate`: also what is too slow while training."""

@@ -11,7 +11,8 @@ from torch import Tensor
 from aigc_cli.errors import InputError
 from aigc_cli.media.image import from_tensor
 from aigc_cli.metrics.image import psnr_rgb, ssim_rgb
-from aigc_cli.models._base import Batch, GenerativeModule
+from aigc_cli.models._base import Batch
+from aigc_cli.models._image import ImageModule
 from aigc_cli.nn.features import perceptual_distance
 from aigc_cli.recipe.sections import Section
 from aigc_cli.specs import Spec
@@ -21,13 +22,13 @@ SMALLEST = 16  # pixels: SSIM needs 11, and U-Nets a few halvings
 LUMA = (0.299, 0.587, 0.114)
 
 
-class PairedModule(GenerativeModule):
+class PairedModule(ImageModule):
     """Measures answers against the truth, and beside them two that need no model: the source
     itself, and the mean of all targets seen in training. A family writes `answers` too.
     """
 
     accepts: ClassVar[tuple[type[Spec], ...]] = (PairSpec,)
-    makes = "translations"
+    takes = "image"
     metrics: ClassVar[dict[str, Literal["max", "min"]]] = {
         "l1": "min",
         "psnr_rgb": "max",
@@ -87,10 +88,6 @@ class PairedModule(GenerativeModule):
             "identity": self._measured(as_channels(source, target.shape[1]), target),
             "mean": self._measured(mean, target),
         }
-
-    def preview(self, batch: Batch) -> dict[str, Tensor]:
-        source, target = self.pairs(batch)
-        return {"source": source, "made": self.answers(batch, self.defaults), "target": target}
 
     def _measured(self, made: Tensor, target: Tensor) -> dict[str, Tensor]:
         found = compared(made, target)

@@ -19,11 +19,15 @@ from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.text.template import Messages
 from aigc_cli.text.tokenizer import Tokenizer
 
+Prompt = str | Messages | Sequence[int]
+"""A text, a conversation to be gone on with, or tokens."""
+
 
 class TextModule(GenerativeModule):
     """A family writes `read`, and `evaluate_batch` with the values named in `counted`."""
 
-    makes = "texts"
+    takes = "text"
+    makes = "text"
     metrics: ClassVar[dict[str, Literal["max", "min"]]] = {
         "loss": "min",
         "perplexity": "min",
@@ -32,8 +36,6 @@ class TextModule(GenerativeModule):
     counted: ClassVar[tuple[str, ...]] = ("nats", "tokens", "bytes")
     continues: ClassVar[bool] = False
     """Whether a text is the continuation of its prompt."""
-    from_nothing: ClassVar[bool] = False
-    """Whether texts can be written without a prompt, that is to an empty one."""
     tokenizer: Tokenizer
     """Of the texts the family writes."""
 
@@ -44,6 +46,31 @@ class TextModule(GenerativeModule):
         Raises:
             PromptError: a prompt is longer than the model can read; names it and both lengths.
         """
+
+    def sample(
+        self,
+        noise: SampleNoise,
+        options: Decoding,
+        given: Sequence[Prompt] | None = None,
+        references: Sequence[str] = (),
+    ) -> list[Answer]:
+        """Texts that go on from, or answer, P prompts: see the base. Without any, to an empty one.
+
+        Raises: as `read`; InputError: more answers than beams.
+        """
+        prompts = [""] if given is None else given
+        count = noise.count // len(prompts)
+        texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+        if len(texts) == len(prompts):
+            several = self.write(texts, options, noise, count=count)
+        else:
+            decoder = self.read_rows([prompt for prompt in prompts if not isinstance(prompt, str)])
+            several = self.answer(decoder, len(prompts), options, noise, count)
+        return [answer for answers in several for answer in answers]
+
+    def read_rows(self, prompts: Sequence[Messages | Sequence[int]]) -> Decoder:
+        """As `read`, of prompts that are conversations, or tokens as the data has them."""
+        return self.converse(prompts)  # type: ignore[arg-type]
 
     def converse(self, conversations: Sequence[Messages]) -> Decoder:
         """As `read`, of conversations whose next answer is to be written.
@@ -87,22 +114,16 @@ class TextModule(GenerativeModule):
         job = Job(prompts, self.stop_ids, self.text_of, self.banned_ids, count, watch)
         return decode(decoder, options, job, noise)
 
-    def between(
-        self, prompts: Sequence[str], steps: int, options: Decoding, noise: SampleNoise
-    ) -> list[Answer]:
-        """Texts on the way from each prompt to the next in so many steps, both ends included; with
-        one empty prompt from each row of the noise to the next.
-
-        Raises:
-            InputError: there is no way between texts of this family.
-        """
-        raise InputError("--interpolate: the family knows no way from one text to another")
-
     def baseline_texts(self, prompts: Sequence[str], options: Decoding) -> list[str] | None:
         """Answers that need no model, one to each prompt, which `aigc evaluate` scores beside those
         of the model: such as the first sentences of what is to be summarised.
         """
         return None
+
+    @property
+    def prompt_tokenizer(self) -> Tokenizer:
+        """Of the texts the family reads."""
+        return self.tokenizer
 
     @property
     def stop_ids(self) -> list[int]:

@@ -19,6 +19,7 @@ from aigc_cli.errors import InputError
 from aigc_cli.metrics.image.kid import kid_block
 from aigc_cli.models._adversarial import AdversarialModule
 from aigc_cli.models._base import Batch, Phase, Terms
+from aigc_cli.models._image import ImageModule
 from aigc_cli.models._tiles import SizedOptions
 from aigc_cli.nn.features import FeatureNetwork
 from aigc_cli.recipe.sections import Section
@@ -33,11 +34,11 @@ Direction = Literal["a2b", "b2a"]
 Kept = tuple[Tensor, ...]
 
 
-class UnpairedModule(AdversarialModule):
+class UnpairedModule(ImageModule, AdversarialModule):
     """A family writes what an adversarial family writes, `fakes` and `there_and_back`."""
 
     accepts = (UnpairedSpec,)
-    makes = "translations"
+    takes = "image"
     metrics: ClassVar[dict[str, Literal["max", "min"]]] = {"block_kid": "min", "cycle_l1": "min"}
     fewest: ClassVar[dict[str, int]] = {"block_kid": 2}
     spec: UnpairedSpec
@@ -110,16 +111,6 @@ class UnpairedModule(AdversarialModule):
         a, b = batch["a"], batch["b"]
         unchanged = {"block_kid": self._distance(b, a, batch), "cycle_l1": a.new_zeros(len(a))}
         return {"identity": unchanged}
-
-    def preview(self, batch: Batch) -> dict[str, Tensor]:
-        made = self.there_and_back(batch, SampleNoise(0, 0, len(batch["a"])))
-        return {
-            "a": batch["a"],
-            "fake_b": made["fake_b"],
-            "cycle_a": made["cycle_a"],
-            "b": batch["b"],
-            "fake_a": made["fake_a"],
-        }
 
     def _distance(self, fake_a: Tensor, fake_b: Tensor, batch: Batch) -> Tensor:
         """One value for the whole batch, repeated (B,); NaN for a batch of one, which has none."""

@@ -7,17 +7,18 @@ from typing import ClassVar, Literal
 from torch import Tensor
 from torch.optim import Optimizer
 
-from aigc_cli.models._base import Batch, GenerativeModule, Terms
+from aigc_cli.models._base import Batch, Terms
+from aigc_cli.models._image import ImageModule
 from aigc_cli.specs.image import PictureSpec
 
 
-class UntrainedModule(GenerativeModule):
+class UntrainedModule(ImageModule):
     """Works on images of any size through the networks that it is given."""
 
     accepts = (PictureSpec,)
     metrics: ClassVar[dict[str, Literal["max", "min"]]] = {}
     averaged = ()
-    makes = "translations"
+    takes = "image"
     training_free = True
 
     def loss(self, batch: Batch) -> Terms:

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field, PrivateAttr, ValidationError, create_model
 
@@ -19,6 +19,8 @@ from aigc_cli.recipe import strict_yaml
 from aigc_cli.recipe.fields import show
 from aigc_cli.recipe.problems import Places, explain
 from aigc_cli.recipe.sections import Evaluate, Name, Section, Trainer
+
+S = TypeVar("S", bound=Section)
 
 
 class Recipe(Section):
@@ -167,6 +169,27 @@ def recipe_from_dict(
         raise RecipeError([Problem(f"the recipe is no plain data: {error}")]) from error
     given, problems = command_line.split(list(overrides))
     return _build(plain, given, problems, None, {}, path)
+
+
+def section_from_texts(section: type[S], texts: Iterable[str], name: str) -> S:
+    """A section of these KEY=VALUE and its defaults, for what is asked on the command line.
+
+    Raises:
+        RecipeError: unknown keys and wrong values, each with `name` before its key.
+    """
+    given, problems = command_line.split([f"{name}.{text}" for text in texts])
+    whole = create_model("Asked", __base__=Section, **{name: (section, section())})  # type: ignore[call-overload]
+    data: dict[str, Any] = {}
+    for override in given:
+        problems += command_line.apply(data, override, whole)
+    try:
+        made = whole.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        problems += explain(error, data, whole, _places(None, {}, given))
+    if problems:
+        raise RecipeError(problems)
+    found: S = getattr(made, name)
+    return found
 
 
 def display(path: Path) -> str:

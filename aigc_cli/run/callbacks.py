@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
 import pytorch_lightning as pl
@@ -17,12 +19,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from aigc_cli.errors import Interrupted
-from aigc_cli.media.image import write_picture
+from aigc_cli.recipe.load import Recipe
 from aigc_cli.recipe.sections import Trainer
 from aigc_cli.run.checkpoint import link_checkpoint, save_checkpoint
-from aigc_cli.run.folder import RunFolder, write_text
-from aigc_cli.run.sheets import contact_sheet, text_sheet
+from aigc_cli.run.folder import RunFolder
+from aigc_cli.run.sample import Request, make
 from aigc_cli.run.stop import TIME_IS_UP, Stop, requeue
+from aigc_cli.run.trained import Trained
 from aigc_cli.run.training import Training
 
 Event = dict[str, Any]
@@ -234,36 +237,38 @@ class Checkpoints(pl.Callback):
 
 
 class Previews(pl.Callback):
-    """What the averaged model makes of the same few validation items: pictures as a contact sheet,
-    texts below each other.
+    """What the averaged model makes: the files of `aigc sample RUN --seed 0` in a folder for each
+    such step, also before the first.
     """
 
-    def __init__(self, progress: Progress, batch: Callable[[], dict[str, Tensor]]) -> None:
+    def __init__(self, progress: Progress, recipe: Recipe, items: Any) -> None:
         self.progress = progress
-        self._items = batch
+        self.recipe, self.items = recipe, items
+
+    def on_train_start(self, trainer: pl.Trainer, module: Training) -> None:
+        if module.step == 0:
+            self._show(trainer, module)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: Training, outputs: Any, batch: Any, idx: int
     ) -> None:
         done = module.step
-        due = done % self.progress.settings.preview_every == 0 or done == self.progress.max_steps
-        if due:  # on every process, since sharded weights need them all
-            module.eval()
-            with torch.no_grad(), module.model.averaged_weights():
-                items = {k: v.to(module.device) for k, v in self._items().items()}
-                shown = module.model.preview(items)
-            module.train()
-            if shown and trainer.is_global_zero:
-                pictures = {k: v for k, v in shown.items() if isinstance(v, Tensor)}
-                texts = {k: v for k, v in shown.items() if not isinstance(v, Tensor)}
-                path = self.progress.folder.previews / f"step-{done:07d}.png"
-                path.parent.mkdir(exist_ok=True)
-                if pictures:
-                    write_picture(path, contact_sheet(pictures))
-                if texts:
-                    path = path.with_suffix(".txt")
-                    write_text(path, text_sheet(texts))
-                self.progress.emit({"event": "sample", "step": done, "path": str(path)})
+        if done % self.progress.settings.preview_every == 0 or done == self.progress.max_steps:
+            self._show(trainer, module)
+
+    def _show(self, trainer: pl.Trainer, module: Training) -> None:
+        """On every process, since sharded weights need them all; the first one's files stay."""
+        folder = self.progress.folder.previews / f"step-{module.step:07d}"
+        model = module.model
+        module.eval()
+        with TemporaryDirectory() as elsewhere, model.averaged_weights():
+            out = folder if trainer.is_global_zero else Path(elsewhere)
+            trained = Trained(model, self.recipe, model.spec, step=module.step)
+            with torch.autocast(module.device.type, enabled=False):
+                make(trained, Request(out, overwrite=True), items=self.items)
+        module.train()
+        if trainer.is_global_zero:
+            self.progress.emit({"event": "sample", "step": module.step, "path": str(folder)})
 
 
 class EarlyEnd(pl.Callback):

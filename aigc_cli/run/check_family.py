@@ -20,12 +20,11 @@ import torch
 from torch import nn
 from torch.utils.data import default_collate
 
-from aigc_cli.data._example import paint
 from aigc_cli.data._stream import key_at
 from aigc_cli.errors import AigcError, InputError
 from aigc_cli.media.image import SUFFIXES, read_picture
+from aigc_cli.modalities import find_modality
 from aigc_cli.models._base import Batch, GenerativeModule, Run, _Noise
-from aigc_cli.models._text import TextModule
 from aigc_cli.recipe.example import example_recipe
 from aigc_cli.recipe.load import Recipe, recipe_from_dict
 from aigc_cli.registry import load_family
@@ -34,7 +33,6 @@ from aigc_cli.run.checkpoint import load_checkpoint
 from aigc_cli.run.sample import Request, sample
 from aigc_cli.run.train import train
 from aigc_cli.specs import spec_from_dict
-from aigc_cli.specs.text import LabelledTextSpec
 
 
 class Broken(Exception):
@@ -97,28 +95,18 @@ class Case:
     def sample(self, out: str, source: str | None = None, **changed: Any) -> dict[str, bytes]:
         """The files of a few samples by name, without the record of them."""
         where = self.folder / out
-        options = ["max_tokens=6"] if self.writes_texts else []
         request = replace(self.request(), out=where, **changed)
-        record = sample(source or self.trained, request, options, device="cpu")
+        record = sample(source or self.trained, request, device="cpu")
         return {item["path"]: (where / item["path"]).read_bytes() for item in record["items"]}
 
-    @property
-    def writes_texts(self) -> bool:
-        return issubclass(self.family.Model, TextModule)
-
     def request(self) -> Request:
-        """What the family needs to make something."""
+        """What the family needs to make something, of files of the modality that it takes."""
         model, nothing = self.family.Model, Request(out=self.folder, overwrite=True)
-        if self.writes_texts or LabelledTextSpec in model.accepts:
-            prompts = ("the cat", "the dog saw")
-            return replace(nothing, prompts=prompts, count=2 if self.writes_texts else None)
-        if model.makes == "samples":
+        if model.takes is None:
             return replace(nothing, count=3)
-        paint(self.folder / "given", 2)
-        first, second = sorted((self.folder / "given").iterdir())
-        return replace(
-            nothing, input=first, references=(second,) * self.build()[1].reference_count[0]
-        )
+        given = find_modality(model.takes).example_files(self.folder / "given")
+        least = 0 if model.training_free is False else model.reference_count[0]
+        return replace(nothing, input=given[0], references=(given[-1],) * least)
 
 
 # -- the checks ------------------------------------------------------------------------------------
@@ -240,7 +228,7 @@ def sampling(case: Case) -> str:
         raise Broken("nothing was written")
     if different := [name for name, data in case.sample("again").items() if first[name] != data]:
         raise Broken(f"{different[0]} is another one with the same seed")
-    drawn = case.family.Model.makes == "samples"
+    drawn = case.family.Model.takes is None
     if drawn and case.sample("other", seed=1) == first:
         raise Broken("the same with seed 0 and seed 1")
     return f"{len(first)} files, the same again" + (", others with another seed" if drawn else "")

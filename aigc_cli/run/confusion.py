@@ -18,6 +18,7 @@ from aigc_cli.media.image import Picture, write_picture
 from aigc_cli.metrics._metric import Metric
 from aigc_cli.metrics.labels._classes import Counts, by_class, count
 from aigc_cli.metrics.report import corpus_report
+from aigc_cli.models._classifier import ClassifierModule
 from aigc_cli.run.folder import write_text
 from aigc_cli.run.trained import Trained
 from aigc_cli.specs.image import ImageSpec
@@ -51,13 +52,15 @@ def judge(
 def named(trained: Trained, data: Any, limit: int | None) -> tuple[list[str], list[str]]:
     """The labels of validation items, as the model names them and as they are."""
     names = _names(trained)
-    key = "tokens" if isinstance(trained.spec, LabelledTextSpec) else "image"
+    classifier = trained.model
+    assert isinstance(classifier, ClassifierModule)
     items = data.val if limit is None else Subset(data.val, range(min(limit, len(data.val))))
     size = data.val_batch_size or trained.recipe.trainer.global_batch
     preds, target = [], []
     with torch.no_grad():
         for batch in DataLoader(items, size, collate_fn=getattr(data.val, "collate", None)):
-            found = trained.model.classify(batch[key].to(trained.model.device)).argmax(1)
+            on_device = {name: values.to(classifier.device) for name, values in batch.items()}
+            found = classifier.classify(on_device).argmax(1)
             preds += [names[i] for i in found.tolist()]
             target += [names[i] for i in batch["label"].tolist()]
     return preds, target

@@ -40,9 +40,11 @@ def open_answers(
     Raises:
         DataError: a file cannot be read, or does not pair. InputError: no references.
     """
+    from aigc_cli.modalities._modality import Task
+    from aigc_cli.modalities.text import Prompts, Unread
     from aigc_cli.models._text import TextModule
     from aigc_cli.run.folder import write_text
-    from aigc_cli.run.writing import answers_to
+    from aigc_cli.run.sample import answers
     from aigc_cli.sampling.decoding import Decoding
 
     items = [rows.texts(number) for number in range(min(len(rows), limit or len(rows)))]
@@ -56,9 +58,11 @@ def open_answers(
     def work() -> dict[str, Any]:
         prompts = [item.get("messages") or item["prompt"] for item in items]
         hyps, unread = [], 0
-        for answer in answers_to(trained, prompts, seed=seed, batch_size=batch_size):
-            hyps.append(answer.answer.text)
-            unread += answer.error is not None  # such an answer is blank, and scored so
+        task = Task(trained.model, trained.recipe, seed=seed)
+        for _, _, (answer,) in answers(task, Prompts(prompts), batch_size):
+            is_unread = isinstance(answer, Unread)  # such an answer is blank, and scored so
+            hyps.append("" if is_unread else answer.text)
+            unread += is_unread
             seen(1)
         if save is not None:
             lines = [

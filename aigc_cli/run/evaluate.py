@@ -25,6 +25,7 @@ from aigc_cli.errors import DataError, InputError, RecipeError
 from aigc_cli.metrics._metric import Metric
 from aigc_cli.metrics.find import belongs, open_metrics, resolve
 from aigc_cli.metrics.requirement import parse_requirement
+from aigc_cli.modalities._output import prepare_folder
 from aigc_cli.recipe.load import recipe_from_dict
 from aigc_cli.recipe.options import read_options
 from aigc_cli.registry import load_data_kind
@@ -34,10 +35,10 @@ from aigc_cli.run.confusion import judge
 from aigc_cli.run.corpus import open_answers
 from aigc_cli.run.evaluate_files import prepare
 from aigc_cli.run.evaluate_images import Reading_
-from aigc_cli.run.items import measure_items, save_preview
+from aigc_cli.run.items import measure_items
 from aigc_cli.run.pairs import compare_pairs
 from aigc_cli.run.paths import RunPaths
-from aigc_cli.run.sample import prepare_output
+from aigc_cli.run.sample import Request, make
 from aigc_cli.run.sets import check_sets, compare_sets
 from aigc_cli.run.trained import Trained, load_trained
 from aigc_cli.specs.image import SuperResolutionSpec
@@ -82,7 +83,7 @@ def evaluate_model(source: str, asked: Asked) -> Job:
         read_options(Reading_, about["reading"]),
     ).open()
     if asked.save is not None:
-        prepare_output(asked.save, overwrite=asked.overwrite)
+        prepare_folder(asked.save, overwrite=asked.overwrite)
 
     def job() -> Report | None:
         found = work()
@@ -193,8 +194,8 @@ class Evaluation:
                 if more is None:
                     return None
                 found |= {**more, "metrics": {**found["metrics"], **more["metrics"]}}
-            if self.own and asked.save is not None:
-                save_preview(trained, data, asked.save, asked.limit)
+            if self.own and asked.save is not None and data is not None:
+                make(trained, Request(asked.save / "samples", overwrite=True), items=data.val)
             order = [*self.own, *(name for name in found["metrics"] if name not in self.own)]
             found["metrics"] = {name: found["metrics"][name] for name in order}
             val = trained.recipe.data.model_dump().get("val")
@@ -247,7 +248,7 @@ class Evaluation:
 
 def _modality(trained: Trained) -> str:
     """Of what the model makes."""
-    return {"texts": "text", "labels": "labels"}.get(trained.model.makes, "image")
+    return trained.model.makes
 
 
 def _open_data(trained: Trained, data: Path | None, reading: Reading_) -> Any:

@@ -61,9 +61,9 @@ def evaluate_files(asked: Asked) -> Job:
 
         check_sets(sets, both)
     if asked.save is not None:
-        from aigc_cli.run.sample import prepare_output
+        from aigc_cli.modalities._output import prepare_folder
 
-        prepare_output(asked.save, overwrite=asked.overwrite)
+        prepare_folder(asked.save, overwrite=asked.overwrite)
 
     def job() -> Report | None:
         report: Report = {

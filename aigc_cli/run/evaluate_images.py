@@ -36,6 +36,7 @@ from aigc_cli.run.asked import Asked, Reading
 from aigc_cli.run.pictures import Drawn, Files, Part, Translated, Whole
 from aigc_cli.run.sets import Sets
 from aigc_cli.run.trained import Trained
+from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs.image import ImageSpec, PairSpec, SuperResolutionSpec, UnpairedSpec
 
 DETAIL = 96  # pixels of a side in the comparison sheets
@@ -259,9 +260,9 @@ def originals(
 
 
 def _enlarge(trained: Trained, low: Pixels) -> Pixels:
-    batch = {"low": to_tensor(low)[None].to(trained.model.device)}
+    given, noise = to_tensor(low).to(trained.model.device), SampleNoise(0, 0, 1)
     with torch.no_grad():
-        return from_tensor(trained.model.sample(1, trained.recipe.sample, condition=batch)[0].cpu())
+        return from_tensor(trained.model.sample(noise, trained.recipe.sample, given)[0].cpu())
 
 
 def _save(path: Path, made: Pixels, sides: dict[str, Pixels]) -> None:
@@ -299,11 +300,11 @@ def model_sets(trained: Trained, data: Any, asked: Asked, reading: Reading_) -> 
     # which part of a pair is made of which
     inputs: str | None = None
     match spec:
-        case ImageSpec() if model.makes == "samples":
+        case ImageSpec() if model.makes == "image" and model.draws:
             name = "image"
-        case PairSpec() if model.makes == "translations":
+        case PairSpec() if model.takes == "image":
             inputs, name = "source", "target"
-        case UnpairedSpec() if model.makes == "translations":
+        case UnpairedSpec() if model.takes == "image":
             backwards = getattr(recipe.sample, "direction", "a2b") == "b2a"
             inputs, name = ("b", "a") if backwards else ("a", "b")
         case _:

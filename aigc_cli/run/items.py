@@ -1,20 +1,16 @@
-"""What a family measures of each item of its validation data, and what its previews show."""
+"""What a family measures of each item of its validation data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import nan
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Subset, default_collate
+from torch.utils.data import DataLoader, Subset
 
 from aigc_cli.errors import InputError
-from aigc_cli.media.image import Picture, from_tensor, tile_grid, write_picture
-from aigc_cli.run.folder import write_text
 from aigc_cli.run.pairs import plain
-from aigc_cli.run.sheets import text_sheet
 from aigc_cli.run.trained import Trained
 
 
@@ -68,21 +64,3 @@ def _row(
         "higher_is_better": directions[name] == "max",
         "protocol": f"validation of family {family}",
     }
-
-
-def save_preview(trained: Trained, data: Any, save: Path, limit: int | None) -> None:
-    """What the family shows of the first items: a row of images for each caption, and texts."""
-    count = min(limit or len(data.val), data.val_batch_size or 8, len(data.val))
-    collate = getattr(data.val, "collate", default_collate)
-    items = collate([data.val[i] for i in range(count)])
-    batch = {k: v.to(trained.model.device) for k, v in items.items()}
-    with torch.no_grad():
-        shown = trained.model.preview(batch)
-    texts = {k: v for k, v in shown.items() if not isinstance(v, torch.Tensor)}
-    if texts:
-        write_text(save / "texts.txt", text_sheet(texts))
-    for caption, images in shown.items():
-        if not isinstance(images, torch.Tensor):
-            continue
-        cells = [Picture(from_tensor(image)) for image in images.float().cpu()]
-        write_picture(save / f"{caption.replace('/', '-')}.png", tile_grid(cells, len(cells)))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aigc_cli.errors import CheckpointError, InputError
-from aigc_cli.models._base import GenerativeModule
+from aigc_cli.models._classifier import ClassifierModule
 from aigc_cli.models.text._rewards import Judge
 from aigc_cli.recipe.load import recipe_from_dict
 from aigc_cli.registry import load_family
@@ -53,7 +53,7 @@ def restored(state: Mapping[str, Any]) -> Judge:
     """
     try:
         recipe = recipe_from_dict(state["recipe"])
-        model: GenerativeModule = load_family(FAMILY).Model(
+        model: ClassifierModule = load_family(FAMILY).Model(
             recipe.model, spec_from_dict(state["spec"])
         )
         model.load_state_dict(state["weights"])

@@ -97,7 +97,7 @@ class Drawn(Things):
         made = []
         for first, n in _runs(numbers):
             with torch.no_grad():
-                made.append(model.sample(n, options, SampleNoise(self.seed, first, n)))
+                made.append(model.sample(SampleNoise(self.seed, first, n), options))
         return list(rounded(torch.cat(made).float().cpu()))
 
     def labels(self, numbers: Sequence[int]) -> Tensor | None:
@@ -122,7 +122,7 @@ class Translated(Things):
         for number, image in zip(numbers, self.inputs.read(numbers), strict=True):
             noise = SampleNoise(self.seed, number, 1)
             with torch.no_grad():
-                made.append(model.translate(image.to(model.device), options, noise)[0])
+                made.append(model.sample(noise, options, image.to(model.device))[0])
         return [rounded(image.float().cpu()) for image in made]
 
 

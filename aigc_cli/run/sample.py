@@ -1,54 +1,37 @@
-"""`aigc sample`: files made by a trained model, with a record of how."""
+"""`aigc sample`: files made by a trained model, with a record of how.
+
+Only forms are known here: draw samples from noise, answer inputs, classify them, interpolate. What
+comes in and goes out is the business of the modalities that the family takes and makes.
+"""
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import json
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from math import ceil
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from aigc_cli.data._check import BadPicturesError, Seen, check
-from aigc_cli.data._domains import DomainConfig, resized
-from aigc_cli.data._pictures import in_8_bits
-from aigc_cli.data._sources import Source, open_source
-from aigc_cli.data.images import fitted
-from aigc_cli.errors import InputError, OutputError, PromptError
-from aigc_cli.media import alpha
-from aigc_cli.media.image import (
-    Picture,
-    from_tensor,
-    tile_grid,
-    to_tensor,
-    write_animation,
-    write_picture,
-)
-from aigc_cli.media.resize import resize_bicubic
-from aigc_cli.models._base import GenerativeModule
-from aigc_cli.models._text import TextModule
-from aigc_cli.run.folder import write_text
+from aigc_cli import __version__
+from aigc_cli.errors import InputError
+from aigc_cli.media.files import write_bytes
+from aigc_cli.modalities import find_modality
+from aigc_cli.modalities._modality import Input, Inputs, Modality, Task, Writer, on_cpu
+from aigc_cli.modalities._output import LABELS, File, Output, digest_of
+from aigc_cli.models._classifier import ClassifierModule
+from aigc_cli.recipe.load import section_from_texts
+from aigc_cli.registry import load_data_kind
 from aigc_cli.run.trained import Trained, load_trained
-from aigc_cli.run.writing import open_prompts, write_texts
 from aigc_cli.sampling.interpolation import InterpolatedNoise
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs import Spec
-from aigc_cli.specs.image import ImageSpec, PairSpec, PictureSpec, SuperResolutionSpec, UnpairedSpec
-from aigc_cli.specs.text import LabelledTextSpec
 
-FORMATS = ("png", "jpg", "webp", "tiff")
-SHEET = 64  # pictures on a sheet
-THUMBNAIL = 256  # sides of pictures of any size on a sheet
-BEST = 5  # classes named for each picture
+BEST = 5  # classes named for each input
+EXAMPLES = 4  # validation items that are shown when there is no input
 
 
 @dataclass(frozen=True)
@@ -64,12 +47,19 @@ class Request:
     interpolate: int = 0
     seed: int = 0
     batch_size: int = 16
-    format: str = "png"
+    writing: tuple[str, ...] = ()
+    """How files are written, as KEY=VALUE of the modality's `Writing`."""
     overwrite: bool = False
+    go_on: bool = False
+    """Take over what an interrupted call with the same request has written."""
 
 
-Files = Iterator[tuple[Path, dict[str, Any]]]
-"""Each file written, with what samples.json says of it."""
+@dataclass
+class Told:
+    """Who is told of what, while it is made."""
+
+    file: Callable[[Path], None] = lambda path: None
+    text: Callable[[str], None] = lambda text: None
 
 
 def sample(
@@ -79,370 +69,350 @@ def sample(
     *,
     device: str = "auto",
     ema: bool = True,
-    made: Callable[[Path], None] = lambda path: None,
-    shown: Callable[[str], None] = lambda text: None,
+    told: Told | None = None,
 ) -> dict[str, Any]:
     """Make samples of a run, checkpoint or training-free recipe in `request.out`; returns what
-    samples.json records. `made` is told each file, `shown` each text.
+    samples.json records.
 
     The same seed gives the same samples, whatever the batch size. Options are `key=value` of the
     family.
 
     Raises:
-        InputError: no input where the model needs one, or the other way round. DataError: pictures
-        that cannot be used, all of them named, before anything is written. OutputError: `out` is in
-        use.
+        InputError: no input where the model needs one, or the other way round. DataError: inputs
+            that cannot be used, all of them named, before anything is written. OutputError: `out`
+            is in use.
     """
-    trained = load_trained(source, overrides, device=device, ema=ema)
-    files: Iterable[tuple[Path, dict[str, Any]]]
-    if isinstance(trained.model, TextModule):
-        files, speed = texts(trained, request, shown)
-    elif isinstance(trained.spec, LabelledTextSpec):
-        files, speed = name_texts(trained, request, shown), {}
-    else:
-        files, speed = writer(trained, request)(trained, request), {}
-    items = []
-    for path, facts in files:
-        made(path)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        name = path if request.output is not None else path.relative_to(request.out)
-        items.append({"path": name.as_posix(), **facts, "sha256": digest})
-    record: dict[str, Any] = {
+    return make(load_trained(source, overrides, device=device, ema=ema), request, told=told)
+
+
+def make(
+    trained: Trained, request: Request, *, items: Any = None, told: Told | None = None
+) -> dict[str, Any]:
+    """As `sample`, of a model in memory; `items` are validation items to show where the family
+    needs an input and none is given, otherwise those of the recipe.
+    """
+    told = told or Told()
+    call = _Call.of(trained, request, items)
+    output = Output(request.out, request.output, own=call.own_files)
+    output.prepare(overwrite=request.overwrite or request.go_on)
+    entries = []
+    record = {
         "seed": request.seed,
         "options": trained.recipe.sample.model_dump(mode="json"),
         "model": trained.describe(),
-        "items": items,
     }
-    if request.output is None:
-        write_text(request.out / "samples.json", json.dumps(record, indent=2, ensure_ascii=False))
-    where = str(request.output or request.out)
-    if speed.get("unread") and record["options"]["on_error"] == "report":
-        raise PromptError(
-            f"{speed['unread']} of {items[0]['texts']} texts have no answer, as their prompts "
-            f"cannot be read: the field 'error' says why in {items[0]['path']}",
-            hint="the others are written; on_error=skip makes this a success",
-        )
-    return {"ok": True, "out": where, **record, **speed, "note": too_large(trained, items)}
+    asked = {**record, "count": request.count, "interpolate": request.interpolate}
+    output.begin({**asked, "inputs": call.names, "writing": request.writing}, go_on=request.go_on)
+    try:
+        for file in call.files(output, told.text):
+            told.file(file.path)
+            facts = {k: v for k, v in file.facts.items() if k != "sha256"}
+            entry = {"path": output.relative(file.path), **facts}
+            kind = {} if file.sample else {"sample": False}
+            entries.append({**entry, **kind, "sha256": digest_of(file.path)})
+        record["items"] = entries
+        output.end(record)
+    finally:
+        output.close()
+    return {"ok": True, "out": str(request.output or request.out), **record, **call.ending()}
 
 
-def too_large(trained: Trained, items: Sequence[dict[str, Any]]) -> str | None:
-    """What to tell who translated pictures far larger than those the model has learned from."""
-    data, options = trained.recipe.data, trained.recipe.sample
-    if not isinstance(data, DomainConfig) or data.resize == "none":
-        return None
-    if getattr(options, "short_side", None) != 0:
-        return None
-    most = max(data.load_sizes)
-    # answers are as large as their input here, and there may be several of one
-    sides = {i["input"]: min(i["width"], i["height"]) for i in items if "width" in i}
-    large = sum(side >= 2 * most for side in sides.values())
-    if not large:
-        return None
-    return (
-        f"{large} of {len(sides)} pictures are twice as large as the {most} pixels trained with "
-        f"or larger, perhaps too large to be recognised; short_side={most} reduces them"
-    )
+@dataclass
+class _Call:
+    """One request, checked: which form it has, what comes in and who writes."""
+
+    trained: Trained
+    request: Request
+    task: Task
+    inputs: Inputs | None
+    takes: Modality | None
+    makes: Modality | None
+    """None: labels."""
+    between: bool
+    writer: Writer | None = field(default=None, init=False)
+
+    @classmethod
+    def of(cls, trained: Trained, request: Request, items: Any) -> _Call:
+        """Check the request before anything is written. Raises as `sample`."""
+        model, family = trained.model, trained.recipe.family
+        takes = None if model.takes is None else find_modality(model.takes)
+        makes = None if model.makes == "labels" else find_modality(model.makes)
+        _check_request(trained, request, takes, makes)
+
+        # How answers are asked for, and what each file says of its making.
+        writing = _writing(makes, request.writing)
+        record = {
+            "tool": f"aigc {__version__}",
+            "family": family,
+            "recipe": trained.recipe.name,
+            "step": trained.step,
+            "weights": trained.weights,
+            "seed": request.seed,
+            "options": trained.recipe.sample.model_dump(mode="json"),
+        }
+        count = request.count or 1
+        task = Task(model, trained.recipe, count, request.seed, writing, record)
+
+        # What comes in: what was named, otherwise what the family would be shown in validation.
+        inputs: Inputs | None = None
+        if takes is not None and request.prompts:
+            inputs = takes.open_prompts(request.prompts, task)
+        elif takes is not None and request.input is not None:
+            inputs = takes.open(request.input, task, makes)
+        elif takes is not None and model.input_optional and not request.interpolate:
+            inputs = takes.open_nothing(task)
+        elif takes is not None and not model.input_optional:
+            inputs = takes.examples(_items(trained, takes, items), task, EXAMPLES)
+        between = request.interpolate > 0
+        if takes is not None and request.references and inputs is not None:
+            references = takes.open_references(request.references, task)
+            inputs = _WithReferences(inputs, references)
+        return cls(trained, request, task, inputs, takes, makes, between)
+
+    @property
+    def own_files(self) -> tuple[str, ...]:
+        return () if self.makes is None else self.makes.own_files
+
+    @property
+    def names(self) -> list[str]:
+        """Of all inputs: part of what a continued call must have in common with the first."""
+        return [] if self.inputs is None else [self.inputs.name(i) for i in range(len(self.inputs))]
+
+    def files(self, output: Output, text: Callable[[str], None]) -> Iterator[File]:
+        """Make everything, file by file."""
+        if self.makes is None:
+            yield from self._classify(output, text)
+            return
+        writer = self.writer = self.makes.writer(output, self.task)
+        if self.between:
+            numbered, rows = self._between(writer), self.request.interpolate
+        elif self.inputs is not None:
+            numbered, rows = self._answer(writer, output), None
+        else:
+            numbered, rows = self._draw(writer, output), self._columns()
+        for files in numbered:
+            yield from files
+            for shown in writer.shown():
+                text(shown)
+        yield from writer.finish(rows)
+
+    def ending(self) -> dict[str, Any]:
+        """What the report says beside the record: speed, notes, what was skipped.
+
+        Raises:
+            AigcError: something was not made; all else is written.
+        """
+        if self.writer is not None and (failure := self.writer.failure()) is not None:
+            raise failure
+        skipped = dict(self.inputs.skipped()) if self.inputs is not None else {}
+        notes = [] if self.writer is None else self.writer.notes
+        facts = {} if self.writer is None else self.writer.facts()
+        return {**facts, "notes": notes, "skipped": skipped}
+
+    # The forms.
+
+    def _draw(self, writer: Writer, output: Output) -> Iterator[list[File]]:
+        """Samples out of noise alone, a batch at a time."""
+        assert self.makes is not None
+        model, seed = self.task.model, self.request.seed
+        count = self.request.count or self.makes.usual_count
+        for numbers in _batches(count, self.request.batch_size):
+            kept = [output.kept(number) for number in numbers]
+            if all(k is not None and writer.again(k) for k in kept):
+                yield from ([*k.files] for k in kept if k is not None)
+                continue
+            noise = SampleNoise(seed, numbers[0], len(numbers))
+            with torch.no_grad():
+                made = on_cpu(model.sample(noise, self.task.options))
+            for number, one in zip(numbers, made, strict=True):
+                facts = {"seed": seed, "index": number, **self._label(number)}
+                files = writer.drawn(number, one, facts)
+                output.done(number, files, writer.state())
+                yield files
+
+    def _answer(self, writer: Writer, output: Output) -> Iterator[list[File]]:
+        """`count` answers to each input."""
+        assert self.inputs is not None
+        numbers = [n for n in range(len(self.inputs)) if not self._kept(n, writer, output)]
+        done = sorted(set(range(len(self.inputs))) - set(numbers))
+        yield from ([*kept.files] for n in done if (kept := output.kept(n)) is not None)
+        for number, input, made in answers(
+            self.task, self.inputs, self.request.batch_size, numbers
+        ):
+            files = writer.answered(number, input, made)
+            output.done(number, files, writer.state())
+            yield files
+
+    def _kept(self, number: int, writer: Writer, output: Output) -> bool:
+        kept = output.kept(number)
+        return kept is not None and writer.again(kept)
+
+    def _between(self, writer: Writer) -> Iterator[list[File]]:
+        """The way from each sample, or each input, to the next in so many steps."""
+        assert self.makes is not None
+        model, task, steps = self.task.model, self.task, self.request.interpolate
+        ends = self.request.count or self.makes.usual_ways
+        if self.inputs is not None or not model.turns_noise:
+            given = None if self.inputs is None else [i.given for i in self.inputs]  # type: ignore[attr-defined]
+            with torch.no_grad():
+                noise = SampleNoise(self.request.seed, 0, ends)
+                made = on_cpu(model.between(given, steps, task.options, noise))
+            for number, one in enumerate(made):
+                yield writer.between(number, one, {"between": number / steps})
+            return
+        for numbers in _batches((ends - 1) * steps + 1, self.request.batch_size):
+            noise = InterpolatedNoise(self.request.seed, numbers[0], len(numbers), steps=steps)
+            with torch.no_grad():
+                made = on_cpu(model.sample(noise, task.options))
+            for number, one in zip(numbers, made, strict=True):
+                facts = {"seed": self.request.seed, "between": number / steps}
+                yield writer.between(number, one, facts)
+
+    def _classify(self, output: Output, text: Callable[[str], None]) -> Iterator[File]:
+        """The classes of each input with their probabilities, as labels.csv."""
+        assert self.takes is not None
+        assert self.inputs is not None
+        classifier = self.task.model
+        assert isinstance(classifier, ClassifierModule)
+        names = classifier.spec.labels  # type: ignore[attr-defined]
+        found: list[Best] = []
+        for numbers in _batches(len(self.inputs), self.request.batch_size):
+            things = self.takes.fitted([self.inputs[number] for number in numbers], self.task)
+            with torch.no_grad():
+                found += best_of(classifier.classify_things(things), names)
+        inputs = self.names
+        for name, [(label, p), *_] in zip(inputs, found, strict=True):
+            text(f"{label} {p:.4f}  {name}")
+        path = output.own(LABELS)
+        write_bytes(path, labels_table(self.takes.column, inputs, found).encode())
+        yield File(path, {self.takes.title: len(inputs)})
+
+    def _label(self, number: int) -> dict[str, str]:
+        """The class of a sample by name, for samples.json."""
+        labels = self.task.model.labels_of(self.task.options, number, 1)
+        names = getattr(self.trained.spec, "labels", None)
+        return {} if labels is None or names is None else {"label": names[int(labels)]}
+
+    def _columns(self) -> int | None:
+        """A column for each class where they take turns."""
+        if not self.task.model.conditional or getattr(self.task.options, "label", None) is not None:
+            return None
+        return min(len(getattr(self.trained.spec, "labels", None) or ()), 16) or None
 
 
-def texts(
-    trained: Trained, request: Request, shown: Callable[[str], None]
-) -> tuple[list[tuple[Path, dict[str, Any]]], dict[str, Any]]:
-    """Write the texts of a model; the files as in `Files`, and how fast it was.
+def answers(
+    task: Task, inputs: Inputs, batch_size: int, numbers: Sequence[int] | None = None
+) -> Iterator[tuple[int, Input, Sequence[Any]]]:
+    """(number, input, its `task.count` answers) for these numbers of inputs, in order.
 
-    Raises:
-        InputError: as `open_prompts`, or references, which only pictures have.
+    Answer i to input n depends on the seed, n and i alone.
     """
-    model = trained.model
-    assert isinstance(model, TextModule)
-    if request.references:
-        raise InputError(f"--reference is not for family '{trained.recipe.family}'")
-    prompts = open_prompts(model, request.prompts, request.input)
-    if request.output is not None:
-        prepare_file(request.output, overwrite=request.overwrite)
-    else:
-        prepare_output(request.out, overwrite=request.overwrite)
-    files, count, speed = write_texts(
-        trained, prompts, out=request.out, single=request.output, count=request.count,
-        interpolate=request.interpolate, seed=request.seed, batch_size=request.batch_size,
-        shown=shown,
-    )  # fmt: skip
-    return [(path, {"seed": request.seed, "texts": count}) for path in files], speed
+    modality = find_modality(task.model.takes or "")
+    numbers = range(len(inputs)) if numbers is None else numbers
+    at_once = modality.at_once(batch_size, task)
+    for first in range(0, len(numbers), at_once):
+        group = numbers[first : first + at_once]
+        asked = [inputs[number] for number in group]
+        made = modality.make(asked, group, task, alone=len(inputs) == 1)
+        yield from zip(group, asked, made, strict=True)
 
 
-def name_texts(trained: Trained, request: Request, shown: Callable[[str], None]) -> Files:
-    """The classes of each text with their probabilities, as labels.csv.
+class _WithReferences(Inputs):
+    """Inputs, all with the references that the user named."""
 
-    Raises:
-        InputError: as `open_prompts`, or an option that is for something else.
-    """
-    spec, model = trained.spec, trained.model
-    assert isinstance(spec, LabelledTextSpec)
-    if request.count is not None or request.interpolate or request.references:
-        raise InputError("-n, --interpolate and --reference do not apply: each text has one answer")
-    if request.output is not None:
-        raise InputError(
-            "--output is for texts that are written", hint="choose a folder with --out"
-        )
-    given = [str(text) for text in open_prompts(model, request.prompts, request.input)]
-    prepare_output(request.out, overwrite=request.overwrite)
-    found: list[Best] = []
-    for first in range(0, len(given), request.batch_size):
-        found += best_of(
-            model.classify_texts(given[first : first + request.batch_size]), spec.labels
-        )
-    for text, [(label, p), *_] in zip(given, found, strict=True):
-        shown(f"{label} {p:.4f}  {text}")
-    path = request.out / "labels.csv"
-    write_text(path, labels_table("text", given, found))
-    yield path, {"texts": len(given)}
+    def __init__(self, inputs: Inputs, references: Sequence[Any]) -> None:
+        self.inputs, self.references = inputs, references
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def name(self, number: int) -> str:
+        return self.inputs.name(number)
+
+    def skipped(self) -> Mapping[str, str]:
+        return self.inputs.skipped()
+
+    def __getitem__(self, number: int) -> Input:
+        one = self.inputs[number]
+        return Input(one.name, one.thing, one.given, one.stem, self.references, one.beside)
 
 
-def writer(trained: Trained, request: Request) -> Callable[[Trained, Request], Files]:
-    """What suits the model and the request.
+def _check_request(
+    trained: Trained, request: Request, takes: Modality | None, makes: Modality | None
+) -> None:
+    """See that the family can do what is asked.
 
     Raises:
-        InputError: an input, references, a count or an interpolation that the model cannot use.
+        InputError: an input, references, a count or an interpolation that it cannot use.
     """
     model, family = trained.model, trained.recipe.family
-    makes = model.makes
-    if request.prompts or request.output is not None:
-        raise InputError(f"--prompt and --output are for texts; family '{family}' makes pictures")
-    if makes == "samples" and request.input is not None:
-        if type(model).translate is GenerativeModule.translate:
-            raise InputError(f"family '{family}' takes no --input", hint="give -n instead")
-        makes = "translations"
-    if makes != "samples" and request.input is None:
+    made = "labels" if makes is None else makes.title
+    if request.prompts and request.input is not None:
+        raise InputError("--prompt and --input are two ways to say the same: give one of them")
+    if request.prompts and (takes is None or not takes.takes_prompts):
+        raise InputError(f"--prompt is for texts; family '{family}' makes {made}")
+    if request.output is not None and (makes is None or not makes.single_file):
         raise InputError(
-            f"family '{family}' works on pictures and needs some",
-            hint="add --input photo.jpg, or a folder",
+            f"--output is one file for all; family '{family}' makes {made}",
+            hint="choose a folder with --out",
         )
-    if makes in ("enlargements", "labels") and request.count is not None:
-        raise InputError("-n does not apply: there is one result for each input picture")
-    if makes != "samples" and request.interpolate:
-        raise InputError(f"--interpolate does not apply: family '{family}' works on pictures")
-    least, most = model.reference_count
-    if not least <= len(request.references) <= most:
-        wanted = f"{least}" if least == most else f"{least} to {most}"
+    if request.input is not None and takes is None:
+        raise InputError(f"family '{family}' takes no --input", hint="give -n instead")
+    if makes is None and (request.count is not None or request.interpolate):
+        raise InputError("-n and --interpolate do not apply: each input has one answer")
+    if request.interpolate and takes is not None and not model.input_optional:
         raise InputError(
-            f"family '{family}' takes {wanted} --reference, not {len(request.references)}",
-            hint="a reference is a picture, such as the style to paint in" if most else None,
+            f"--interpolate does not apply: family '{family}' works on {takes.title} and knows no "
+            "way from one to another"
         )
-    return {
-        "enlargements": enlarge,
-        "translations": translate,
-        "labels": classify,
-        "samples": interpolate if request.interpolate else draw,
-    }[makes]
-
-
-def default_output(source: str) -> Path:
-    """samples/<name of the run>-<time>: never an existing folder."""
-    path = Path(source).resolve()  # runs/NAME/latest -> runs/NAME/TIME
-    run = path.parent.parent if path.suffix == ".ckpt" else path
-    name = run.parent.name if run.name[:4].isdigit() else run.name
-    return Path("samples") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-
-
-def prepare_output(out: Path, *, overwrite: bool) -> None:
-    """Make the folder; refuse one with files in it unless told otherwise.
-
-    Raises:
-        OutputError: it is a file, holds files, or cannot be made.
-    """
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out}: is a file, not a folder", hint="name a folder with --out")
-    if out.is_dir() and any(out.iterdir()) and not overwrite:
-        raise OutputError(
-            f"{out}: already holds files", hint="choose another --out, or add --overwrite"
-        )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".tmp-probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written: {error.strerror}") from error
-
-
-def prepare_file(path: Path, *, overwrite: bool) -> None:
-    """Make the folder of a file to be written; refuse one that exists unless told otherwise.
-
-    Raises:
-        OutputError: it exists, or its folder cannot be made.
-    """
-    if path.is_dir() or (path.exists() and not overwrite):
-        raise OutputError(f"{path}: exists already", hint="choose another, or add --overwrite")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def enlarge(trained: Trained, request: Request) -> Files:
-    """Super-resolution of a picture or of all pictures of a source."""
-    assert isinstance(trained.spec, SuperResolutionSpec)
-    source = checked_input(request, _unfit(trained.spec.channels, request.format))
-    prepare_output(request.out, overwrite=request.overwrite)
-    targets = output_names(source, f"_x{trained.spec.scale}", request.format)
-    for number, target in enumerate(targets):
-        larger = enlarge_picture(trained, source.read(number))
-        path = request.out / target
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_picture(path, larger)
-        size = {"width": larger.width, "height": larger.height}
-        yield path, {"input": source.name(number), **size, **getattr(trained.model, "facts", {})}
-
-
-def enlarge_picture(trained: Trained, picture: Picture) -> Picture:
-    """The picture `scale` times as large, with its bits, transparency, EXIF and profile.
-
-    Transparency is enlarged bicubically; gray pictures pass an RGB model as three equal channels.
-    """
-    assert isinstance(trained.spec, SuperResolutionSpec)
-    scale, dtype = trained.spec.scale, picture.pixels.dtype.type
-    low = picture.as_channels(trained.spec.channels)
-    if picture.alpha is None:
-        high = _enlarged(trained, to_tensor(low.pixels), picture.channels)
-        return replace(picture, pixels=from_tensor(high, dtype))
-    colors, opacity = alpha.unit(low.pixels), alpha.unit(picture.alpha)
-    background = alpha.surroundings(colors, opacity)
-    seen = _tensor(alpha.blend(colors, opacity, background))
-    seen = _enlarged(trained, seen, low.channels)
-    larger = resize_bicubic(picture.alpha, scale=scale)
-    background = resize_bicubic(background, scale=scale).clip(0, 1)
-    colors = alpha.unblend(_colors(seen), alpha.unit(larger), background)
-    if picture.channels == 1:
-        colors = colors.mean(2, keepdims=True)
-    return replace(picture, pixels=alpha.levels(colors, dtype), alpha=larger)
-
-
-def _enlarged(trained: Trained, low: Tensor, channels: int) -> Tensor:
-    """What the model makes of low (C, h, w), as (`channels`, s h, s w) on the CPU."""
-    model, options = trained.model, trained.recipe.sample
-    high: Tensor = model.sample(1, options, condition={"low": low[None].to(model.device)})[0].cpu()
-    return high.mean(0, keepdim=True) if channels == 1 else high
-
-
-def _tensor(colors: alpha.Floats) -> Tensor:
-    """(H, W, C) in [0, 1] -> (C, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(colors.transpose(2, 0, 1))).mul_(2).sub_(1)
-
-
-def _colors(image: Tensor) -> alpha.Floats:
-    """(C, H, W) in [-1, 1] -> (H, W, C) in [0, 1], but for what lies outside."""
-    return image.float().add(1).div_(2).permute(1, 2, 0).numpy()
-
-
-def draw(trained: Trained, request: Request) -> Files:
-    """Pictures out of noise, one file each, and the first SHEET of them on one sheet."""
-    prepare_output(request.out, overwrite=request.overwrite)
-    count = 16 if request.count is None else request.count
-    pictures: list[Picture] = []
-    for first in range(0, count, request.batch_size):
-        noise = SampleNoise(request.seed, first, min(request.batch_size, count - first))
-        for number, picture in enumerate(_pictures(trained, noise), first):
-            path = request.out / f"sample-{number:05d}.{request.format}"
-            write_picture(path, picture)
-            yield path, {"seed": request.seed, "index": number, **_label(trained, number)}
-            pictures += [picture] if number < SHEET else []
-    columns = ceil(len(pictures) ** 0.5)
-    names = getattr(trained.spec, "labels", None)
-    if trained.model.conditional and trained.recipe.sample.model_dump().get("label") is None:
-        columns = min(len(names or ()), 16) or columns  # a column for each class
-    sheet = request.out / "grid.png"
-    write_picture(sheet, tile_grid(pictures, columns))
-    yield sheet, {"seed": request.seed}
-
-
-def interpolate(trained: Trained, request: Request) -> Files:
-    """The way from each sample to the next in `request.interpolate` steps: one file each, a sheet
-    with a row for each way, and a film.
-    """
-    model, options, steps = trained.model, trained.recipe.sample, request.interpolate
-    if model.conditional and getattr(options, "label", None) is None:
+    unclear = model.conditional and getattr(trained.recipe.sample, "label", None) is None
+    if request.interpolate and unclear:
         raise InputError(
             "between samples of different classes there is no way to go",
             hint="choose one class, as label=NAME",
         )
-    prepare_output(request.out, overwrite=request.overwrite)
-    count = 5 if request.count is None else request.count
-    rows = (count - 1) * steps + 1
-    pictures: list[Picture] = []
-    for first in range(0, rows, request.batch_size):
-        size = min(request.batch_size, rows - first)
-        noise = InterpolatedNoise(request.seed, first, size, steps=steps)
-        for number, picture in enumerate(_pictures(trained, noise), first):
-            path = request.out / f"frame-{number:05d}.{request.format}"
-            write_picture(path, picture)
-            yield path, {"seed": request.seed, "between": number / steps}
-            pictures.append(picture)
-    sheet, film = request.out / "grid.png", request.out / "film.gif"
-    ways = [p for way in range(max(1, count - 1)) for p in pictures[way * steps :][: steps + 1]]
-    write_picture(sheet, tile_grid(ways, steps + 1))
-    yield sheet, {"seed": request.seed}
-    write_animation(film, pictures)
-    yield film, {"seed": request.seed, "frames": rows}
+    least, most = model.reference_count
+    given = len(request.references)
+    if given > most or (given < least and (request.input or trained.recipe.is_trained is False)):
+        wanted = f"{least}" if least == most else f"{least} to {most}"
+        raise InputError(
+            f"family '{family}' takes {wanted} --reference, not {given}"
+            if most
+            else f"--reference is not for family '{family}'",
+            hint=f"such as the style to work in: one of {takes.title}" if most and takes else None,
+        )
 
 
-def translate(trained: Trained, request: Request) -> Files:
-    """What the model makes of each picture of a source, `request.count` answers each.
+def _writing(makes: Modality | None, asked: Sequence[str]) -> Any:
+    """The `Writing` of a modality with what was asked for."""
+    from aigc_cli.recipe.sections import Section
 
-    Transparency is kept, EXIF and profile too where the answer has the same colours; sheets show
-    inputs beside answers.
+    if makes is None:
+        return Section()
+    return section_from_texts(makes.Writing, asked, "write")
+
+
+def _items(trained: Trained, takes: Modality, items: Any) -> Any:
+    """Validation items: those given, or those of the recipe.
+
+    Raises:
+        InputError: the recipe's data is not here.
     """
-    model, options = trained.model, trained.recipe.sample
-    channels = input_channels(trained.spec)
-    source = checked_input(request, _unfit(channels, request.format))
-    references = [_reference(path, channels).to(model.device) for path in request.references]
-    prepare_output(request.out, overwrite=request.overwrite)
-    count = 1 if request.count is None else request.count
-    shown: list[Picture] = []
-    for number, target in enumerate(output_names(source, "", request.format)):
-        picture = source.read(number)
-        image = over_white(picture, channels).to(model.device)
-        noise = SampleNoise(request.seed, number << 20, count)
-        with torch.no_grad():
-            answers = model.translate(image, options, noise, references)
-        made = [_answer(picture, answer) for answer in answers.float().cpu()]
-        path = request.out / target
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for index, answer in enumerate(made):
-            file = path if count == 1 else path.with_stem(f"{path.stem}-{index:02d}")
-            write_picture(file, answer)
-            size = {"width": answer.width, "height": answer.height}
-            yield file, {"input": source.name(number), "seed": request.seed, **size}
-        if len(shown) < SHEET:
-            shown += [small(p) for p in (picture, *made)]
-        with torch.no_grad():
-            frames = model.animation(image, options, SampleNoise(request.seed, number << 20, 1))
-        if frames:
-            film = path.with_suffix(".gif")
-            write_animation(film, [Picture(from_tensor(f)) for f in frames])
-            yield film, {"input": source.name(number), "frames": len(frames)}
-    sheet = request.out / "grid.png"
-    write_picture(sheet, tile_grid(shown, count + 1))
-    yield sheet, {"seed": request.seed}
-
-
-def classify(trained: Trained, request: Request) -> Files:
-    """The classes of each picture of a source with their probabilities, as labels.csv."""
-    spec, model = trained.spec, trained.model
-    assert isinstance(spec, ImageSpec)
-    assert spec.labels is not None
-    source = checked_input(request, _unfit(spec.channels, "png"))
-    prepare_output(request.out, overwrite=request.overwrite)
-    how = trained.recipe.data.model_dump().get("resize", "crop")
-    found: list[Best] = []
-    for first in range(0, len(source), request.batch_size):
-        numbers = range(first, min(first + request.batch_size, len(source)))
-        pixels = [in_8_bits(source.read(number), spec.channels) for number in numbers]
-        square: Literal["crop", "stretch"] = "stretch" if how == "stretch" else "crop"
-        images = [to_tensor(fitted(p, spec.image_size, square)) for p in pixels]
-        found += best_of(model.classify(torch.stack(images).to(model.device)), spec.labels)
-    names = [source.name(number) for number in range(len(source))]
-    path = request.out / "labels.csv"
-    write_text(path, labels_table("file", names, found))
-    yield path, {"pictures": len(source)}
+    if items is not None:
+        return items
+    recipe = trained.recipe
+    needs = f"family '{recipe.family}' works on {takes.title} and needs some"
+    hint = "add --input FILE, or a folder"
+    if takes.takes_prompts:
+        hint = 'add --prompt "...", or --input FILE'
+    if not recipe.is_trained:
+        raise InputError(needs, hint=hint)
+    try:
+        return (
+            load_data_kind(recipe.kind).Data(recipe.data, seed=recipe.seed, bases=recipe.bases).val
+        )
+    except Exception as error:
+        raise InputError(f"{needs}; those it was validated with are not here", hint=hint) from error
 
 
 Best = list[tuple[str, float]]
@@ -469,118 +439,14 @@ def labels_table(what: str, things: Sequence[str], found: Sequence[Best]) -> str
     return table.getvalue()
 
 
-def input_channels(spec: Spec) -> int:
-    """Channels of the pictures that a model of this spec works on."""
-    match spec:
-        case PairSpec():
-            return spec.source_channels
-        case ImageSpec() | UnpairedSpec() | SuperResolutionSpec() | PictureSpec():
-            return spec.channels
-    raise InputError(f"models of '{spec.kind}' do not work on pictures")
+def _batches(count: int, size: int) -> Iterator[range]:
+    """Numbers 0 ... count - 1, `size` at a time."""
+    return (range(first, min(first + size, count)) for first in range(0, count, size))
 
 
-def over_white(picture: Picture, channels: int) -> Tensor:
-    """The picture as a model sees it: (channels, H, W) in [-1, 1], transparency over white."""
-    picture = picture.as_channels(channels)
-    return (
-        to_tensor(picture.pixels) if picture.alpha is None else _tensor(alpha.over_white(picture))
-    )
-
-
-def small(picture: Picture) -> Picture:
-    """The picture, or a reduction with sides of at most THUMBNAIL pixels, for sheets."""
-    scale = max(picture.width, picture.height) / THUMBNAIL
-    if scale <= 1:
-        return picture
-    size = (max(1, round(picture.height / scale)), max(1, round(picture.width / scale)))
-    pixels = alpha.levels(alpha.over_white(picture), np.uint8)
-    return Picture(resized(pixels, *size))
-
-
-def checked_input(request: Request, unfit: Callable[[Seen], str | None]) -> Source:
-    """The pictures of --input. Each is decoded once before the first is worked on, so that a
-    damaged one is found before a long job and not in the middle of it.
-
-    Raises:
-        DataError: names every picture that cannot be used.
-    """
-    assert request.input is not None
-    source = open_input(request.input, "--input")
-    report = check(source, range(len(source)), unfit=unfit)
-    if report.bad:
-        raise BadPicturesError({"--input": report}, hint="repair or remove them")
-    return source
-
-
-def _pictures(trained: Trained, noise: SampleNoise) -> list[Picture]:
-    with torch.no_grad():
-        images: Tensor = trained.model.sample(noise.count, trained.recipe.sample, noise)
-    return [Picture(from_tensor(image)) for image in images.float().cpu()]
-
-
-def _label(trained: Trained, number: int) -> dict[str, str]:
-    """The class of a sample by name, for samples.json."""
-    labels = trained.model.labels_of(trained.recipe.sample, number, 1)
-    names = getattr(trained.spec, "labels", None)
-    return {} if labels is None or names is None else {"label": names[int(labels)]}
-
-
-def _reference(path: Path, channels: int) -> Tensor:
-    source = open_input(path, "--reference")
-    if len(source) != 1:
-        raise InputError(f"--reference {path}: holds {len(source)} pictures", hint="name one")
-    return over_white(source.read(0), channels)
-
-
-def _answer(picture: Picture, image: Tensor) -> Picture:
-    """The model's answer (C, H, W) with the bits and what else belongs to the input.
-
-    Over white, as the model saw its input, a transparent answer looks as the model made it.
-    """
-    dtype = picture.pixels.dtype.type
-    icc = picture.icc if len(image) == picture.channels else None
-    if picture.alpha is None:
-        return Picture(from_tensor(image, dtype), exif=picture.exif, icc=icc)
-    H, W = image.shape[1:]
-    opacity = resize_bicubic(picture.alpha, size=(H, W))
-    colors = alpha.unblend(_colors(image), alpha.unit(opacity), alpha.WHITE)
-    return Picture(alpha.levels(colors, dtype), opacity, picture.exif, icc)
-
-
-def open_input(path: Path, option: str) -> Source:
-    """The pictures a user names: a file, a folder with its sub-folders, or any source of a recipe.
-
-    Raises:
-        DataError: there is no such thing, or no picture in it; `option` says what was asked.
-    """
-    return open_source(str(path), key=option)
-
-
-def output_names(source: Source, suffix: str, format: str) -> list[str]:
-    """photo.jpg -> photo<suffix>.png, in the same sub-folder; with its old ending where two would
-    collide.
-    """
-    names = [PurePosixPath(source.name(number)) for number in range(len(source))]
-    count = Counter(name.with_suffix("") for name in names)
-
-    def new(name: PurePosixPath) -> str:
-        old = f"_{name.suffix[1:]}" if count[name.with_suffix("")] > 1 else ""
-        return str(name.with_name(f"{name.stem}{suffix}{old}.{format}"))
-
-    return [new(name) for name in names]
-
-
-def _unfit(channels: int, format: str) -> Callable[[Seen], str | None]:
-    """Why a readable picture does not suit a model of `channels`, or its answer a `format`."""
-
-    def unfit(seen: Seen) -> str | None:
-        color, _, bits = seen.mode.partition(" ")
-        if channels == 1 and color.startswith("RGB"):
-            return "has colour, and the model is for gray pictures"
-        if format == "jpg" and color.endswith("A"):
-            return "has transparency, which JPEG cannot hold"
-        if format in ("jpg", "webp") and bits:
-            return f"has 16 bits, which {format.upper()} cannot hold"
-        return None
-
-    return unfit
+def default_output(source: str) -> Path:
+    """samples/<name of the run>-<time>: never an existing folder."""
+    path = Path(source).resolve()  # runs/NAME/latest -> runs/NAME/TIME
+    run = path.parent.parent if path.suffix == ".ckpt" else path
+    name = run.parent.name if run.name[:4].isdigit() else run.name
+    return Path("samples") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"

@@ -15,8 +15,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from torch import Tensor
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader
 
 from aigc_cli import __version__
 from aigc_cli.data._stream import ShardSampler, StepSampler
@@ -130,7 +129,7 @@ def train(
         Restore(recipe, state, max_steps, world),
         Metrics(progress, settings.global_batch * model.batches_per_step),
         Validation(progress, monitor),
-        Previews(progress, loaders.preview_items),
+        Previews(progress, recipe, data.val),
         checkpoints,
         EarlyEnd(progress, stop, checkpoints),
     ]
@@ -398,14 +397,6 @@ class Loaders(pl.LightningDataModule):
             sampler=ShardSampler(len(self.data.val), self.world.rank, self.world.size),
             collate_fn=getattr(self.data.val, "collate", None),
         )
-
-    def preview_items(self) -> dict[str, Tensor]:
-        """The first validation items, as one batch."""
-        count = self.data.val_batch_size or 8
-        items = [self.data.val[i] for i in range(min(count, len(self.data.val)))]
-        collate = getattr(self.data.val, "collate", default_collate)
-        batch: dict[str, Tensor] = collate(items)
-        return batch
 
 
 def _and_log(emit: Emit, folder: RunFolder) -> Emit:

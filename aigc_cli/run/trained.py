@@ -15,7 +15,7 @@ from aigc_cli.run.checkpoint import file_digest, load_checkpoint
 from aigc_cli.run.devices import choose_device
 from aigc_cli.run.folder import find_checkpoint
 from aigc_cli.run.paths import RUNS
-from aigc_cli.run.weights import load_averaged, require_fit
+from aigc_cli.run.weights import load_averaged, require_fit, weights_digest
 from aigc_cli.specs import Spec, spec_from_dict
 from aigc_cli.specs.image import PictureSpec
 
@@ -33,6 +33,11 @@ class Trained:
     step: int = 0
     digest: str | None = None
     ema: bool = False
+
+    @property
+    def weights(self) -> str:
+        """Digest of the weights in use: the same in training and out of its checkpoint."""
+        return weights_digest(self.model)
 
     def describe(self) -> dict[str, Any]:
         """For samples.json and results: which weights made this."""

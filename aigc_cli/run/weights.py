@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.distributed.tensor import DTensor
 
 from aigc_cli.errors import CheckpointError, InputError, Problem, RecipeError
 from aigc_cli.models._base import GenerativeModule
@@ -138,3 +141,14 @@ def load_initial(model: GenerativeModule, source: str, bases: Sequence[Path]) ->
     model.load_state_dict(fitting, strict=False)
     message = f"init_from: {len(fitting)} of {len(own)} tensors from {initial.path}"
     return f"{message}; from scratch: {', '.join(left)}" if left else message
+
+
+def weights_digest(model: nn.Module) -> str:
+    """BLAKE2b of all weights and buffers by name, in hex, whatever device they are on."""
+    state = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(model.state_dict().items()):
+        whole = value.full_tensor() if isinstance(value, DTensor) else value
+        state.update(f"{name} {tuple(whole.shape)} {whole.dtype}".encode())
+        plain = whole.detach().cpu().contiguous().reshape(-1)
+        state.update(plain.view(torch.uint8).numpy().tobytes())
+    return state.hexdigest()

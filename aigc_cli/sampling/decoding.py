@@ -13,9 +13,9 @@ Letters: R rows being written, V tokens, P prompts, K beams of each, S positions
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -51,6 +51,8 @@ class Decoder(ABC):
 
 class Decoding(Section):
     """How texts are written; base of the `Options` of families that write texts."""
+
+    TINY: ClassVar[Mapping[str, Any]] = {"max_tokens": 6}
 
     max_tokens: int = Field(256, gt=0)
     """Longest text, in tokens."""

@@ -32,6 +32,11 @@ class ImageSpec(Spec):
     image_size: int
     labels: tuple[str, ...] | None = None
 
+    @property
+    def input_channels(self) -> int:
+        """Of the images that a model is given."""
+        return self.channels
+
 
 @dataclass(frozen=True)
 class SuperResolutionSpec(Spec):
@@ -41,6 +46,11 @@ class SuperResolutionSpec(Spec):
 
     channels: int
     scale: int
+
+    @property
+    def input_channels(self) -> int:
+        """Of the images that a model is given."""
+        return self.channels
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,11 @@ class PairSpec(Spec):
     target_channels: int
     image_size: int
 
+    @property
+    def input_channels(self) -> int:
+        """Of the images that a model is given."""
+        return self.source_channels
+
 
 @dataclass(frozen=True)
 class UnpairedSpec(Spec):
@@ -63,6 +78,11 @@ class UnpairedSpec(Spec):
     channels: int
     image_size: int
 
+    @property
+    def input_channels(self) -> int:
+        """Of the images that a model is given."""
+        return self.channels
+
 
 @dataclass(frozen=True)
 class PictureSpec(Spec):
@@ -71,3 +91,8 @@ class PictureSpec(Spec):
     kind: ClassVar[str] = "pictures"
 
     channels: int
+
+    @property
+    def input_channels(self) -> int:
+        """Of the images that a model is given."""
+        return self.channels

@@ -13,7 +13,8 @@ from PIL import Image, ImageEnhance
 from aigc_cli.cli import invoke
 from aigc_cli.errors import InputError, OutputError
 from aigc_cli.media.image import read_picture
-from aigc_cli.run.data import check_text, fingerprint, inspect, near_duplicates, show, show_text
+from aigc_cli.modalities._image_data import fingerprint, near_duplicates
+from aigc_cli.run.data import check_text, inspect, show, show_text
 
 
 def save(path, array, **options):
@@ -100,7 +101,7 @@ class TestCheck:
         codes, findings = self.codes(photos(5))
         assert codes == []
         assert findings.bad is None
-        assert check_text(findings).splitlines()[-1] == "nothing to complain about"
+        assert check_text(findings).splitlines()[-1] == "no problems found"
 
     def test_bad_pictures_are_an_error(self, photos):
         folder = photos(2)

@@ -68,11 +68,11 @@ def test_check_warns_of_what_is_unknown_or_cut(recipe):
     quiet = inspect(str(recipe), ["data.max_source=20", "data.tokenizer.kind=bpe",
                                   "data.tokenizer.vocab_size=300"])  # fmt: skip
     assert not quiet.warnings
-    assert check_text(quiet).endswith("nothing to complain about")
+    assert check_text(quiet).endswith("no problems found")
 
 
 def test_texts_have_no_sheet(recipe, tmp_path):
-    with pytest.raises(InputError, match="a sheet holds pictures"):
+    with pytest.raises(InputError, match="a sheet holds images"):
         show(str(recipe), sheet=tmp_path / "sheet.png")
 
 

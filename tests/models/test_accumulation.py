@@ -21,7 +21,7 @@ from aigc_cli.run.iteration import Iteration
 from aigc_cli.specs.text import IGNORE, TextPairSpec
 from tests.models.test_families import TRAINED, batch_for, build
 
-TEXTS = [name for name in TRAINED if load_family(name).Model.makes == "texts"]
+TEXTS = [name for name in TRAINED if load_family(name).Model.makes == "text"]
 LENGTHS = (7, 1, 0, 0, 5, 3, 6, 2)  # supervised tokens of each row
 LORA = {"lora": {"rank": 2}}
 SCST: dict[str, Any] = {"rewards": {"token_f1": 1.0}, "samples": 2}

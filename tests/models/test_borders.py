@@ -51,8 +51,8 @@ def answers(
     style = [photo(40, 40, seed=5)] * model.reference_count[0]
     with torch.no_grad():
         return [
-            model.translate(
-                image, family.Options(**options_for(name, image)), SampleNoise(0, 0, 1), style
+            model.sample(
+                SampleNoise(0, 0, 1), family.Options(**options_for(name, image)), image, style
             )[0]
             for image in images
         ]

@@ -16,6 +16,7 @@ from aigc_cli.models.text import chat, dpo, grpo, lm
 from aigc_cli.models.text._tuned import TunedModule
 from aigc_cli.nn.policy import group_advantages
 from aigc_cli.recipe.sections import Trainer
+from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs.text import IGNORE, ChatSpec, PreferenceSpec, PromptSpec, TextSpec
 from aigc_cli.text.tokenizer import SPECIALS, Tokenizer
 
@@ -117,7 +118,13 @@ def test_it_learns_an_answer_and_to_stop(tokenizer: Tokenizer) -> None:
     )
     assert [several[0].text for several in answers] == ["a cat", "the dog"]
     assert all(several[0].finished for several in answers)
-    assert model.preview(batch)["answer"] == ["a cat", "the dog"]
+    for number, answer in enumerate(["a cat", "the dog"]):
+        item = {name: rows[number : number + 1] for name, rows in batch.items()}
+        example = model.example(item, chat.Options())
+        assert example.beside == {"reference": answer}
+        greedy = chat.Options(temperature=0.0)
+        (made,) = model.sample(SampleNoise(0, 0, 1), greedy, [example.given])
+        assert made.text == answer
 
 
 def test_a_prompt_that_leaves_no_room_is_said(tokenizer: Tokenizer) -> None:

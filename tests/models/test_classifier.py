@@ -56,7 +56,7 @@ def test_layers_of_every_network_serve_as_features(arch: str) -> None:
     images = striped(4)["image"]
     found = network(images, ["pooled", "logits"])
     assert found["pooled"].shape == (4, network.channels["pooled"])
-    torch.testing.assert_close(found["logits"].softmax(1), model.classify(images))
+    torch.testing.assert_close(found["logits"].softmax(1), model.classify({"image": images}))
     again = FeatureNetwork.from_state(network.upto(["pooled"]).state())
     assert torch.equal(again(images, ["pooled"])["pooled"], found["pooled"])
     assert network(images.repeat(1, 1, 2, 2), ["pooled"])["pooled"].shape == found["pooled"].shape
@@ -80,7 +80,7 @@ def test_it_learns_and_names_probabilities(config: dict[str, Any]) -> None:
         optimizer.step()
     values = model.eval().evaluate_batch(batch)
     assert values["accuracy"].mean() > 0.9
-    p = model.classify(batch["image"])
+    p = model.classify(batch)
     torch.testing.assert_close(p.sum(1), torch.ones(30))
     log_p = p.gather(1, batch["label"][:, None])[:, 0].log()
     torch.testing.assert_close(values["cross_entropy"], -log_p, rtol=1e-4, atol=1e-5)
@@ -114,12 +114,14 @@ def test_biases_and_norms_are_not_decayed() -> None:
 def test_colour_is_seen_by_a_gray_classifier() -> None:
     model = made(channels=1).eval()
     gray = torch.rand(2, 1, 8, 8)
-    torch.testing.assert_close(model.classify(gray.repeat(1, 3, 1, 1)), model.classify(gray))
+    torch.testing.assert_close(
+        model.classify({"image": gray.repeat(1, 3, 1, 1)}), model.classify({"image": gray})
+    )
 
 
-def test_a_classifier_makes_no_pictures() -> None:
-    with pytest.raises(NotImplementedError):
-        made().sample(1, Options(), SampleNoise(0, 0, 1))
+def test_a_classifier_makes_no_samples() -> None:
+    with pytest.raises(TypeError, match="makes no samples"):
+        made().sample(SampleNoise(0, 0, 1), Options())
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def test_pictures_of_any_size_keep_their_lightness(channels: int, size: tuple[in
     network = model()
     image = colours(3, channels, *size) * 0.5
     with torch.no_grad():
-        made = network.translate(image, Options(), SampleNoise(0, 0, 2))
+        made = network.sample(SampleNoise(0, 0, 2), Options(), image)
     assert made.shape == (2, 3, *size)
     L = rgb_to_lab(image.expand(3, -1, -1))[0]
     in_gamut = (made[0].abs() < 1).all(0)
@@ -175,8 +175,8 @@ def test_chroma_is_that_of_the_reduced_picture_in_bounded_memory(
     monkeypatch.setattr(
         network.net, "forward", lambda L: seen.append(L.shape) or torch.zeros(1, 261, 4, 4)
     )
-    network.translate(colours(4, 1, 300, 2000), Options(), SampleNoise(0, 0, 1))
-    network.translate(colours(4, 1, 300, 400), Options(size=32), SampleNoise(0, 0, 1))
+    network.sample(SampleNoise(0, 0, 1), Options(), colours(4, 1, 300, 2000))
+    network.sample(SampleNoise(0, 0, 1), Options(size=32), colours(4, 1, 300, 400))
     assert seen == [(1, 1, 10 + 16, 64 + 16), (1, 1, 32 + 16, 43 + 16)]
 
 

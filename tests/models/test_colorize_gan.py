@@ -63,7 +63,7 @@ def test_pictures_of_any_size_keep_their_lightness(size: tuple[int, int]) -> Non
     network = model().eval()
     gray = torch.rand(1, *size) - 0.5
     with torch.no_grad():
-        made = network.translate(gray, Options(), SampleNoise(0, 0, 1))
+        made = network.sample(SampleNoise(0, 0, 1), Options(), gray)
     assert made.shape == (1, 3, *size)
     L = rgb_to_lab(gray.expand(3, -1, -1))[0]
     torch.testing.assert_close(rgb_to_lab(made[0])[0], L, atol=0.5, rtol=0)

@@ -57,7 +57,7 @@ def translated(
     model: Model, image: Tensor, options: Options, count: int, first: int = 0, *references: Tensor
 ) -> Tensor:
     with torch.no_grad():
-        return model.eval().translate(image, options, SampleNoise(0, first, count), references)
+        return model.eval().sample(SampleNoise(0, first, count), options, image, references)
 
 
 def test_kl_is_that_of_torch() -> None:
@@ -176,14 +176,6 @@ def test_a_network_of_features_adds_a_term_and_a_measure() -> None:
     with torch.no_grad():
         measured = model.measure(batch_of(PAIRS), Options())
     assert set(measured) == set(model.measures) == {*model.metrics, "perceptual"}
-
-
-def test_paintings_show_what_becomes_of_photographs() -> None:
-    model = build(PAINTINGS).eval()
-    with torch.no_grad():
-        shown = model.preview(batch_of(PAINTINGS))
-    assert {"a", "a_made", "reconstruction", "target"} <= set(shown)
-    assert shown["a_made"].shape == (2, 3, S, S)
 
 
 def test_what_does_not_fit_is_named() -> None:

@@ -227,15 +227,15 @@ def test_any_size_is_translated_and_kept(size: tuple[int, int]) -> None:
     image = torch.rand(3, *size) * 2 - 1
     for direction in ("a2b", "b2a"):
         options = Options(direction=direction)  # type: ignore[arg-type]
-        assert made.translate(image, options, SampleNoise(0, 0, 2)).shape == (2, 3, *size)
+        assert made.sample(SampleNoise(0, 0, 2), options, image).shape == (2, 3, *size)
 
 
 def test_directions_are_different_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_tiles, "BORDER", 0)  # the network alone
     made, image = model().eval(), torch.rand(3, 16, 16)
-    there = made.translate(image, Options(), SampleNoise(0, 0, 1))
+    there = made.sample(SampleNoise(0, 0, 1), Options(), image)
     torch.testing.assert_close(there, made.generator_ab(image[None]))
-    back = made.translate(image, Options(direction="b2a"), SampleNoise(0, 0, 1))
+    back = made.sample(SampleNoise(0, 0, 1), Options(direction="b2a"), image)
     torch.testing.assert_close(back, made.generator_ba(image[None]))
 
 
@@ -247,8 +247,8 @@ def test_tiles_are_normalised_alike(norm: str) -> None:
     made = model(norm=norm).eval()
     image = torch.cat([torch.full((3, 64, 96), 0.8), torch.full((3, 64, 96), -0.8)], 2)
     image = image + 0.1 * torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
-    whole = made.translate(image, Options(tile=0), SampleNoise(0, 0, 1))
-    tiles = made.translate(image, Options(tile=64, overlap=8), SampleNoise(0, 0, 1))
+    whole = made.sample(SampleNoise(0, 0, 1), Options(tile=0), image)
+    tiles = made.sample(SampleNoise(0, 0, 1), Options(tile=64, overlap=8), image)
     blind = made.generator_ab(image[None, :, :, :64])
     error = (tiles - whole)[..., 8:56].abs().mean()
     assert error < 0.5 * (blind - whole[..., :64])[..., 8:56].abs().mean()

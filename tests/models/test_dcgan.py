@@ -63,7 +63,7 @@ def phases(model: Model, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_shapes_at_every_size(size: int, channels: int) -> None:
     model = build(size, channels, conditional=True).eval()
-    images = model.sample(3, Options(), SampleNoise(0, 0, 3))
+    images = model.sample(SampleNoise(0, 0, 3), Options())
     assert images.shape == (3, channels, size, size)
     assert images.abs().max() <= 1
     assert model.discriminator(images, torch.tensor([0, 1, 2])).shape == (3,)
@@ -146,7 +146,7 @@ def test_the_class_has_a_shape_of_its_own_before_any_training() -> None:
 def test_the_generator_makes_another_picture_for_another_class() -> None:
     model = build(conditional=True).eval()
     boot, bag, third, default = (
-        model.sample(2, Options(label=label), SampleNoise(0, 1, 2))
+        model.sample(SampleNoise(0, 1, 2), Options(label=label))
         for label in ("boot", "bag", "2", None)
     )
     assert not torch.allclose(boot, bag, atol=1e-3)
@@ -219,14 +219,14 @@ def test_both_phases_see_augmented_pictures_only(monkeypatch: pytest.MonkeyPatch
 
 def test_a_sample_does_not_depend_on_its_neighbours() -> None:
     model = build(conditional=True).eval()
-    together = model.sample(5, Options(), SampleNoise(7, 0, 5))
-    alone = torch.cat([model.sample(1, Options(), SampleNoise(7, i, 1)) for i in range(5)])
+    together = model.sample(SampleNoise(7, 0, 5), Options())
+    alone = torch.cat([model.sample(SampleNoise(7, i, 1), Options()) for i in range(5)])
     assert torch.allclose(together, alone, atol=1e-6)
 
 
 def test_averaged_weights_sample_with_statistics_of_their_own() -> None:
     model = build(ema=0.5).eval()
-    own = model.sample(2, Options(), SampleNoise(0, 0, 2))
+    own = model.sample(SampleNoise(0, 0, 2), Options())
     assert model.ema is not None
     with torch.no_grad():
         for weight in model.generator.parameters():
@@ -234,11 +234,11 @@ def test_averaged_weights_sample_with_statistics_of_their_own() -> None:
         model.ema.update(10**6)
     average = model.ema.state_dict()
     with model.averaged_weights():
-        made = model.sample(2, Options(), SampleNoise(0, 0, 2))
-    after = model.sample(2, Options(), SampleNoise(0, 0, 2))
+        made = model.sample(SampleNoise(0, 0, 2), Options())
+    after = model.sample(SampleNoise(0, 0, 2), Options())
     fresh = build().eval()
     fresh.load_state_dict({**model.state_dict(), **average})
-    assert torch.equal(made, fresh.sample(2, Options(), SampleNoise(0, 0, 2)))
+    assert torch.equal(made, fresh.sample(SampleNoise(0, 0, 2), Options()))
     assert not torch.allclose(made, own)
     assert not torch.allclose(made, after)
 
@@ -246,7 +246,7 @@ def test_averaged_weights_sample_with_statistics_of_their_own() -> None:
 def test_statistics_are_those_of_the_weights_in_use() -> None:
     """The first layer is linear in z: its outputs have mean 0 and variance |row|^2."""
     model = build(latent_dim=16)
-    model.eval().sample(1, Options(), SampleNoise(0, 0, 1))
+    model.eval().sample(SampleNoise(0, 0, 1), Options())
     norm = model.generator.norms[0].norm
     rows = model.generator.project.weight.square().sum(1).view(-1, 16).mean(1)
     assert torch.allclose(norm.running_var, rows, rtol=0.15)
@@ -269,8 +269,8 @@ def test_truncated_noise_has_the_truncated_normal_distribution() -> None:
 def test_interpolations_stay_smooth_when_truncated() -> None:
     model = build(28, 1).eval()
     options = Options(truncation=0.5)
-    frames = model.sample(33, options, InterpolatedNoise(0, 0, 33, steps=32))
-    ends = model.sample(2, options, SampleNoise(0, 0, 2))
+    frames = model.sample(InterpolatedNoise(0, 0, 33, steps=32), options)
+    ends = model.sample(SampleNoise(0, 0, 2), options)
     assert torch.allclose(frames[[0, 32]], ends, atol=1e-5)
     steps = (frames[1:] - frames[:-1]).abs().amax((1, 2, 3))
     assert steps.max() < 0.25 * (ends[0] - ends[1]).abs().max()
@@ -279,7 +279,7 @@ def test_interpolations_stay_smooth_when_truncated() -> None:
 def test_wrong_classes_are_said_in_a_sentence() -> None:
     model = build(conditional=True).eval()
     with pytest.raises(InputError, match="label=shrt: the model knows no such class") as error:
-        model.sample(1, Options(label="shrt"), SampleNoise(0, 0, 1))
+        model.sample(SampleNoise(0, 0, 1), Options(label="shrt"))
     assert error.value.hint == "did you mean 'shirt'?"
     with pytest.raises(InputError, match=r"model\.conditional=true: the data has no classes"):
         Model(Config(conditional=True), ImageSpec(3, 8))
@@ -291,14 +291,6 @@ def test_validation_is_one_distance_for_the_whole_batch() -> None:
     assert values.shape == (6,)
     assert len(set(values.tolist())) == 1
     assert model.evaluate_batch(batch_for(model, 1))["block_kid"].isnan().all()
-
-
-def test_previews_have_a_row_for_each_class() -> None:
-    columns = build(conditional=True).eval().preview({})
-    assert len(columns) == 8
-    assert all(column.shape == (3, 3, 8, 8) for column in columns.values())
-    (samples,) = build().eval().preview({}).values()
-    assert len(samples) == 64
 
 
 # Health.

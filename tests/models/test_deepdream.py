@@ -49,9 +49,7 @@ def dream(
 ) -> Tensor:
     options = Options(**{**SMALL, **changes})
     with torch.no_grad():
-        return model.translate(
-            photo() if image is None else image, options, SampleNoise(seed, 0, n)
-        )
+        return model.sample(SampleNoise(seed, 0, n), options, photo() if image is None else image)
 
 
 def seen(model: Model, image: Tensor, **changes: Any) -> float:

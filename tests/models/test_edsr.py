@@ -40,7 +40,7 @@ def test_number_of_weights_is_the_published_one(
 def test_any_size_becomes_scale_times_as_large(scale: int, channels: int) -> None:
     network = model(scale, channels, num_blocks=1, num_features=4)
     low = torch.rand(2, channels, 7, 5) * 2 - 1
-    assert network.sample(2, Options(), condition={"low": low}).shape == (
+    assert network.super_resolve(low, Options()).shape == (
         2, channels, 7 * scale, 5 * scale,
     )  # fmt: skip
 
@@ -49,10 +49,10 @@ def test_tiles_have_no_seams() -> None:
     """Below 1/255 of the range with the default overlap and the baseline's depth."""
     network = model(num_blocks=16, num_features=8)
     low = torch.rand(1, 3, 90, 70) * 2 - 1
-    whole = network.sample(1, Options(tile=0), condition={"low": low})
-    tiled = network.sample(1, Options(tile=64), condition={"low": low})
+    whole = network.super_resolve(low, Options(tile=0))
+    tiled = network.super_resolve(low, Options(tile=64))
     assert (whole - tiled).abs().max() < 2 / 255  # [-1, 1] is 2 wide
-    exact = network.sample(1, Options(tile=96, overlap=38), condition={"low": low})
+    exact = network.super_resolve(low, Options(tile=96, overlap=38))
     torch.testing.assert_close(exact, whole, rtol=0, atol=1e-5)
 
 
@@ -60,9 +60,9 @@ def test_self_ensemble_commutes_with_mirroring() -> None:
     network = model(num_blocks=1, num_features=4)
     low = torch.rand(1, 3, 12, 8) * 2 - 1
     options = Options(self_ensemble=True)
-    one = network.sample(1, options, condition={"low": low.flip(-1)}).flip(-1)
-    torch.testing.assert_close(one, network.sample(1, options, condition={"low": low}))
-    plain = network.sample(1, Options(), condition={"low": low})
+    one = network.super_resolve(low.flip(-1), options).flip(-1)
+    torch.testing.assert_close(one, network.super_resolve(low, options))
+    plain = network.super_resolve(low, Options())
     assert not torch.allclose(one, plain)
 
 

@@ -22,6 +22,8 @@ PLUGIN = Path(__file__).resolve().parents[1] / "plugin"
 os.environ["AIGC_PATH"] = str(PLUGIN)  # before the names are listed
 
 from aigc_cli.data._stream import key_at  # noqa: E402
+from aigc_cli.modalities import find_modality  # noqa: E402
+from aigc_cli.modalities._modality import Input, Task  # noqa: E402
 from aigc_cli.models._base import Batch, GenerativeModule, Run  # noqa: E402
 from aigc_cli.models._text import TextModule  # noqa: E402
 from aigc_cli.recipe.example import example_kind  # noqa: E402
@@ -31,7 +33,6 @@ from aigc_cli.recipe.sections import Section, Trainer  # noqa: E402
 from aigc_cli.registry import RECIPES as RECIPE_FILES  # noqa: E402
 from aigc_cli.registry import families, load_data_kind, load_family, recipes  # noqa: E402
 from aigc_cli.run.build import attach_networks  # noqa: E402
-from aigc_cli.run.sample import input_channels  # noqa: E402
 from aigc_cli.sampling.noise import SampleNoise  # noqa: E402
 from aigc_cli.specs import spec_from_dict  # noqa: E402
 from aigc_cli.specs.image import PictureSpec  # noqa: E402
@@ -135,18 +136,18 @@ def test_validation_values_are_those_promised(family: ModuleType) -> None:
     assert set(means) >= set(model.metrics)
 
 
-def test_previews_are_pictures_or_texts(family: ModuleType) -> None:
+def test_what_works_on_something_has_an_example_of_it(family: ModuleType) -> None:
+    """Previews, and `aigc sample` without an input, show what becomes of validation items."""
     model = build(family).eval()
-    with torch.no_grad():
-        shown = model.preview(batch_for(model))
-    assert shown or model.makes != "texts"
-    for things in shown.values():
-        if isinstance(things, torch.Tensor):
-            assert things.ndim == 4
-            assert things.shape[1] in (1, 3)
-        else:
-            assert all(isinstance(text, str) for text in things)
-    assert len({len(things) for things in shown.values()}) <= 1
+    example = model.example(batch_for(model, count=1), family.Options.tiny())
+    assert (example is None) == model.draws
+    if example is None or model.makes == "labels":
+        return
+    modality = find_modality(model.takes)
+    task = Task(model, SimpleNamespace(sample=family.Options.tiny()))
+    one = Input("", modality.thing_of(example.given, task), example.given, "", example.references)
+    ((made,),) = modality.make([one], [0], task, alone=True)
+    assert made is not None
 
 
 @pytest.mark.parametrize("beams", [1, 2])
@@ -165,7 +166,7 @@ def test_texts_depend_on_their_prompt_and_noise_alone(family: ModuleType, beams:
     for several, others in zip(together, alone, strict=True):
         assert [answer.text for answer in several] == [answer.text for answer in others]
         assert all(len(answer.ids) <= 6 for answer in several)
-    if model.from_nothing:
+    if model.input_optional:
         assert len(model.write([""], options, SampleNoise(5, 0, 1))[0]) == 1
 
 
@@ -174,15 +175,15 @@ def test_translations_are_pictures_whatever_the_size(
     family: ModuleType, size: tuple[int, int]
 ) -> None:
     model = build(family).eval()
-    if model.makes != "translations":
+    if model.takes != "image" or model.makes != "image":
         pytest.skip("makes something else")
-    C = input_channels(model.spec)
+    C = model.spec.input_channels
     image = torch.rand(C, *size, generator=torch.Generator().manual_seed(2)) * 2 - 1
     references = [torch.flip(image, (1,))] * model.reference_count[0]
 
     def made(count: int) -> torch.Tensor:
         with torch.no_grad():
-            return model.translate(image, family.Options(), SampleNoise(0, 0, count), references)
+            return model.sample(SampleNoise(0, 0, count), family.Options(), image, references)
 
     one, two = made(1), made(2)
     assert one.shape[0] == 1
@@ -196,24 +197,24 @@ def test_short_side_is_the_size_translated(family: ModuleType) -> None:
     if "short_side" not in family.Options.model_fields:
         pytest.skip("keeps the size of pictures")
     model = build(family).eval()
-    C = input_channels(model.spec)
+    C = model.spec.input_channels
     image = torch.rand(C, 100, 50, generator=torch.Generator().manual_seed(2)) * 2 - 1
     smaller = F.interpolate(image[None], size=(64, 32), mode="bicubic", antialias=True)[0]
 
     def made(image: torch.Tensor, **options: int) -> torch.Tensor:
         with torch.no_grad():
-            return model.translate(image, family.Options(**options), SampleNoise(0, 0, 1))
+            return model.sample(SampleNoise(0, 0, 1), family.Options(**options), image)
 
     torch.testing.assert_close(made(image, short_side=32), made(smaller.clamp(-1, 1)))
 
 
 def test_the_batch_does_not_change_samples(family: ModuleType) -> None:
     model = build(family).eval()
-    if model.makes != "samples":
+    if not model.turns_noise or not model.draws:
         pytest.skip("makes something else")
     with torch.no_grad():
-        together = model.sample(3, family.Options(), SampleNoise(5, 0, 3))
-        alone = [model.sample(1, family.Options(), SampleNoise(5, i, 1)) for i in range(3)]
+        together = model.sample(SampleNoise(5, 0, 3), family.Options())
+        alone = [model.sample(SampleNoise(5, i, 1), family.Options()) for i in range(3)]
     torch.testing.assert_close(torch.cat(alone), together, rtol=1e-4, atol=1e-4)
 
 

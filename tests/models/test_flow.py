@@ -70,7 +70,7 @@ def test_the_best_velocity_for_gaussian_data_gives_its_mean_and_variance(solver:
     deviation = torch.tensor([[[0.05, 0.1], [0.15, 0.2]]])
     built.net = GaussianVelocity(mean, deviation)  # type: ignore[assignment]
     options = Options(solver=solver, steps=200)  # type: ignore[arg-type]
-    made = built.sample(4000, options, SampleNoise(0, 0, 4000))
+    made = built.sample(SampleNoise(0, 0, 4000), options)
     torch.testing.assert_close(made.mean(0), mean, atol=0.012, rtol=0)
     torch.testing.assert_close(made.std(0), deviation, atol=0, rtol=0.06)
     # Each sample keeps the order of its noise: the exact flow is mean + deviation * noise.
@@ -126,7 +126,7 @@ def test_guidance_mixes_the_velocity_with_and_without_class() -> None:
     assert not torch.allclose(conditional, free)
     for w in (0.0, 1.0, 2.5):
         options = Options(steps=1, solver="euler", guidance=w, label="dog")
-        made = built.sample(3, options, SampleNoise(0, 0, 3))
+        made = built.sample(SampleNoise(0, 0, 3), options)
         expected = noise + free + w * (conditional - free)
         torch.testing.assert_close(made, expected.clamp(-1, 1))
 
@@ -150,18 +150,18 @@ def test_label_dropout_hides_its_part_of_the_classes() -> None:
 def test_classes_take_turns_unless_one_is_chosen() -> None:
     built = awake(model())
     one = Options(steps=1, label="owl")
-    turns = built.sample(3, Options(steps=1), SampleNoise(0, 0, 3))
-    torch.testing.assert_close(turns[2], built.sample(3, one, SampleNoise(0, 0, 3))[2])
-    assert not torch.equal(turns[1], built.sample(3, one, SampleNoise(0, 0, 3))[1])
+    turns = built.sample(SampleNoise(0, 0, 3), Options(steps=1))
+    torch.testing.assert_close(turns[2], built.sample(SampleNoise(0, 0, 3), one)[2])
+    assert not torch.equal(turns[1], built.sample(SampleNoise(0, 0, 3), one)[1])
     with pytest.raises(InputError, match="label=bird: the model knows no such class"):
-        built.sample(1, Options(label="bird"), SampleNoise(0, 0, 1))
+        built.sample(SampleNoise(0, 0, 1), Options(label="bird"))
 
 
 def test_samples_do_not_depend_on_the_batch() -> None:
     built = awake(model())
     options = Options(steps=2, guidance=2.0)
-    whole = built.sample(4, options, SampleNoise(5, 0, 4))
-    parts = [built.sample(2, options, SampleNoise(5, first, 2)) for first in (0, 2)]
+    whole = built.sample(SampleNoise(5, 0, 4), options)
+    parts = [built.sample(SampleNoise(5, first, 2), options) for first in (0, 2)]
     torch.testing.assert_close(whole, torch.cat(parts))
 
 
@@ -169,7 +169,7 @@ def test_without_classes_there_is_nothing_conditional() -> None:
     for built in (model(ImageSpec(1, 8)), model(conditional=False)):
         assert not built.conditional
         assert built.net.label is None
-        assert built.sample(2, Options(steps=1, guidance=3.0), SampleNoise(0, 0, 2)).shape[0] == 2
+        assert built.sample(SampleNoise(0, 0, 2), Options(steps=1, guidance=3.0)).shape[0] == 2
 
 
 def test_optimal_assignment_is_the_best_of_all_permutations() -> None:
@@ -249,5 +249,5 @@ def test_it_learns_one_picture() -> None:
         optimizer.zero_grad()
         built.loss(batch)["loss"].backward()
         optimizer.step()
-    made = built.sample(4, Options(label="cat"), SampleNoise(0, 0, 4))
+    made = built.sample(SampleNoise(0, 0, 4), Options(label="cat"))
     assert (made - image).abs().mean() < 0.15

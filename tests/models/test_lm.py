@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 
 from aigc_cli.errors import InputError
-from aigc_cli.models._base import Run
 from aigc_cli.models.text.lm import Config, Model, Options
-from aigc_cli.recipe.sections import Trainer
 from aigc_cli.sampling.decoding import Decoder
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs.text import IGNORE, TextSpec
@@ -178,16 +176,6 @@ def test_a_vocabulary_without_specials_writes_from_nothing() -> None:
     answer = lm.write([""], Options(max_tokens=20), SampleNoise(0, 0, 1))[0][0]
     assert len(answer.text) == 20
     assert not answer.finished
-
-
-def test_previews_continue_the_beginnings() -> None:
-    lm = model({})
-    lm.run = Run(Trainer(max_steps=1), seed=0, max_steps=1)
-    with torch.no_grad():
-        shown = lm.preview(ragged(lm))
-    assert set(shown) == {"beginning", "continued"}
-    assert [len(texts) for texts in shown.values()] == [8, 8]
-    assert shown == lm.preview(ragged(lm))
 
 
 def test_texts_that_must_not_see_each_other_do_not() -> None:

@@ -144,10 +144,10 @@ def test_each_picture_is_encoded_once_and_fakes_are_made_once() -> None:
 
 def test_outputs_differ_and_do_not_depend_on_how_many_are_asked_for() -> None:
     made, image = model().eval(), torch.rand(3, 18, 22) * 2 - 1
-    four = made.translate(image, Options(), SampleNoise(0, 0, 4))
+    four = made.sample(SampleNoise(0, 0, 4), Options(), image)
     assert four.shape == (4, 3, 18, 22)
     assert (four[0] - four[1]).abs().mean() > 1e-3
-    last = made.translate(image, Options(), SampleNoise(0, 3, 1))
+    last = made.sample(SampleNoise(0, 3, 1), Options(), image)
     torch.testing.assert_close(last[0], four[3])
 
 
@@ -155,21 +155,21 @@ def test_a_reference_gives_the_style_whatever_its_size(monkeypatch: pytest.Monke
     monkeypatch.setattr(_tiles, "BORDER", 0)  # the network alone
     made, image = model().eval(), torch.rand(3, 16, 16) * 2 - 1
     reference = torch.rand(3, 16, 16) * 2 - 1
-    two = made.translate(image, Options(), SampleNoise(0, 0, 2), [reference])
+    two = made.sample(SampleNoise(0, 0, 2), Options(), image, [reference])
     expected = made.decoder_b(made.content_a(image[None]), made.style_b(reference[None]))
     torch.testing.assert_close(two, expected.expand(2, -1, -1, -1))
-    back = made.translate(image, Options(direction="b2a"), SampleNoise(0, 0, 1), [reference])
+    back = made.sample(SampleNoise(0, 0, 1), Options(direction="b2a"), image, [reference])
     expected = made.decoder_a(made.content_b(image[None]), made.style_a(reference[None]))
     torch.testing.assert_close(back, expected)
     for size in ((5, 7), (100, 31)):
-        styled = made.translate(image, Options(), SampleNoise(0, 0, 1), [torch.rand(3, *size)])
+        styled = made.sample(SampleNoise(0, 0, 1), Options(), image, [torch.rand(3, *size)])
         assert styled.shape == (1, 3, 16, 16)
 
 
 def test_large_pictures_go_through_in_tiles() -> None:
     made, image = model().eval(), torch.rand(3, 70, 50) * 2 - 1
-    whole = made.translate(image, Options(tile=0), SampleNoise(0, 0, 1))
-    tiles = made.translate(image, Options(tile=48, overlap=8), SampleNoise(0, 0, 1))
+    whole = made.sample(SampleNoise(0, 0, 1), Options(tile=0), image)
+    tiles = made.sample(SampleNoise(0, 0, 1), Options(tile=48, overlap=8), image)
     assert tiles.shape == whole.shape
     assert torch.isfinite(tiles).all()
 

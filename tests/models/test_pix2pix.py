@@ -48,7 +48,7 @@ def noise(count: int, first: int = 0) -> SampleNoise:
 
 def translated(model: Model, image: Tensor, options: Options, count: int = 1) -> Tensor:
     with torch.no_grad():
-        return model.eval().translate(image, options, noise(count))
+        return model.eval().sample(noise(count), options, image)
 
 
 def test_losses_are_those_of_the_paper() -> None:
@@ -106,7 +106,7 @@ def test_stochastic_answers_differ_and_follow_from_seed_and_number() -> None:
     three = translated(model, image, options, 3)
     assert (three[0] - three[1]).abs().max() > 1e-3
     with torch.no_grad():
-        third = model.translate(image, options, noise(1, first=2))
+        third = model.sample(noise(1, first=2), options, image)
     torch.testing.assert_close(three[2:], third, atol=1e-5, rtol=1e-4)
 
 

@@ -103,7 +103,7 @@ def test_a_picture_moves_towards_its_style(optimizer: str) -> None:
     image, style = pictures(3, 32, 48), pictures(3, 40, 40, seed=1) * 0.2
     options = Options(**FEW, size=48, steps=8, optimizer=optimizer, style_weight=10)  # type: ignore[arg-type]
     with torch.no_grad():
-        (made,) = model.translate(image, options, SampleNoise(0, 0, 1), [style])
+        (made,) = model.sample(SampleNoise(0, 0, 1), options, image, [style])
     assert made.shape == (3, 32, 48)
     objective = Objective(model.features, image[None], [style], options)
     before, after = (x[None].clone().requires_grad_(True) for x in (image, made))
@@ -115,8 +115,8 @@ def test_noise_gives_another_result_for_each_sample() -> None:
     model.features = random_features("cnn")
     options = Options(**FEW, size=32, steps=2, start="noise")
     with torch.no_grad():
-        made = model.translate(
-            pictures(3, 32, 32), options, SampleNoise(0, 0, 2), [pictures(3, 32, 32)]
+        made = model.sample(
+            SampleNoise(0, 0, 2), options, pictures(3, 32, 32), [pictures(3, 32, 32)]
         )
     assert not torch.equal(made[0], made[1])
 
@@ -126,10 +126,10 @@ def test_a_style_too_small_is_one_sentence() -> None:
     model.features = random_features("vgg19")
     options = Options(size=20, coarsest=32, steps=1)
     with pytest.raises(InputError, match="too small for layer"), torch.no_grad():
-        model.translate(pictures(3, 20, 15), options, SampleNoise(0, 0, 1), [pictures(3, 40, 40)])
+        model.sample(SampleNoise(0, 0, 1), options, pictures(3, 20, 15), [pictures(3, 40, 40)])
     sentence = "a style picture of 20 x 40 pixels shows no style, it needs 32 on each side"
     with pytest.raises(InputError, match=sentence):
-        model.translate(pictures(3, 64, 64), Options(), SampleNoise(0, 0, 1), [pictures(3, 40, 20)])
+        model.sample(SampleNoise(0, 0, 1), Options(), pictures(3, 64, 64), [pictures(3, 40, 20)])
 
 
 def test_scales_rise_by_the_square_root_of_two() -> None:
@@ -175,8 +175,8 @@ def test_adain_of_nothing_is_the_decoded_photograph(monkeypatch: pytest.MonkeyPa
     image, style = pictures(3, 32, 32), pictures(3, 40, 36, seed=1)
     noise = SampleNoise(0, 0, 1)
     with torch.no_grad():
-        (made,) = model.translate(image, adain.Options(strength=0), noise, [style])
-        (painted,) = model.translate(image, adain.Options(), noise, [style])
+        (made,) = model.sample(noise, adain.Options(strength=0), image, [style])
+        (painted,) = model.sample(noise, adain.Options(), image, [style])
         seen = model.encode(image[None])
         decoded = model.decoder([seen["relu1_1"], seen["relu2_1"]])[0]
     torch.testing.assert_close(made, decoded)
@@ -228,7 +228,7 @@ def test_only_group_norm_sees_the_tint_of_a_picture(norm: Norm, sees_tint: bool)
     tinted = image + torch.tensor([0.3, 0.0, -0.3])[:, None, None]
     with torch.no_grad():
         plain, other = (
-            model.translate(x, style_fast.Options(), SampleNoise(0, 0, 1)) for x in (image, tinted)
+            model.sample(SampleNoise(0, 0, 1), style_fast.Options(), x) for x in (image, tinted)
         )
     assert (float((plain - other).abs().max()) > 0.01) is sees_tint
 

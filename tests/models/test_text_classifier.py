@@ -40,17 +40,17 @@ def batch(built: Model, rows: slice = slice(None)) -> dict[str, Tensor]:
 
 def test_what_stands_beside_a_text_changes_nothing() -> None:
     built = model().eval()
-    together = built.classify(batch(built)["tokens"])
-    alone = torch.cat([built.classify(batch(built, slice(i, i + 1))["tokens"]) for i in range(4)])
+    together = built.classify(batch(built))
+    alone = torch.cat([built.classify(batch(built, slice(i, i + 1))) for i in range(4)])
     torch.testing.assert_close(together, alone)
-    torch.testing.assert_close(together, built.classify_texts(TEXTS))
+    torch.testing.assert_close(together, built.classify_things(TEXTS))
     torch.testing.assert_close(together.sum(1), torch.ones(4))
 
 
 def test_texts_too_long_are_read_from_their_beginning_and_empty_ones_at_all() -> None:
     built = model().eval()
     long, cut = "good " * 40, "good " * 9
-    p = built.classify_texts([long, cut, ""])
+    p = built.classify_things([long, cut, ""])
     torch.testing.assert_close(p[0], p[1])
     assert p.isfinite().all()
 
@@ -108,7 +108,7 @@ def test_it_learns_which_words_matter() -> None:
         optimizer.zero_grad()
         built.loss(given)["loss"].backward()
         optimizer.step()
-    p = built.eval().classify_texts(["a good owl", "a bad dog"])
+    p = built.eval().classify_things(["a good owl", "a bad dog"])
     assert p.argmax(1).tolist() == [1, 0]
 
 

@@ -11,13 +11,14 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from aigc_cli.errors import InputError
+from aigc_cli.modalities._modality import Task
+from aigc_cli.modalities.text import Prompts
 from aigc_cli.models._base import Run, _Noise
 from aigc_cli.models.text.text_vae import Config, Model, Options, mutual_information
 from aigc_cli.models.text.text_vae import kl_divergence as ours
 from aigc_cli.recipe.load import recipe_from_dict
 from aigc_cli.recipe.sections import Trainer
-from aigc_cli.run.trained import Trained
-from aigc_cli.run.writing import answers_to
+from aigc_cli.run.sample import answers
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs.text import IGNORE, TextSpec
 from aigc_cli.text.tokenizer import Tokenizer
@@ -184,7 +185,7 @@ def test_it_learns_to_reconstruct_and_to_go_from_one_text_to_another() -> None:
     assert [way[0].text, way[-1].text] == TEXTS[:2]
     assert len(way) == 5
     assert len(built.between(TEXTS, 5, Options(), none)) == 9
-    assert len(built.between([""], 4, Options(), SampleNoise(0, 0, 2))) == 4
+    assert len(built.between(None, 4, Options(), SampleNoise(0, 0, 2))) == 4
 
 
 @torch.no_grad()
@@ -204,11 +205,13 @@ def test_the_command_writes_texts_of_codes_that_are_drawn() -> None:
     recipe = recipe_from_dict(
         {"family": "text_vae", "data": data, "trainer": {"max_steps": 1}, "sample": {}}
     )
-    made = list(answers_to(Trained(built, recipe, SPEC), ["", "a dog runs"], count=3))
+    task = Task(built, recipe, count=3)
+    made = [a for _, _, several in answers(task, Prompts(["a dog runs", "a"]), 16) for a in several]
     noise = SampleNoise.joined([SampleNoise(0, number << 20, 3) for number in range(2)])
-    expected = built.write(["", "a dog runs"], Options(), noise, count=3)
-    assert [text.answer for text in made] == [*expected[0], *expected[1]]
-    assert len({text.answer.ids for text in made[:3]}) > 1
+    expected = built.write(["a dog runs", "a"], Options(), noise, count=3)
+    assert made == [*expected[0], *expected[1]]
+    drawn = [a for _, _, several in answers(task, Prompts([""]), 16) for a in several]
+    assert len({answer.ids for answer in drawn}) > 1
 
 
 def test_what_cannot_be_is_said() -> None:

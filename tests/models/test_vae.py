@@ -288,16 +288,16 @@ def test_reference_network_has_the_published_number_of_parameters() -> None:
 
 def test_temperature_zero_is_one_picture_whatever_the_noise() -> None:
     built = model()
-    made = built.sample(3, Options(temperature=0.0), SampleNoise(0, 0, 3))
+    made = built.sample(SampleNoise(0, 0, 3), Options(temperature=0.0))
     assert torch.equal(made[0], made[1])
-    spread = built.sample(3, Options(), SampleNoise(0, 0, 3))
+    spread = built.sample(SampleNoise(0, 0, 3), Options())
     assert not torch.equal(spread[0], spread[1])
 
 
 def test_drawn_pixels_have_the_expected_mean() -> None:
     built = model()
-    drawn = built.sample(4000, Options(temperature=0.0, mean=False), SampleNoise(0, 0, 4000))
-    expected = built.sample(1, Options(temperature=0.0), SampleNoise(0, 0, 1))[0]
+    drawn = built.sample(SampleNoise(0, 0, 4000), Options(temperature=0.0, mean=False))
+    expected = built.sample(SampleNoise(0, 0, 1), Options(temperature=0.0))[0]
     assert set(drawn.unique().tolist()) == {-1.0, 1.0}
     torch.testing.assert_close(drawn.mean(0), expected, atol=0.08, rtol=0)
 
@@ -318,10 +318,10 @@ def test_reconstruction_takes_pictures_of_any_size() -> None:
     built = model(likelihood="gaussian")
     small, large = torch.rand(1, 3, 5) * 2 - 1, torch.rand(1, 40, 31) * 2 - 1
     for image in (small, large):
-        made = built.translate(image, Options(), SampleNoise(0, 0, 2))
+        made = built.sample(SampleNoise(0, 0, 2), Options(), image)
         assert made.shape == (2, 1, 4, 4)
         assert not torch.equal(made[0], made[1])
-    exact = built.translate(large, Options(temperature=0.0), SampleNoise(0, 0, 2))
+    exact = built.sample(SampleNoise(0, 0, 2), Options(temperature=0.0), large)
     assert torch.equal(exact[0], exact[1])
 
 

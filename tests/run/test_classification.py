@@ -117,16 +117,15 @@ def test_train_name_and_judge_texts(aigc: Callable[..., Ending], said: Path) -> 
     assert found["metrics"]["accuracy"]["majority"] == pytest.approx(2 / 3, abs=1e-3)
     assert [row["class"] for row in found["classes"]] == ["calm", "glad"]
     assert {p.name for p in (said / "seen").iterdir()} == {
-        "confusion.csv", "confusion.png", "texts.txt",
+        "confusion.csv", "confusion.png", "samples",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "words, message",
     [
-        ((), "the model works on texts and needs one"),
-        (("--prompt", "a", "-n", "2"), "each text has one answer"),
-        (("--prompt", "a", "--output", "a.jsonl"), "--output is for texts that are written"),
+        (("--prompt", "a", "-n", "2"), "each input has one answer"),
+        (("--prompt", "a", "--output", "a.jsonl"), "--output is one file for all"),
     ],
 )
 def test_what_a_classifier_of_texts_does_not_take(

@@ -78,7 +78,7 @@ def judged(here: Path, aigc: Aigc) -> Path:
 def test_rewards_are_the_classifiers_probabilities(judged: Path) -> None:
     judge = open_judge("judge")
     texts = ["aeiou", "tkgdb", "", "  ", "aeiout"]
-    alone = load_trained("judge", device="cpu").model.classify_texts(texts)
+    alone = load_trained("judge", device="cpu").model.classify_things(texts)
     found = judge.probabilities("vowels", texts)
     expected = [
         0.0 if not t.strip() else p for t, p in zip(texts, alone[:, 1].tolist(), strict=True)

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image, ImageCms
 
 from aigc_cli.media.image import Picture, read_picture, write_picture
+from aigc_cli.modalities.image import answer_to as answer_of
+from aigc_cli.modalities.image import over_white
 from aigc_cli.run.checkpoint import file_digest
-from aigc_cli.run.sample import _answer as answer_of
-from aigc_cli.run.sample import over_white
 from tests.run.conftest import Ending
 
 Aigc = Callable[..., Ending]
@@ -106,7 +106,7 @@ def test_names_that_would_collide_stay_apart(aigc: Aigc, run: str, here: Path) -
     Image.fromarray(ramp(8, 8, 3)).save(here / "in/photo.png")
     assert aigc("sample", run, "--input", "in", "--out", "out").code == 0
     names = {p.name for p in (here / "out").glob("photo*")}
-    assert names == {"photo_x2_jpg.png", "photo_x2_png.png"}
+    assert names == {"photo_jpg_x2.png", "photo_png_x2.png"}
 
 
 def test_the_record_says_how_it_was_made(aigc: Aigc, run: str, here: Path) -> None:
@@ -158,11 +158,9 @@ def test_the_seed_decides_and_the_batch_size_does_not(aigc: Aigc, here: Path) ->
 
 
 MISTAKES = {
-    "no input": ([], "works on pictures and needs some"),
-    "count": (["--input", "photos", "-n", 3], "-n does not apply"),
     "missing": (["--input", "nowhere"], "--input: 'nowhere' does not exist"),
     "option": (["--input", "photos", "tyle=3"], "unknown key, did you mean 'tile'?"),
-    "format": (["--input", "photos", "--format", "bmp"], "choose from: png, jpg, webp, tiff"),
+    "format": (["--input", "photos", "--format", "bmp"], "write.format"),
     "device": (["--input", "photos", "--device", "gpu"], "choose from: auto, cpu, cuda"),
     "text": (["--input", "edsr.yaml"], "edsr.yaml"),
 }
@@ -272,12 +270,24 @@ def test_a_zip_is_an_input_like_its_folder(aigc: Aigc, run: str, here: Path) -> 
         assert file.read_bytes() == (here / "of all.zip" / file.name).read_bytes()
 
 
+def test_without_an_input_validation_items_are_shown(aigc: Aigc, run: str, here: Path) -> None:
+    assert aigc("sample", run, "--out", "out").code == 0
+    assert sorted(p.name for p in (here / "out").iterdir()) == [
+        "grid.png", "samples.json", "val-00000_x2.png", "val-00001_x2.png",
+    ]  # fmt: skip
+    (here / "photos").rename(here / "elsewhere")
+    ending = aigc("sample", run, "--out", "none")
+    assert ending.code == 2
+    assert "family 'edsr' works on images and needs some" in ending.err
+    assert not (here / "none").exists()
+
+
 def test_a_gray_model_takes_no_colour(aigc: Aigc, here: Path) -> None:
     quick = ["data.channels=1", "trainer.max_steps=1", "--out", "gray"]
     assert aigc("train", "edsr.yaml", *quick).code == 0
     ending = aigc("sample", "gray", "--input", "photos/photo 00.png")
     assert ending.code == 2
-    assert "has colour, and the model is for gray pictures" in ending.err
+    assert "has color, and the model is for gray images" in ending.err
     Image.fromarray(ramp(9, 9)).save(here / "gray.png")
     assert aigc("sample", "gray", "--input", "gray.png", "--out", "out").code == 0
     assert read_picture(here / "out/gray_x2.png").channels == 1
@@ -319,5 +329,5 @@ def test_pictures_far_larger_than_those_of_training_are_noted(aigc: Aigc, here: 
         words = ("--input", "photos", "-n", "2", "--overwrite", "--out", "out", *options)
         ending = aigc("sample", "run", *words)
         assert ("short_side=20 reduces them" in ending.err) is noted, options
-        assert (f"{photos} of {photos} pictures" in ending.err) is noted, options
-        assert bool(aigc("sample", "run", *words, "--json").json["note"]) is noted
+        assert (f"{photos} of {photos} images" in ending.err) is noted, options
+        assert bool(aigc("sample", "run", *words, "--json").json["notes"]) is noted

@@ -188,7 +188,7 @@ def test_the_run_folder_says_what_was_run(aigc: Aigc, here: Path) -> None:
     assert names <= {p.name for p in run.iterdir()}
     assert "num_features: 6" in (run / "recipe.yaml").read_text()
     assert '"state": "finished"' in (run / "status.json").read_text()
-    assert list((run / "previews").glob("*.png"))
+    assert list((run / "previews").rglob("*.png"))
     assert list((run / "tensorboard").iterdir())
     assert aigc("recipe", "check", run / "recipe.yaml").code == 0
 

@@ -94,7 +94,7 @@ def test_a_model_of_running_text_needs_no_prompt(aigc: Aigc, run: str) -> None:
         (["--input", "bad.jsonl"], "bad.jsonl:1: no text under any of prompt"),
         (["--output", "words.txt"], "words.txt: exists already"),
         (["--reference", "words.txt"], "--reference is not for family 'lm'"),
-        (["--interpolate", "3"], "knows no way from one text to another"),
+        (["--interpolate", "3"], "knows no way from one of its inputs to another"),
         (["-n", "4", "beams=2"], "beam search with 2 beams has no 4 answers"),
     ],
 )
@@ -113,7 +113,7 @@ def test_pictures_have_no_prompts(aigc: Aigc, here: Path) -> None:
     assert aigc("train", "tiny_gan.yaml", "--out", "gan", "--quiet").code == 0
     ending = aigc("sample", "gan", "--prompt", "a cat")
     assert ending.code == 2
-    assert "family 'tiny_gan' makes pictures" in ending.err
+    assert "family 'tiny_gan' makes images" in ending.err
 
 
 ANSWERS = {

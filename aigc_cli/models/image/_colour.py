@@ -18,7 +18,8 @@ from aigc_cli.errors import DataError, Problem, RecipeError
 from aigc_cli.media.lab import lab_to_rgb, rgb_to_lab
 from aigc_cli.metrics.image.auc import auc
 from aigc_cli.metrics.image.colourfulness import colourfulness
-from aigc_cli.models._base import Batch, GenerativeModule
+from aigc_cli.models._base import Batch
+from aigc_cli.models._image import ImageModule
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.border import BORDER, bordered
 from aigc_cli.sampling.noise import SampleNoise
@@ -68,7 +69,7 @@ def gamut() -> Tensor:
     return STEP * (ab / STEP).round().unique(dim=1).T.contiguous()
 
 
-class Colouring(GenerativeModule):
+class Colouring(ImageModule):
     """Base of these families; each writes `chroma`.
 
     Three buffers count the colours of the first `prior_steps` steps, over all devices, and are part
@@ -84,7 +85,7 @@ class Colouring(GenerativeModule):
         "psnr_rgb": "max",
         "colourfulness": "max",
     }
-    makes = "translations"
+    takes = "image"
     needs_colour = True
     prior_steps: int
     bins: Tensor
@@ -195,15 +196,6 @@ class Colouring(GenerativeModule):
             for name, ab in answers.items()
         }
 
-    def preview(self, batch: Batch) -> dict[str, Tensor]:
-        L = rgb_to_lab(batch["image"])[:, :1]
-        ab = self._full(self.chroma(L, self.options()), L)
-        return {
-            "gray": lab_to_rgb(torch.cat([L, torch.zeros_like(ab)], dim=1)),
-            "coloured": lab_to_rgb(torch.cat([L, ab], dim=1)),
-            "original": batch["image"],
-        }
-
     @abstractmethod
     def options(self) -> Section:
         """The family's `Options` with their defaults."""
@@ -222,11 +214,11 @@ class Colouring(GenerativeModule):
 
     # Pictures of any size.
 
-    def translate(
+    def sample(
         self,
-        image: Tensor,
-        options: Section,
         noise: SampleNoise,
+        options: Section,
+        given: Tensor | None = None,
         references: Sequence[Tensor] = (),
     ) -> Tensor:
         """Colour a gray or colour picture (1 or 3, H, W) in [-1, 1] -> (n, 3, H, W).
@@ -235,8 +227,9 @@ class Colouring(GenerativeModule):
         predicted from the picture reduced as training pictures are, so that memory is that of the
         result. Deterministic: all n are equal.
         """
+        assert given is not None
         assert isinstance(options, ColourOptions)
-        rgb = image.float().expand(3, -1, -1).to(self.device)
+        rgb = given.float().expand(3, -1, -1).to(self.device)
         small = _reduced(rgb[None], options.size or self.size)
         L = rgb_to_lab(small)[:, :1]
         border = 0 if L.shape[-2:] == (self.size, self.size) else BORDER

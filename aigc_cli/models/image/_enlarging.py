@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from aigc_cli.media.image import Pixels, from_tensor, to_tensor
-from aigc_cli.media.resize import resize_bicubic
+from aigc_cli.media.image import Pixels, from_tensor
 from aigc_cli.metrics.image import psnr_rgb, psnr_y, ssim_y
 from aigc_cli.metrics.image._pair import Bordered
-from aigc_cli.models._base import Batch, GenerativeModule
+from aigc_cli.models._base import Batch
+from aigc_cli.models._image import ImageModule
 from aigc_cli.models._tiles import TileOptions
 from aigc_cli.nn.edsr import EDSR, Precision
 from aigc_cli.nn.precision import multiplies_bf16
@@ -47,19 +48,21 @@ class EnlargeOptions(TileOptions):
     """
 
 
-class Enlarging(GenerativeModule):
+class Enlarging(ImageModule):
     """Base of these families; `net` maps (B, C, h, w) to (B, C, s h, s w), both in [-1, 1]."""
 
     accepts = (SuperResolutionSpec,)
     metrics: ClassVar[dict[str, Literal["max", "min"]]] = dict.fromkeys(PAIRS, "max")
     averaged = ("net",)
-    makes = "enlargements"
+    takes = "image"
+    same_image = True
     net: EDSR
 
     def __init__(self, config: Section, spec: Spec) -> None:
         super().__init__(config, spec)
         assert isinstance(spec, SuperResolutionSpec)
         self.scale = spec.scale
+        self.suffix = f"_x{spec.scale}"
         self.facts: dict[str, str | float] = {"precision": "fp32"}
         """How the last pictures were made, for their record."""
         self._fastest: tuple[Precision, float] | None = None
@@ -77,29 +80,16 @@ class Enlarging(GenerativeModule):
             for metric in self.compared
         }
 
-    def preview(self, batch: Batch) -> dict[str, Tensor]:
-        bicubic = [resize_bicubic(p, scale=self.scale) for p in _pixels(batch["low"])]
-        return {
-            "bicubic": torch.stack([to_tensor(p) for p in bicubic]),
-            type(self).__module__.rsplit(".", 1)[-1]: self.sample(
-                len(batch["low"]), EnlargeOptions(), condition=batch
-            ),
-            "original": batch["high"],
-        }
-
-    @torch.no_grad()
     def sample(
         self,
-        n: int,
+        noise: SampleNoise,
         options: EnlargeOptions,
-        noise: SampleNoise | None = None,
-        condition: Batch | None = None,
+        given: Tensor | None = None,
+        references: Sequence[Tensor] = (),
     ) -> Tensor:
-        """Enlarge condition["low"] (n, C, h, w); any size, tile by tile. Deterministic: uses no
-        noise.
-        """
-        assert condition is not None
-        return self.super_resolve(condition["low"], options)
+        """(C, h, w) -> (n, C, s h, s w): all n are equal, since no noise is used."""
+        assert given is not None
+        return self.super_resolve(given[None], options).expand(noise.count, -1, -1, -1)
 
     @torch.no_grad()
     def super_resolve(self, low: Tensor, options: EnlargeOptions) -> Tensor:

@@ -23,7 +23,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from aigc_cli.errors import InputError
-from aigc_cli.models._base import Batch, GenerativeModule, Terms
+from aigc_cli.models._base import Batch, Terms
+from aigc_cli.models._image import ImageModule
 from aigc_cli.models._tiles import TileOptions
 from aigc_cli.nn.classifier import VGG_DEPTHS
 from aigc_cli.nn.features import FeatureNetwork
@@ -126,11 +127,11 @@ def _conv(before: int, after: int) -> nn.Conv2d:
     return nn.Conv2d(before, after, 3, padding=1, padding_mode="reflect")
 
 
-class Model(GenerativeModule):
+class Model(ImageModule):
     """Only the decoder learns; Adam."""
 
     accepts = (UnpairedSpec,)
-    makes = "translations"
+    takes = "image"
     reference_count = (1, 1)
     metrics: ClassVar[dict[str, Literal["max", "min"]]] = {
         "loss": "min",
@@ -211,20 +212,11 @@ class Model(GenerativeModule):
         distance = moment_distance(self.encode(batch["a"]), self.encode(batch["b"]))
         return {"identity": {"style": distance}}
 
-    def preview(self, batch: Batch) -> dict[str, Tensor]:
-        seen = self.encode(batch["a"])
-        return {
-            "photo": batch["a"],
-            "style": batch["b"],
-            "made": self._judge(batch)[0],
-            "decoded": self.decoder([seen[name] for name in self.exchanged]),
-        }
-
-    def translate(
+    def sample(
         self,
-        image: Tensor,
-        options: Options,
         noise: SampleNoise,
+        options: Options,
+        given: Tensor | None = None,
         references: Sequence[Tensor] = (),
     ) -> Tensor:
         """The same answer for each row of noise: the network uses none.
@@ -232,6 +224,7 @@ class Model(GenerativeModule):
         Raises:
             InputError: the style is too small.
         """
+        assert given is not None
         (reference,) = references
         require_style(reference)
         style = self._moments(reference[None], options.tile)
@@ -245,11 +238,11 @@ class Model(GenerativeModule):
             made: Tensor = self.decoder(levels)
             return made
 
-        cut = 0 < options.tile < max(image.shape[1:])
-        whole = self._moments(image[None], options.tile) if cut else None
-        made = options.apply(lambda x: paint(x, whole), image[None], multiple=self.multiple)
-        if options.preserve_colors and image.shape[0] == 3:
-            made = with_colors_of(made, image[None])
+        cut = 0 < options.tile < max(given.shape[1:])
+        whole = self._moments(given[None], options.tile) if cut else None
+        made = options.apply(lambda x: paint(x, whole), given[None], multiple=self.multiple)
+        if options.preserve_colors and given.shape[0] == 3:
+            made = with_colors_of(made, given[None])
         return made.expand(noise.count, -1, -1, -1)
 
     def _moments(self, image: Tensor, tile: int) -> Moments:

@@ -243,36 +243,23 @@ class Model(PairedModule):
         z = self._z(encoded, options.temperature, self.val_noise(len(source)))
         return self.translator.decode(encoded, z)
 
-    def preview(self, batch: Batch) -> dict[str, Tensor]:
-        """As of every paired family, with the target through z; of `a` where there are no pairs."""
-        source, target = self.pairs(batch)
-        through_z = self.translator.decode(
-            self.translator.encode(source), self.posterior(source, target).chunk(2, 1)[0]
-        )
-        shown = {**super().preview(batch), "reconstruction": through_z}
-        if isinstance(self.spec, UnpairedSpec):
-            a = self.reduced(batch["a"])
-            encoded = self.translator.encode(a)
-            z = self._z(encoded, Options().temperature, self.val_noise(len(a)))
-            shown |= {"a": batch["a"], "a_made": self.translator.decode(encoded, z)}
-        return shown
-
     def _z(self, encoded: Sequence[Tensor], temperature: float, noise: SampleNoise) -> Tensor:
         """z (n, Z) from the prior given the sources; their spread times `temperature`."""
         eps = temperature * noise.randn(self.config.latent_dim).to(encoded[0].device)
         p = self.translator.prior_of(encoded)
         return eps if p is None else drawn(p, eps)
 
-    def translate(
+    def sample(
         self,
-        image: Tensor,
-        options: Section,
         noise: SampleNoise,
+        options: Section,
+        given: Tensor | None = None,
         references: Sequence[Tensor] = (),
     ) -> Tensor:
         """(C, H, W) -> (n, C', H, W), each with a z of its own, or all with that of a reference."""
+        assert given is not None
         assert isinstance(options, Options)
-        source = options.brought(image[None])
+        source = options.brought(given[None])
         source = source if isinstance(self.spec, PairSpec) else self.reduced(source)
         # z is for a whole picture of the size trained with, whatever is translated.
         z = self._z(self.translator.encode(self._fitted(source)), options.temperature, noise)

@@ -180,16 +180,17 @@ class Model(UnpairedModule):
         return {"fake_a": fake_a, "fake_b": fake_b, "cycle_a": cycle_a, "cycle_b": cycle_b}
 
     @torch.no_grad()
-    def translate(
+    def sample(
         self,
-        image: Tensor,
-        options: Options,
         noise: SampleNoise,
+        options: Options,
+        given: Tensor | None = None,
         references: Sequence[Tensor] = (),
     ) -> Tensor:
         """Any size; deterministic, so all n results are equal."""
+        assert given is not None
         net = self.generator_ab if options.direction == "a2b" else self.generator_ba
-        made = options.apply(net, options.brought(image[None]), multiple=SMALLEST, norms=net)
+        made = options.apply(net, options.brought(given[None]), multiple=SMALLEST, norms=net)
         return repeated(made, noise)
 
 

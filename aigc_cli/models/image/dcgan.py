@@ -38,7 +38,7 @@ accumulated parts the `batch` normalised networks see smaller batches.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, Self
@@ -52,6 +52,7 @@ from aigc_cli.errors import InputError
 from aigc_cli.metrics.image.kid import kid_block
 from aigc_cli.models._adversarial import AdversarialModule
 from aigc_cli.models._base import Batch, Terms
+from aigc_cli.models._image import ImageModule
 from aigc_cli.nn.adversarial import (
     Objective,
     discriminator_loss,
@@ -214,7 +215,7 @@ class Discriminator(nn.Module):
         return logits
 
 
-class Model(AdversarialModule):
+class Model(ImageModule, AdversarialModule):
     """Two networks and their game."""
 
     accepts = (ImageSpec,)
@@ -366,13 +367,17 @@ class Model(AdversarialModule):
         return images
 
     def sample(
-        self, n: int, options: Options, noise: SampleNoise, condition: Batch | None = None
+        self,
+        noise: SampleNoise,
+        options: Options,
+        given: Tensor | None = None,
+        references: Sequence[Tensor] = (),
     ) -> Tensor:
         """(n, C, S, S) in [-1, 1]; without `options.label` the classes take turns."""
         z = noise.randn(self.config.latent_dim)
         if options.truncation is not None:
             z = truncated(z, options.truncation)
-        return self._generate(z, self.labels_of(options, noise.first, n))
+        return self._generate(z, self.labels_of(options, noise.first, noise.count))
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
         """`block_kid`: squared MMD between this batch and as many samples of its classes, one value
@@ -396,20 +401,6 @@ class Model(AdversarialModule):
         layer = "pooled" if "pooled" in layers else layers[-1]
         found = self.features(images, [layer])[layer].float()
         return found.mean((2, 3)) if found.ndim == 4 else found
-
-    def preview(self, batch: Batch) -> dict[str, Tensor]:
-        """Always the same 64 noise vectors; with classes a row for each of the first 16, and the
-        same 8 noise vectors in each.
-        """
-        Z = self.config.latent_dim
-        if not self.conditional:
-            return {"samples": self._generate(SampleNoise(0, 0, 64).randn(Z), None)}
-        label = torch.arange(min(self.classes, 16), device=self.device)
-        noise = SampleNoise(0, 0, 8).randn(Z)
-        return {
-            f"z {k}": self._generate(z.expand(len(label), -1), label)
-            for k, z in enumerate(noise, start=1)
-        }
 
 
 class Options(Section):

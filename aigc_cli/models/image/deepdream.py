@@ -51,11 +51,11 @@ class Model(UntrainedModule):
 
     config: Config
 
-    def translate(
+    def sample(
         self,
-        image: Tensor,
-        options: Options,
         noise: SampleNoise,
+        options: Options,
+        given: Tensor | None = None,
         references: Sequence[Tensor] = (),
     ) -> Tensor:
         """image (C, H, W) in [-1, 1] -> (n, C, H, W), one dream for each row of noise.
@@ -63,9 +63,10 @@ class Model(UntrainedModule):
         Raises:
             InputError: there is no such layer or channel, or the smallest octave is too small.
         """
+        assert given is not None
         options = self._resolved(options)
         shifts = self._shifts(options, noise)
-        return torch.stack([self._dream(image, options, shift) for shift in shifts])
+        return torch.stack([self._dream(given, options, shift) for shift in shifts])
 
     def animation(self, image: Tensor, options: Options, noise: SampleNoise) -> list[Tensor]:
         """`zoom_frames` frames (C, H, W), each dreamed in the enlarged middle of the one before."""

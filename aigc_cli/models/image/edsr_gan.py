@@ -229,7 +229,7 @@ class Model(Enlarging, AdversarialModule):
         """`feature_distance` is the content loss: small values are no proof of quality, since the
         generator was trained for them.
         """
-        made = self.sample(len(batch["low"]), EnlargeOptions(), condition=batch).clamp(-1, 1)
+        made = self.super_resolve(batch["low"], EnlargeOptions()).clamp(-1, 1)
         distance = (self.seen(made) - self.seen(batch["high"])).square().flatten(1).mean(1)
         return {"feature_distance": distance, **super().evaluate_batch(batch)}
 

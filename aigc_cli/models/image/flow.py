@@ -24,7 +24,7 @@ Differs from the papers:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -33,7 +33,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from aigc_cli.errors import InputError
-from aigc_cli.models._base import Batch, GenerativeModule, Terms
+from aigc_cli.models._base import Batch, Terms
+from aigc_cli.models._image import ImageModule
 from aigc_cli.nn.norm import GroupNorm
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
@@ -228,7 +229,7 @@ class UNet(nn.Module):
         return v.float()
 
 
-class Model(GenerativeModule):
+class Model(ImageModule):
     """Mean squared error of the velocity, Adam; samples by solving an ordinary differential
     equation.
     """
@@ -285,17 +286,17 @@ class Model(GenerativeModule):
         )
         return {"flow_loss": self._error(x0, x1, t, batch["label"] if self.conditional else None)}
 
-    def preview(self, batch: Batch) -> dict[str, Tensor]:
-        n = len(batch["image"])
-        return {"samples": self.sample(n, Options(steps=10), SampleNoise(0, 0, n))}
-
     @torch.no_grad()
     def sample(
-        self, n: int, options: Options, noise: SampleNoise, condition: Batch | None = None
+        self,
+        noise: SampleNoise,
+        options: Options,
+        given: Tensor | None = None,
+        references: Sequence[Tensor] = (),
     ) -> Tensor:
         """Pictures (n, C, S, S) in [-1, 1], of the classes that `labels_of` names."""
         x = noise.randn(*self.shape).to(self.device)
-        label = self.labels_of(options, noise.first, n)
+        label = self.labels_of(options, noise.first, noise.count)
         w = options.guidance
 
         def velocity(x: Tensor, t: float) -> Tensor:

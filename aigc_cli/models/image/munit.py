@@ -358,30 +358,24 @@ class Model(UnpairedModule):
     def _apart(self) -> Distance:
         return partial(perceptual_distance, self.features) if self.has_features else l1_each
 
-    def preview(self, batch: Batch) -> dict[str, Tensor]:
-        a, B, Z = batch["a"], len(batch["a"]), self.config.style_dim
-        content, styles = self.content_a(a), SampleNoise(1, 0, B).randn(2, Z).to(self.device)
-        others = {f"fake_b {n + 2}": self.decoder_b(content, styles[:, n]) for n in range(2)}
-        shown = super().preview(batch)
-        return {"a": shown.pop("a"), "fake_b": shown.pop("fake_b"), **others, **shown}
-
     @torch.no_grad()
-    def translate(
+    def sample(
         self,
-        image: Tensor,
-        options: Options,
         noise: SampleNoise,
+        options: Options,
+        given: Tensor | None = None,
         references: Sequence[Tensor] = (),
     ) -> Tensor:
         """Any size; as many different results as asked for, or the one in the style of a picture of
         the target domain.
         """
-        source = options.brought(image[None])
+        assert given is not None
+        source = options.brought(given[None])
         content, style_encoder, decoder, _ = self._way(options.direction)
         if references:
             styles = style_encoder(self._reference(references[0])).expand(noise.count, -1)
         else:
-            styles = noise.randn(self.config.style_dim).to(image.device)
+            styles = noise.randn(self.config.style_dim).to(given.device)
 
         def translated(style: Tensor) -> Tensor:
             def net(x: Tensor) -> Tensor:

@@ -154,16 +154,17 @@ class Model(PairedModule, AdversarialModule):
             made: Tensor = self.generator(source)
         return made
 
-    def translate(
+    def sample(
         self,
-        image: Tensor,
-        options: Section,
         noise: SampleNoise,
+        options: Section,
+        given: Tensor | None = None,
         references: Sequence[Tensor] = (),
     ) -> Tensor:
         """(C, H, W) -> (n, C', H, W); n equal pictures unless options.stochastic."""
+        assert given is not None
         assert isinstance(options, Options)
-        source = options.brought(image[None])
+        source = options.brought(given[None])
         net = self.generator
         if options.stochastic:
             source = source.expand(noise.count, -1, -1, -1)

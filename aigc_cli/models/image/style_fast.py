@@ -22,7 +22,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from aigc_cli.models._base import Batch, GenerativeModule, Terms
+from aigc_cli.models._base import Batch, Terms
+from aigc_cli.models._image import ImageModule
 from aigc_cli.models._tiles import TileOptions
 from aigc_cli.nn.resnet_generator import Norm, ResnetGenerator
 from aigc_cli.nn.style import (
@@ -77,11 +78,11 @@ class Config(Section):
     """Adam's learning rate."""
 
 
-class Model(GenerativeModule):
+class Model(ImageModule):
     """Relative content and Gram distances, Adam."""
 
     accepts = (UnpairedSpec,)
-    makes = "translations"
+    takes = "image"
     metrics: ClassVar[dict[str, Literal["max", "min"]]] = {
         "loss": "min",
         "content": "min",
@@ -149,20 +150,18 @@ class Model(GenerativeModule):
         terms = self._judge(batch["a"], batch, self._style(batch))
         return {"identity": {name: terms[name] for name in self.metrics}}
 
-    def preview(self, batch: Batch) -> dict[str, Tensor]:
-        return {"photo": batch["a"], "style": batch["b"], "made": self.net(batch["a"])}
-
-    def translate(
+    def sample(
         self,
-        image: Tensor,
-        options: Options,
         noise: SampleNoise,
+        options: Options,
+        given: Tensor | None = None,
         references: Sequence[Tensor] = (),
     ) -> Tensor:
         """The same answer for each row of noise: the network uses none."""
-        made = options.apply(self.net, image[None], multiple=8, norms=self.net)
-        if options.preserve_colors and image.shape[0] == 3:
-            made = with_colors_of(made, image[None])
+        assert given is not None
+        made = options.apply(self.net, given[None], multiple=8, norms=self.net)
+        if options.preserve_colors and given.shape[0] == 3:
+            made = with_colors_of(made, given[None])
         return made.expand(noise.count, -1, -1, -1)
 
 

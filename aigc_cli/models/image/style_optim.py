@@ -67,11 +67,11 @@ class Model(UntrainedModule):
             return network
         return network.modified(pooling=self.config.pooling, padding="replicate")
 
-    def translate(
+    def sample(
         self,
-        image: Tensor,
-        options: Options,
         noise: SampleNoise,
+        options: Options,
+        given: Tensor | None = None,
         references: Sequence[Tensor] = (),
     ) -> Tensor:
         """image (C, H, W) -> (n, C, h, w) with a longer side of `options.size`.
@@ -79,16 +79,17 @@ class Model(UntrainedModule):
         Raises:
             InputError: a layer that the network does not have, or pictures too small for it.
         """
+        assert given is not None
         for reference in references:
             require_style(reference)
-        H, W = image.shape[1:]
+        H, W = given.shape[1:]
         longest = options.size or max(H, W)
         made = []
-        starts = noise.randn(*_sized(image, longest).shape).to(image) * 0.3
+        starts = noise.randn(*_sized(given, longest).shape).to(given) * 0.3
         for start in starts:
             picture = None if options.start == "content" else start
             for scale in _scales(longest, min(options.coarsest, longest)):
-                content = _sized(image, scale)
+                content = _sized(given, scale)
                 styles = [_sized(r, round(scale * options.style_size)) for r in references]
                 if picture is None:
                     picture = content
@@ -97,8 +98,8 @@ class Model(UntrainedModule):
                 )
                 picture = self._descend(first.clamp(-1, 1), content[None], styles, options)[0]
             assert picture is not None
-            if options.preserve_colors and image.shape[0] == 3:
-                picture = with_colors_of(picture, _sized(image, longest))
+            if options.preserve_colors and given.shape[0] == 3:
+                picture = with_colors_of(picture, _sized(given, longest))
             made.append(picture)
             if options.start == "content":
                 break

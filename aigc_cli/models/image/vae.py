@@ -29,7 +29,8 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from aigc_cli.models._base import Batch, GenerativeModule, Terms
+from aigc_cli.models._base import Batch, Terms
+from aigc_cli.models._image import ImageModule
 from aigc_cli.nn.norm import GroupNorm
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
@@ -169,7 +170,7 @@ class Decoder(nn.Module):
         return mean, MIN_LOGVAR + F.softplus(logvar - MIN_LOGVAR)
 
 
-class Model(GenerativeModule):
+class Model(ImageModule):
     """Maximises a bound of the likelihood by reparametrised samples of the code, with Adam."""
 
     accepts = (ImageSpec,)
@@ -180,6 +181,8 @@ class Model(GenerativeModule):
         "reconstruction": "min",
     }
     averaged = ("encoder", "decoder")
+    takes = "image"
+    input_optional = True
     config: Config
 
     def __init__(self, config: Config, spec: Spec) -> None:
@@ -298,44 +301,26 @@ class Model(GenerativeModule):
 
     # Pictures.
 
-    def preview(self, batch: Batch) -> dict[str, Tensor]:
-        x = self.prepared(batch["image"])
-        mu, _ = self.encoder(x)
-        noise = SampleNoise(0, 0, len(x))
-        return {
-            "originals": x,
-            "reconstructions": self._pictures(mu, Options(), noise),
-            "samples": self.sample(len(x), Options(), noise),
-        }
-
     @torch.no_grad()
     def sample(
-        self, n: int, options: Options, noise: SampleNoise, condition: Batch | None = None
-    ) -> Tensor:
-        """Pictures (n, C, S, S) in [-1, 1] of codes from the prior, or of codes along one dimension
-        after the other where `options.traverse` asks for it.
-        """
-        if options.traverse:
-            z = self._traversal(noise.first, n, options.traverse)
-        else:
-            z = options.temperature * noise.randn(self.config.latent_dim).to(self.device)
-        return self._pictures(z, options, noise)
-
-    @torch.no_grad()
-    def translate(
         self,
-        image: Tensor,
-        options: Section,
         noise: SampleNoise,
+        options: Options,
+        given: Tensor | None = None,
         references: Sequence[Tensor] = (),
     ) -> Tensor:
-        """Reconstructions (n, C, S, S) of the middle of a picture (C, H, W), at the model's size,
-        from n codes of its posterior.
+        """Images (n, C, S, S) in [-1, 1] of codes from the prior, or of codes along one dimension
+        after the other where `options.traverse` asks for it. Of an image `given` (C, H, W): what
+        becomes of its middle, at the model's size, through n codes of its posterior.
         """
-        assert isinstance(options, Options)
-        mu, logvar = self.encoder(self.prepared(_square(image, self.shape[-1])[None]))
-        eps = noise.randn(self.config.latent_dim).to(mu)
-        z = mu + options.temperature * (logvar / 2).exp() * eps
+        Z = self.config.latent_dim
+        if given is not None:
+            mu, logvar = self.encoder(self.prepared(_square(given, self.shape[-1])[None]))
+            z = mu + options.temperature * (logvar / 2).exp() * noise.randn(Z).to(mu)
+        elif options.traverse:
+            z = self._traversal(noise.first, noise.count, options.traverse)
+        else:
+            z = options.temperature * noise.randn(Z).to(self.device)
         return self._pictures(z, options, noise)
 
     def _pictures(self, z: Tensor, options: Options, noise: SampleNoise) -> Tensor:

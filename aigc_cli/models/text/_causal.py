@@ -17,8 +17,7 @@ from aigc_cli.nn.adam import fused_adamw
 from aigc_cli.nn.causal_lm import CausalLM, Prefix
 from aigc_cli.nn.lora import merge_adapters
 from aigc_cli.nn.muon import MuonAdamW
-from aigc_cli.sampling.decoding import Decoder, Decoding
-from aigc_cli.sampling.noise import SampleNoise
+from aigc_cli.sampling.decoding import Decoder
 from aigc_cli.specs import Spec
 from aigc_cli.specs.text import IGNORE
 from aigc_cli.text.tokenizer import Tokenizer
@@ -44,7 +43,7 @@ class CausalModule(TextModule):
 
     averaged = ("net",)
     continues = True
-    from_nothing = True
+    input_optional = True
     config: CausalConfig
     byte_lengths: Tensor
 
@@ -119,18 +118,6 @@ class CausalModule(TextModule):
             "nats": self.nats(batch).double().sum(1),
             "tokens": supervised.sum(1),
             "bytes": (sizes * supervised).sum(1),
-        }
-
-    def preview(self, batch: Batch) -> dict[str, list[str]]:
-        """The beginnings of the texts, and how the model continues them."""
-        half = max(1, min(self.context // 2, batch["tokens"].shape[1]))
-        prompts = batch["tokens"][:, :half].tolist()
-        options = Decoding(max_tokens=PREVIEW, temperature=0.8)
-        noise = SampleNoise(self.run.seed if self.run else 0, 0, len(prompts))
-        answers = self.answer(self.read_ids(prompts), len(prompts), options, noise)
-        return {
-            "beginning": self.tokenizer.decode_batch(prompts),
-            "continued": [answer[0].text for answer in answers],
         }
 
     def read(self, prompts: Sequence[str]) -> Decoder:

@@ -10,13 +10,14 @@ from pydantic import Field
 from torch import Tensor
 
 from aigc_cli.errors import InputError, PromptError
-from aigc_cli.models._base import Batch
+from aigc_cli.models._base import Batch, Example
 from aigc_cli.models._text import TextModule
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.decoding import Decoder, Decoding
 from aigc_cli.specs import Spec
 from aigc_cli.specs.text import TextPairSpec
 from aigc_cli.text.sentences import lead
+from aigc_cli.text.template import Messages
 from aigc_cli.text.tokenizer import Tokenizer
 
 PREVIEW = 100  # tokens
@@ -111,16 +112,20 @@ class PairModule(TextModule):
             "bytes": self.byte_lengths[target].sum(1),
         }
 
-    def preview(self, batch: Batch) -> dict[str, list[str]]:
-        """Sources, what the model makes of them with greedy decoding, and what was asked for."""
+    def example(self, batch: Batch, options: Section) -> Example:
+        """The source as the data has it cut: a word that is unknown stays one token."""
         source, _ = self.sides(batch)
-        options = Decoding(temperature=0, max_tokens=min(PREVIEW, self.spec.max_target))
-        answers = self.answer(self.read_ids(source), len(source), options, None)
-        return {
-            "source": self.source_tokenizer.decode_batch(batch["source"].tolist()),
-            "written": [answer[0].text for answer in answers],
-            "reference": self.tokenizer.decode_batch(batch["target"].tolist()),
-        }
+        (target,) = self.tokenizer.decode_batch(batch["target"].tolist())
+        ids = [token for token in source[0].tolist() if token != self.source_pad]
+        return Example(ids, beside={"reference": target})
+
+    def read_rows(self, prompts: Sequence[Messages | Sequence[int]]) -> Decoder:
+        rows = [list(prompt) for prompt in prompts]
+        return self.read_ids(padded(rows, self.source_pad).to(self.device))  # type: ignore[arg-type]
+
+    @property
+    def prompt_tokenizer(self) -> Tokenizer:
+        return self.source_tokenizer
 
 
 def roles(tokenizer: Tokenizer) -> tuple[int, int, int]:

@@ -15,7 +15,7 @@ from aigc_cli import registry
 from aigc_cli.errors import InputError, did_you_mean
 from aigc_cli.metrics.find import find_metric, members, open_metrics
 from aigc_cli.metrics.report import item_scores
-from aigc_cli.models._base import GenerativeModule
+from aigc_cli.models._classifier import ClassifierModule
 from aigc_cli.models._text import TextModule
 from aigc_cli.recipe.sections import Name, Section
 
@@ -29,7 +29,7 @@ class Judge:
     `stamp`, which says what it is.
     """
 
-    model: GenerativeModule
+    model: ClassifierModule
     saved: dict[str, Any]
 
     @property
@@ -47,7 +47,7 @@ class Judge:
     def probabilities(self, label: str, texts: Sequence[str]) -> list[float]:
         """How likely each text is of a class, in float32 whatever trains; 0 for an empty one."""
         with torch.autocast(self.model.device.type, enabled=False):
-            found = self.model.classify_texts(texts)[:, list(self.labels).index(label)]
+            found = self.model.classify_things(texts)[:, list(self.labels).index(label)]
         return [p if text.strip() else 0.0 for p, text in zip(found.tolist(), texts, strict=True)]
 
 

@@ -15,12 +15,13 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from aigc_cli.errors import PromptError
-from aigc_cli.models.text._causal import PREVIEW, CausalConfig, CausalModule
+from aigc_cli.models._base import Example
+from aigc_cli.models.text._causal import CausalConfig, CausalModule
 from aigc_cli.nn.causal_lm import CausalLM
 from aigc_cli.nn.frozen import frozen_copy
 from aigc_cli.nn.lora import add_adapters, without_adapters
 from aigc_cli.recipe.sections import Section
-from aigc_cli.sampling.decoding import Decoder, Decoding
+from aigc_cli.sampling.decoding import Decoder
 from aigc_cli.specs import Spec
 from aigc_cli.specs.text import IGNORE
 from aigc_cli.text.template import Messages, find_template
@@ -62,7 +63,7 @@ class TunedConfig(CausalConfig):
 class TunedModule(CausalModule):
     """Answers conversations, as `template` writes them."""
 
-    continues = from_nothing = False
+    continues = input_optional = False
     config: TunedConfig
 
     def __init__(self, config: TunedConfig, spec: Spec) -> None:
@@ -110,14 +111,17 @@ class TunedModule(CausalModule):
     def text_of(self, prompt: int, ids: Sequence[int]) -> str:
         return super().text_of(prompt, ids).strip()
 
-    def answers(self, tokens: Tensor, target: Tensor) -> dict[str, list[str]]:
-        """What comes before the first learned token of rows (B, T), and the likeliest answers."""
-        first = (target != IGNORE).int().argmax(1).tolist()
-        prompts = [row[: end + 1] for row, end in zip(tokens.tolist(), first, strict=True)]
-        options = Decoding(max_tokens=PREVIEW, temperature=0.0)
-        answers = self.answer(self.read_ids(prompts), len(prompts), options, None)
-        texts = [several[0].text for several in answers]
-        return {"prompt": self.tokenizer.decode_batch(prompts), "answer": texts}
+    def read_rows(self, prompts: Sequence[Messages | Sequence[int]]) -> Decoder:
+        if prompts and isinstance(prompts[0][0], int):
+            return self.read_ids(prompts)  # type: ignore[arg-type]
+        return super().read_rows(prompts)
+
+    def answered(self, tokens: Tensor, target: Tensor) -> Example:
+        """What comes before the first learned token of a row (T,), and what is learned."""
+        learned = target != IGNORE
+        prompt = tokens[: int(learned.int().argmax()) + 1].tolist()
+        answer = self.tokenizer.decode(target[learned].tolist()).strip()
+        return Example(prompt, beside={"reference": answer})
 
 
 class ComparedModule(TunedModule):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from aigc_cli.models._base import Batch
+from aigc_cli.models._base import Batch, Example
 from aigc_cli.models.text._tuned import TunedConfig, TunedModule
 from aigc_cli.sampling.decoding import Decoding
 from aigc_cli.specs.text import ChatSpec
@@ -28,9 +28,8 @@ class Model(TunedModule):
 
     accepts = (ChatSpec,)
 
-    def preview(self, batch: Batch) -> dict[str, list[str]]:
-        """Answers to the beginnings of the conversations."""
-        return self.answers(batch["tokens"], batch["target"])
+    def example(self, batch: Batch, options: Options) -> Example:
+        return self.answered(batch["tokens"][0], batch["target"][0])
 
 
 class Options(Decoding):

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from aigc_cli.models._base import Batch, Terms
+from aigc_cli.models._base import Batch, Example, Terms
 from aigc_cli.models.text._tuned import ComparedModule, TunedConfig
 from aigc_cli.sampling.decoding import Decoding
 from aigc_cli.specs.text import IGNORE, PreferenceSpec
@@ -117,9 +117,8 @@ class Model(ComparedModule):
         pairs = max(means["pairs"], 1e-9)
         return {name: means[name] / pairs for name in self.metrics}
 
-    def preview(self, batch: Batch) -> dict[str, list[str]]:
-        """Answers to the prompts of the pairs."""
-        return self.answers(batch["chosen"], batch["chosen_target"])
+    def example(self, batch: Batch, options: Options) -> Example:
+        return self.answered(batch["chosen"][0], batch["chosen_target"][0])
 
 
 def _stacked(batch: Batch) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from aigc_cli.errors import InputError
-from aigc_cli.models._base import Batch, Phase, Terms
+from aigc_cli.models._base import Batch, Example, Phase, Terms
 from aigc_cli.models.text._rewards import JudgedConfig, JudgedModule, needs_reference
 from aigc_cli.models.text._tuned import ComparedModule, TunedConfig
 from aigc_cli.nn.policy import clipped_surrogate, group_advantages, k3_divergence, normalise
@@ -167,12 +167,9 @@ class Model(JudgedModule, ComparedModule):
     def summarise(self, means: dict[str, float]) -> dict[str, float]:
         return means
 
-    def preview(self, batch: Batch) -> dict[str, list[str]]:
-        """Prompts, and an answer to each."""
-        seed = self.run.seed if self.run else 0
-        rows, answers = self._drawn(batch, SampleNoise(seed, 0, len(batch["prompt"])))
-        texts = [answer.text for answer in answers]
-        return {"prompt": self.tokenizer.decode_batch(rows), "answer": texts}
+    def example(self, batch: Batch, options: Options) -> Example:
+        (prompt,) = self._ids(batch["prompt"])
+        return Example(prompt)
 
     @property
     def stop_ids(self) -> list[int]:

@@ -21,11 +21,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from aigc_cli.models._base import Batch, GenerativeModule, Terms
+from aigc_cli.models._base import Batch, Example, Terms
+from aigc_cli.models._classifier import ClassifierModule
 from aigc_cli.models._text import require_tokenizer
 from aigc_cli.nn.transformer import EncoderBlock, sinusoids
 from aigc_cli.recipe.sections import Section
-from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import Spec
 from aigc_cli.specs.text import LabelledTextSpec
 from aigc_cli.text.tokenizer import Tokenizer
@@ -107,7 +107,7 @@ class TextEncoder(nn.Module):
         return logits
 
 
-class Model(GenerativeModule):
+class Model(ClassifierModule):
     """The moving average of the weights, where one is kept, names the classes."""
 
     accepts = (LabelledTextSpec,)
@@ -116,7 +116,7 @@ class Model(GenerativeModule):
         "cross_entropy": "min",
     }
     averaged = ("net",)
-    makes = "labels"
+    takes = "text"
     config: Config
     spec: LabelledTextSpec
     share: Tensor
@@ -197,35 +197,22 @@ class Model(GenerativeModule):
             }
         }
 
-    def preview(self, batch: Batch) -> dict[str, list[str]]:
-        """Texts, the most mistaken first, with their class and the one they are taken for."""
-        logits, names = self.net(batch["tokens"]).float(), self.spec.labels
-        error = F.cross_entropy(logits, batch["label"], reduction="none")
-        order = error.argsort(descending=True)
-        return {
-            "text": self.tokenizer.decode_batch(batch["tokens"][order].tolist()),
-            "class": [names[k] for k in batch["label"][order].tolist()],
-            "taken for": [names[k] for k in logits.argmax(1)[order].tolist()],
-        }
+    def example(self, batch: Batch, options: Options) -> Example:
+        (text,) = self.tokenizer.decode_batch(batch["tokens"].tolist())
+        return Example(text, beside={"class": self.spec.labels[int(batch["label"][0])]})
+
+    def batch_of(self, things: Sequence[str]) -> Batch:
+        """Of texts that are too long the beginning is read."""
+        encoded = self.tokenizer.encode_batch(things)
+        most = self.spec.max_length - 1
+        rows = [torch.tensor([*ids[:most], self.eos]) for ids in encoded]
+        return {"tokens": pad_sequence(rows, batch_first=True, padding_value=self.pad)}
 
     @torch.no_grad()
-    def classify(self, given: Tensor) -> Tensor:
+    def classify(self, batch: Batch) -> Tensor:
         """Probabilities (B, K) of the classes in `spec.labels` for tokens (B, T)."""
-        logits: Tensor = self.net(given).float()
+        logits: Tensor = self.net(batch["tokens"]).float()
         return logits.softmax(1)
-
-    def classify_texts(self, texts: Sequence[str]) -> Tensor:
-        """As `classify`; of texts that are too long the beginning is read."""
-        most = self.spec.max_length - 1
-        rows = [torch.tensor([*ids[:most], self.eos]) for ids in self.tokenizer.encode_batch(texts)]
-        tokens = pad_sequence(rows, batch_first=True, padding_value=self.pad)
-        return self.classify(tokens.to(self.device))
-
-    def sample(
-        self, n: int, options: Options, noise: SampleNoise, condition: Batch | None = None
-    ) -> Tensor:
-        """A classifier makes no texts: see `classify`."""
-        raise NotImplementedError
 
 
 class Options(Section):

@@ -134,7 +134,7 @@ class Model(TextModule):
 
     accepts = (TextSpec,)
     averaged = ("network",)
-    from_nothing = True
+    input_optional = True
     metrics: ClassVar[dict[str, Literal["max", "min"]]] = {
         **TextModule.metrics,
         "reconstruction": "min",
@@ -293,19 +293,6 @@ class Model(TextModule):
 
     # Texts.
 
-    def preview(self, batch: Batch) -> dict[str, list[str]]:
-        target = batch["target"]
-        mu, _ = self.posterior(target)
-        noise = SampleNoise(self.run.seed if self.run else 0, 0, len(mu))
-        options = Decoding(temperature=0, max_tokens=self.context)
-        prior = noise.randn(self.config.latent_dim).to(mu)
-        texts = target.masked_fill(target == IGNORE, self.pad).tolist()
-        return {
-            "original": self.tokenizer.decode_batch(texts),
-            "reconstructed": [answer.text for answer in self._texts(mu, options, None)],
-            "sample": [answer.text for answer in self._texts(prior, options, None)],
-        }
-
     def read(self, prompts: Sequence[str]) -> Decoder:
         """A decoder of the likeliest code of each text; of the middle of all codes for none."""
         return Writer(self, self.codes(prompts))
@@ -328,13 +315,13 @@ class Model(TextModule):
         return [answers[p * count : (p + 1) * count] for p in range(len(prompts))]
 
     def between(
-        self, prompts: Sequence[str], steps: int, options: Decoding, noise: SampleNoise
+        self, given: Sequence[str] | None, steps: int, options: Decoding, noise: SampleNoise
     ) -> list[Answer]:
         """The likeliest texts of codes on straight lines."""
-        if list(prompts) == [""]:
+        if given is None:
             ends = noise.randn(self.config.latent_dim).to(self.device)
         else:
-            ends = self.codes(prompts)
+            ends = self.codes(given)
         if len(ends) < 2 or steps < 2:
             raise InputError("--interpolate goes from one text to the next and needs two or more")
         t = torch.linspace(0, 1, steps, device=self.device)[:, None]

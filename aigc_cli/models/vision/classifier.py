@@ -15,7 +15,7 @@ Another classifier's weights, by `init_from`, give a new head the layers below i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -24,10 +24,10 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from aigc_cli.errors import DataError, InputError
-from aigc_cli.models._base import Batch, GenerativeModule, Terms
+from aigc_cli.models._base import Batch, Example, Terms
+from aigc_cli.models._classifier import ClassifierModule
 from aigc_cli.nn.classifier import build, pictures_for
 from aigc_cli.recipe.sections import Section
-from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import Spec
 from aigc_cli.specs.image import ImageSpec
 
@@ -115,7 +115,7 @@ def describe(config: Config, spec: ImageSpec) -> dict[str, Any]:
     }
 
 
-class Model(GenerativeModule):
+class Model(ClassifierModule):
     """Cross-entropy; the moving average of the weights, where one is kept, names the classes."""
 
     accepts = (ImageSpec,)
@@ -124,7 +124,7 @@ class Model(GenerativeModule):
         "cross_entropy": "min",
     }
     averaged = ("net",)
-    makes = "labels"
+    takes = "image"
     config: Config
 
     def __init__(self, config: Config, spec: Spec) -> None:
@@ -170,21 +170,19 @@ class Model(GenerativeModule):
             "cross_entropy": F.cross_entropy(logits, label, reduction="none"),
         }
 
-    def preview(self, batch: Batch) -> dict[str, Tensor]:
-        error = self.evaluate_batch(batch)["cross_entropy"]
-        return {"the most mistaken first": batch["image"][error.argsort(descending=True)]}
+    def example(self, batch: Batch, options: Options) -> Example:
+        assert isinstance(self.spec, ImageSpec)
+        names = self.spec.labels or ()
+        return Example(batch["image"][0], beside={"class": names[int(batch["label"][0])]})
+
+    def batch_of(self, things: Sequence[Tensor]) -> Batch:
+        return {"image": torch.stack(list(things))}
 
     @torch.no_grad()
-    def classify(self, given: Tensor) -> Tensor:
-        """Probabilities (B, K) of the classes in `spec.labels` for pictures (B, C, S, S)."""
-        logits: Tensor = self.net(pictures_for(self.arch, given)).float()
+    def classify(self, batch: Batch) -> Tensor:
+        """Probabilities (B, K) of the classes in `spec.labels` for images (B, C, S, S)."""
+        logits: Tensor = self.net(pictures_for(self.arch, batch["image"])).float()
         return logits.softmax(1)
-
-    def sample(
-        self, n: int, options: Options, noise: SampleNoise, condition: Batch | None = None
-    ) -> Tensor:
-        """A classifier makes no pictures: see `classify`."""
-        raise NotImplementedError
 
 
 class Options(Section):

@@ -5,6 +5,7 @@ Goodfellow et al., 2014, https://arxiv.org/abs/1406.2661, with the non-saturatin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from aigc_cli.models._adversarial import AdversarialModule
 from aigc_cli.models._base import Batch, Terms
+from aigc_cli.models._image import ImageModule
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import Spec
@@ -35,7 +37,7 @@ class Config(Section):
     """Discriminator steps in one iteration."""
 
 
-class Model(AdversarialModule):
+class Model(ImageModule, AdversarialModule):
     """z (B, Z) -> image (B, C, S, S) in [-1, 1]; image -> one logit."""
 
     accepts = (ImageSpec,)
@@ -84,12 +86,13 @@ class Model(AdversarialModule):
         made = self.generator(torch.zeros(1, self.config.latent_dim, device=self.device))
         return {"distance": (batch["image"].flatten(1) - made).abs().mean(1)}
 
-    def preview(self, batch: Batch) -> dict[str, Tensor]:
-        return {"samples": self.sample(4, Options(), SampleNoise(0, 0, 4))}
-
     @torch.no_grad()
     def sample(
-        self, n: int, options: Options, noise: SampleNoise, condition: Batch | None = None
+        self,
+        noise: SampleNoise,
+        options: Options,
+        given: Tensor | None = None,
+        references: Sequence[Tensor] = (),
     ) -> Tensor:
         z = options.truncation * noise.randn(self.config.latent_dim).to(self.device)
         return self.generator(z).unflatten(1, self.shape)

@@ -1,0 +1,68 @@
+"""The modalities by name: found by listing `modalities/*.py`, here and in AIGC_PATH."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aigc_cli.errors import InputError
+from aigc_cli.registry import load_modality, modalities
+
+if TYPE_CHECKING:
+    from aigc_cli.modalities._modality import Modality
+
+
+def find_modality(name: str) -> Modality:
+    """The modality of this name.
+
+    Raises:
+        InputError: there is none, or its file cannot be used; names it.
+    """
+    return _made(name, modalities().get(name))
+
+
+@lru_cache
+def _made(name: str, path: Path | None) -> Modality:
+    from aigc_cli.modalities._modality import Modality
+
+    module = load_modality(name)
+    if not issubclass(module.Modality, Modality):
+        raise InputError(f"{path}: Modality is no subclass of aigc_cli.modalities._modality's")
+    missing = sorted(getattr(module.Modality, "__abstractmethods__", ()))
+    if missing:
+        raise InputError(f"{path}: Modality does not define {', '.join(missing)}")
+    made: Modality = module.Modality()
+    return made
+
+
+def modality_of_data(config: Any) -> Modality:
+    """The modality of a recipe's `data` section.
+
+    Raises:
+        InputError: its kind of data names none.
+    """
+    name = getattr(type(config), "modality", None)
+    if name is None:
+        raise InputError(
+            f"data kind '{config.kind}' does not say its modality",
+            hint="add `modality: ClassVar[str]` to its Config; see docs/add_a_modality.md",
+        )
+    return find_modality(name)
+
+
+def recognised(text: str) -> Modality:
+    """The modality of a source of data: a file, a folder or the like.
+
+    Raises:
+        InputError: none knows it; says what would be known.
+    """
+    for name in sorted(modalities()):
+        modality = find_modality(name)
+        if modality.recognises(text):
+            return modality
+    known = "; ".join(
+        f"{(m := find_modality(name)).title}: {', '.join(sorted(m.endings)[:8])}"
+        for name in sorted(modalities())
+    )
+    raise InputError(f"{text!r} holds nothing that is known here", hint=known)

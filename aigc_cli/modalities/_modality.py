@@ -1,0 +1,315 @@
+"""What a modality is to the commands: how its things come in, go out, and are looked at.
+
+A file `modalities/<name>.py` defines `Modality`, a subclass of the one here. run/ and cli/ know
+only this contract, never a name: a modality is added by new files alone (docs/add_a_modality.md).
+
+Three forms meet here. A *thing* is what the modality holds in memory, such as an image with its
+transparency; what a model is *given* is a thing as `Model.sample` takes it; what a model *makes*
+is what `Model.sample` returns, which a `Writer` turns into files.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from aigc_cli.errors import AigcError, InputError, Problem
+from aigc_cli.modalities._output import File, Kept, Output
+from aigc_cli.models._base import GenerativeModule
+from aigc_cli.recipe.load import Recipe
+from aigc_cli.recipe.sections import Section
+from aigc_cli.sampling.noise import SampleNoise
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a modality must know of a call: the model, and how its answers are asked for."""
+
+    model: GenerativeModule
+    recipe: Recipe
+    count: int = 1
+    """Answers to each input."""
+    seed: int = 0
+    writing: Section = field(default_factory=Section)
+    """How files are written: the `Writing` of the modality that is made."""
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """What made the files, as in samples.json; written into each that can hold it."""
+
+    @property
+    def options(self) -> Any:
+        """The family's `Options`."""
+        return self.recipe.sample
+
+
+@dataclass(frozen=True)
+class Input:
+    """One thing to work on."""
+
+    name: str
+    """Of its file, relative to what the user named; "" where it has none."""
+    thing: Any
+    given: Any
+    """The thing as `Model.sample` takes it, on the CPU."""
+    stem: str = ""
+    """What files of answers to it are called, but for their ending."""
+    references: Sequence[Any] = ()
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    """What is shown beside the answer, by caption, each as a model makes it."""
+
+
+class Inputs(ABC):
+    """Checked inputs, each opened when it is asked for."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, number: int) -> Input: ...
+
+    @abstractmethod
+    def name(self, number: int) -> str:
+        """What the input is called in labels.csv and samples.json."""
+
+    def skipped(self) -> Mapping[str, str]:
+        """What was left out (`on_error=skip`), by name, and why."""
+        return {}
+
+
+class Examples(Inputs):
+    """The first validation items, as the family would be given them."""
+
+    def __init__(self, modality: Modality, items: Any, task: Task, count: int) -> None:
+        self.modality, self.items, self.task = modality, items, task
+        self.count = min(count, len(items))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def name(self, number: int) -> str:
+        return f"val-{number:05d}"
+
+    def __getitem__(self, number: int) -> Input:
+        collate = getattr(self.items, "collate", default_collate)
+        example = self.task.model.example(collate([self.items[number]]), self.task.options)
+        assert example is not None
+        thing = self.modality.thing_of(example.given, self.task)
+        name = self.name(number)
+        return Input(name, thing, example.given, name, example.references, example.beside)
+
+
+class Writer(ABC):
+    """Writes what a model makes. `again` takes over what an interrupted call has written."""
+
+    notes: list[str]
+    """What to tell the user at the end."""
+
+    def __init__(self, output: Output, task: Task) -> None:
+        self.output, self.task = output, task
+        self.notes = []
+
+    @abstractmethod
+    def drawn(self, number: int, made: Any, facts: Mapping[str, Any]) -> list[File]:
+        """Write sample `number`; `facts` are for its entry in samples.json."""
+
+    @abstractmethod
+    def answered(self, number: int, input: Input, made: Sequence[Any]) -> list[File]:
+        """Write all answers to input `number`."""
+
+    @abstractmethod
+    def between(self, number: int, made: Any, facts: Mapping[str, Any]) -> list[File]:
+        """Write number `number` of a way from one thing to the next."""
+
+    def finish(self, rows: int | None = None) -> list[File]:
+        """Write what shows all of them together; `rows`: things in a row, where there are such."""
+        return []
+
+    def state(self) -> Any:
+        """What to keep of the number written last beside its files, as JSON; see `again`."""
+        return None
+
+    def again(self, kept: Kept) -> bool:
+        """Take what a killed call has written of a number; False to have it made anew."""
+        return False
+
+    def shown(self) -> list[str]:
+        """Texts for the terminal since the last call; a modality of files has none."""
+        return []
+
+    def facts(self) -> Mapping[str, Any]:
+        """How much was made, in which time and the like, for the report."""
+        return {}
+
+    def failure(self) -> AigcError | None:
+        """What the call ends with once everything is written, where something was not made."""
+        return None
+
+
+def on_cpu(made: Any) -> Any:
+    """What a model made, where the files are written."""
+    return made.float().cpu() if isinstance(made, Tensor) else made
+
+
+class Modality(ABC):
+    """The contract of `modalities/<name>.py`."""
+
+    name: ClassVar[str]
+    """As families say it in `takes` and `makes`; the file's name."""
+    title: ClassVar[str]
+    """For people, in the plural: "images"."""
+    endings: ClassVar[frozenset[str]]
+    """Of its files, lower case, with the dot."""
+    Writing: ClassVar[type[Section]] = Section
+    """How files are written: `aigc sample ... write.KEY=VALUE`."""
+    column: ClassVar[str] = "file"
+    """Head of the first column of labels.csv."""
+    own_files: ClassVar[tuple[str, ...]] = ()
+    """Names of files that a writer makes beside samples and answers."""
+    single_file: ClassVar[bool] = False
+    """Whether all that is made can be one file (`aigc sample --output`)."""
+    takes_prompts: ClassVar[bool] = False
+    """Whether things can be given on the command line (`--prompt`)."""
+    usual_count: ClassVar[int] = 16
+    """Samples that are drawn when no number is asked for."""
+    usual_ways: ClassVar[int] = 5
+    """Samples between which `--interpolate` goes, when no number is asked for."""
+
+    # What comes in.
+
+    @abstractmethod
+    def open(self, source: Path, task: Task, makes: Modality | None) -> Inputs:
+        """The things in a file, a folder or any source of a recipe, each checked before the first
+        is worked on. `makes` writes the answers.
+
+        Raises:
+            DataError: names every thing that cannot be used.
+        """
+
+    def open_prompts(self, prompts: Sequence[str], task: Task) -> Inputs:
+        """As `open`, of things that were typed. Raises InputError where they cannot be."""
+        raise InputError(
+            f"--prompt is for texts, and family '{task.recipe.family}' takes {self.title}",
+            hint="give files with --input",
+        )
+
+    def open_nothing(self, task: Task) -> Inputs | None:
+        """What a family whose input is optional works on without one; None: it draws."""
+        return None
+
+    def open_references(self, paths: Sequence[Path], task: Task) -> list[Any]:
+        """Each `--reference` as `Model.sample` takes it.
+
+        Raises:
+            InputError: one that is not one thing.
+        """
+        raise InputError(f"--reference is not for family '{task.recipe.family}'")
+
+    def examples(self, items: Any, task: Task, count: int) -> Inputs:
+        """The first `count` validation items of a recipe's data as inputs."""
+        return Examples(self, items, task, count)
+
+    @abstractmethod
+    def thing_of(self, given: Any, task: Task) -> Any:
+        """The thing that would be given so: the inverse of opening."""
+
+    def at_once(self, batch_size: int, task: Task) -> int:
+        """How many inputs `Model.sample` gets at once."""
+        return 1
+
+    @abstractmethod
+    def packed(self, inputs: Sequence[Input], task: Task) -> tuple[Any, Sequence[Any]]:
+        """`given` and `references` of `Model.sample` for these inputs, on the model's device."""
+
+    def make(
+        self, inputs: Sequence[Input], numbers: Sequence[int], task: Task, *, alone: bool
+    ) -> list[Sequence[Any]]:
+        """The `task.count` answers of the model to each of these inputs. Answer i to input number
+        n depends on the seed, n and i alone. `alone`: there is no input beside them.
+        """
+        given, references = self.packed(inputs, task)
+        rows = [SampleNoise(task.seed, number << 20, task.count) for number in numbers]
+        noise = rows[0] if len(rows) == 1 else SampleNoise.joined(rows)
+        with torch.no_grad():
+            made = on_cpu(task.model.sample(noise, task.options, given, references))
+        return [made[i * task.count : (i + 1) * task.count] for i in range(len(inputs))]
+
+    @abstractmethod
+    def fitted(self, inputs: Sequence[Input], task: Task) -> Sequence[Any]:
+        """The things as `ClassifierModule.batch_of` takes them."""
+
+    @abstractmethod
+    def example_files(self, folder: Path) -> list[Path]:
+        """A few tiny files of this modality, written into the folder, for tests and `aigc model
+        check`; the first holds one thing or several.
+        """
+
+    # What goes out.
+
+    @abstractmethod
+    def writer(self, output: Output, task: Task) -> Writer:
+        """Writes things of this modality, in the way `task.writing` says."""
+
+    # Data, for `aigc data`.
+
+    @abstractmethod
+    def recognises(self, source: str) -> bool:
+        """Whether a source of data holds things of this modality, by content and ending."""
+
+    @abstractmethod
+    def describe(self, subject: Recipe | str, n: int | None, sheet: Path | None) -> dict[str, Any]:
+        """Facts of a recipe's data or of a source: `parts`, each with `source`; of a recipe also
+        `recipe`, `spec` and the first `batch`. `n` of its things are shown: on a `sheet` of that
+        name, or as `examples`.
+
+        Raises:
+            DataError: it cannot be used. InputError: there is no sheet of such things.
+        """
+
+    @abstractmethod
+    def inspect(self, subject: Recipe | str) -> Findings:
+        """What spoils training: things that cannot be used, duplicates, what is cut.
+
+        Raises:
+            InputError: the subject holds nothing that can be inspected.
+        """
+
+    @abstractmethod
+    def part_lines(self, part: Mapping[str, Any]) -> Iterator[str]:
+        """One of the parts of `describe` for people, but for its source."""
+
+    def summary_lines(self, key: str, part: Mapping[str, Any]) -> list[str]:
+        """One of the parts of `inspect` for people."""
+        return [f"{key}: {part['source']}", *(f"  {line}" for line in self.part_lines(part))]
+
+    def shown(self, example: Any) -> str:
+        """One of the examples of `describe` for people."""
+        return str(example)
+
+
+def tensor_facts(values: Tensor) -> dict[str, Any]:
+    """What there is to say of a tensor of a batch."""
+    return {
+        "dtype": str(values.dtype).removeprefix("torch."),
+        "shape": list(values.shape),
+        "min": values.min().item(),
+        "max": values.max().item(),
+    }
+
+
+@dataclass
+class Findings:
+    """What is wrong with data: `bad` makes it unusable, `warnings` are worth a look."""
+
+    modality: str
+    parts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    warnings: list[Problem] = field(default_factory=list)
+    bad: AigcError | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"parts": self.parts, "warnings": [w.as_dict() for w in self.warnings]}

@@ -1,0 +1,41 @@
+"""Base of the families that name the class of what they are given."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, NoReturn
+
+from torch import Tensor
+
+from aigc_cli.models._base import Batch, GenerativeModule
+from aigc_cli.sampling.noise import SampleNoise
+
+
+class ClassifierModule(GenerativeModule):
+    """`takes` says what it is given; the classes are `spec.labels`."""
+
+    makes: ClassVar[str] = "labels"
+
+    @abstractmethod
+    def classify(self, batch: Batch) -> Tensor:
+        """Probabilities (B, K) of the classes in `spec.labels` for the items of a batch, which need
+        no label.
+        """
+
+    @abstractmethod
+    def batch_of(self, things: Sequence[Any]) -> Batch:
+        """A batch without labels, on the CPU: of images (C, S, S) at the size trained with, of
+        texts, or whatever `takes` says.
+        """
+
+    def classify_things(self, things: Sequence[Any]) -> Tensor:
+        """As `classify`, of things as `batch_of` takes them."""
+        batch = self.batch_of(things)
+        return self.classify({name: values.to(self.device) for name, values in batch.items()})
+
+    def sample(
+        self, noise: SampleNoise, options: Any, given: Any = None, references: Any = ()
+    ) -> NoReturn:
+        """A classifier makes labels: see `classify`."""
+        raise TypeError(f"{type(self).__module__} classifies and makes no samples")
