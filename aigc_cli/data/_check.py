@@ -5,10 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import partial
+from hashlib import blake2b
+from itertools import chain
+from multiprocessing import current_process, get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,8 +28,9 @@ from aigc_cli.media.files import write_bytes
 from aigc_cli.media.image import Picture
 
 LISTED = 20  # bad files that a message names; `problems` has all
-FORMAT = 2  # of what a check remembers of a picture; 1 called gray in three channels RGB
-_CHUNK = 64  # pictures a thread takes at a time
+FORMAT = 3  # of what a check remembers of a picture
+_CHUNK = 64  # pictures a thread or process takes at a time
+_MANY = 2000  # pictures from which on processes pay
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +76,7 @@ class Report:
             "pictures": len(self.seen),
             "sizes": self.sizes,
             "modes": self.modes,
+            "other_files": dict(self.source.skipped),
             "bad": bad,
         }
 
@@ -100,12 +109,12 @@ def check(
     unfit: Callable[[Seen], str | None] = lambda seen: None,
     cache: Path | None = None,
 ) -> Report:
-    """Decode the pictures `numbers` of `source`, in several threads.
+    """Decode the pictures `numbers` of `source`, in several threads or, if many, processes.
 
     `unfit` may say why a readable picture cannot be used. With a cache folder, what was seen is
     remembered until the file changes; failures are not, as their cause may lie outside the file.
     """
-    memory = _Memory(source, cache)
+    memory = _Memory(source, numbers, cache)
     seen: dict[int, Seen] = {}
     bad: list[tuple[str, str]] = []
     for number, result in zip(numbers, _look(source, numbers, memory.known), strict=True):
@@ -170,14 +179,63 @@ def _look(
     source: Source, numbers: Sequence[int], known: Mapping[int, Seen]
 ) -> Iterator[Seen | str]:
     """For each picture what was seen, or why it cannot be used."""
+    new = [number for number in numbers if number not in known]
+    chunks = [new[i : i + _CHUNK] for i in range(0, len(new), _CHUNK)]
+    fresh = _by_processes(source, chunks) if _forks(len(new)) else _by_threads(source, chunks)
+    results = chain.from_iterable(fresh)
+    for number in numbers:
+        yield known[number] if number in known else next(results)
 
-    def look(chunk: Sequence[int]) -> list[Seen | str]:
-        return [known.get(number) or _decode(source, number) for number in chunk]
 
-    chunks = [numbers[i : i + _CHUNK] for i in range(0, len(numbers), _CHUNK)]
+def _by_threads(source: Source, chunks: Sequence[Sequence[int]]) -> Iterator[list[Seen | str]]:
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-        for results in threads.map(look, chunks):
-            yield from results
+        yield from threads.map(partial(_decode_all, source), chunks)
+
+
+def _by_processes(source: Source, chunks: Sequence[Sequence[int]]) -> Iterator[list[Seen | str]]:
+    """As `_by_threads`, which small pictures make wait for each other."""
+    global _shared
+    _shared = source  # inherited, never pickled
+    count = min(8, len(os.sched_getaffinity(0)))
+    pool = ProcessPoolExecutor(count, get_context("fork"), initializer=_begin_worker)
+    done = 0
+    try:
+        for result in pool.map(_decode_shared, chunks):
+            yield result
+            done += 1
+    except BrokenProcessPool:  # one was killed, perhaps for its memory
+        yield from _by_threads(source, chunks[done:])
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        _shared = None
+
+
+_shared: Source | None = None
+
+
+def _forks(count: int) -> bool:
+    """Whether processes are worth it, and can be had: a daemon may have none."""
+    return (
+        count >= _MANY
+        and sys.platform == "linux"
+        and len(os.sched_getaffinity(0)) > 1
+        and not current_process().daemon
+    )
+
+
+def _begin_worker() -> None:
+    """The parent is who ends on a signal."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _decode_shared(numbers: Sequence[int]) -> list[Seen | str]:
+    assert _shared is not None
+    return _decode_all(_shared, numbers)
+
+
+def _decode_all(source: Source, numbers: Sequence[int]) -> list[Seen | str]:
+    return [_decode(source, number) for number in numbers]
 
 
 def _decode(source: Source, number: int) -> Seen | str:
@@ -199,26 +257,35 @@ def _mode(picture: Picture) -> str:
 class _Memory:
     """What earlier checks saw, by the fingerprint of each picture; one JSON file a source."""
 
-    def __init__(self, source: Source, cache: Path | None) -> None:
+    def __init__(self, source: Source, numbers: Sequence[int], cache: Path | None) -> None:
         self.known: dict[int, Seen] = {}
+        self._source = source
         self._path: Path | None = None
         if cache is None:
             return
-        self._keys = [
-            digest([FORMAT, source.fingerprint(i), PIL.__version__]) for i in range(len(source))
-        ]
-        self._path = cache / "checks" / f"{self._keys[0]}.json"
-        old = _read(self._path)
-        for number, key in enumerate(self._keys):
-            if (seen := old.get(key)) and seen.height * seen.width <= source.max_pixels:
-                self.known[number] = seen
+        self._keys = {number: self._key(number) for number in numbers}
+        name = digest([FORMAT, source.fingerprint(0), PIL.__version__])
+        self._path = cache / "checks" / f"{name}.json"
+        self._rows = _read(self._path)
+        for number, key in self._keys.items():
+            if (row := self._rows.get(key)) and row[0] * row[1] <= source.max_pixels:
+                self.known[number] = Seen(*row)
         self._saved = len(self.known)
 
+    def _key(self, number: int) -> str:
+        text = f"{FORMAT} {PIL.__version__} {self._source.fingerprint(number)}"
+        return blake2b(text.encode(errors="surrogateescape"), digest_size=16).hexdigest()
+
     def save(self) -> None:
-        """Write what is known of the present pictures; a disk that is full is no error here."""
+        """Write what is known of this source; a disk that is full is no error here."""
         if self._path is None or len(self.known) == self._saved:
             return
-        rows = {self._keys[i]: [s.height, s.width, s.mode] for i, s in self.known.items()}
+        rows = self._rows | {
+            self._keys[i]: (s.height, s.width, s.mode) for i, s in self.known.items()
+        }
+        if len(rows) > 2 * len(self._source):  # most are of pictures that are no more
+            present = {self._key(number) for number in range(len(self._source))}
+            rows = {key: row for key, row in rows.items() if key in present}
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(self._path, json.dumps(rows).encode())
@@ -226,10 +293,10 @@ class _Memory:
             log.debug("the check is not remembered: %s", error)
 
 
-def _read(path: Path) -> dict[str, Seen]:
+def _read(path: Path) -> dict[str, tuple[int, int, str]]:
     """The rows of a memory file; nothing when it is absent or damaged."""
     try:
         rows = json.loads(path.read_bytes())
-        return {key: Seen(int(h), int(w), str(mode)) for key, (h, w, mode) in rows.items()}
+        return {key: (int(h), int(w), str(mode)) for key, (h, w, mode) in rows.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

@@ -26,7 +26,7 @@ from aigc_cli.media._tiff import DESCRIPTIVE_TAGS
 
 Samples = NDArray[Any]  # uint8 or uint16, (H, W, C): gray, gray alpha, RGB or RGBA
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # others, as EPS, start programs
+_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")  # others, as EPS, start programs
 _EXIF = b"Exif\0\0"
 _ORIENTATION = 0x0112
 
@@ -86,7 +86,7 @@ def opened(
     except Image.DecompressionBombError as error:
         raise DataError(f"{name}: the limit is {max_pixels:,} pixels ({error})") from error
     except UnidentifiedImageError as error:
-        known = "PNG, JPEG, WebP, TIFF, BMP or GIF"
+        known = "PNG, JPEG, WebP, TIFF, BMP, GIF or PNM"
         raise DataError(f"{name}: not a {known} picture, or its header is damaged") from error
     except Exception as error:  # decoders meet hostile bytes with errors of every type
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -130,9 +130,13 @@ def read_samples(file: BinaryIO, image: ImageFile) -> Samples:
     deep_colour = _bits(image) == 16 and image.mode in ("LA", "RGB", "RGBA")
     if deep_colour and image.format == "TIFF":
         return _deep_tiff(file)
+    if image.format == "PPM" and image.mode == "RGB" and _most(image) > 255:
+        return _deep_ppm(file, image)
     image.load()  # verify() passes half a JPEG, load() does not
     if deep_colour:
         return _with_key(_deep_png(file), image)
+    if image.format == "PPM" and image.mode == "I":  # which Pillow has scaled to 16 bits
+        return np.array(image).astype(np.uint16)[:, :, None]
     if image.mode.startswith("I;16"):
         return _with_key(_gray16(image), image)
     return np.atleast_3d(np.array(_as_8bit_mode(image)))
@@ -218,6 +222,24 @@ def _bytes_of_png(data: bytes, order: str) -> Samples:
     with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
         image.tile = [t._replace(args=str(t.args).replace("16B", order)) for t in image.tile]
         return np.array(image)
+
+
+def _most(image: ImageFile) -> int:
+    """The value of white in a PPM."""
+    args = image.tile[0].args
+    return int(args[1]) if isinstance(args, tuple) and image.tile[0].codec_name == "ppm" else 255
+
+
+def _deep_ppm(file: BinaryIO, image: ImageFile) -> Samples:
+    """All bits of a 16-bit PPM; Pillow keeps 8."""
+    H, W = image.height, image.width
+    file.seek(image.tile[0].offset)
+    data = file.read(6 * H * W)
+    if len(data) < 6 * H * W:
+        raise _Unusable("cut off or damaged (the pixel data ends too early)")
+    values = np.frombuffer(data, ">u2").reshape(H, W, 3).astype(np.uint32)
+    white = _most(image)
+    return ((values.clip(max=white) * 65535 + white // 2) // white).astype(np.uint16)
 
 
 def _deep_tiff(file: BinaryIO) -> Samples:

@@ -8,6 +8,7 @@ the pixels are decoded, and whatever is wrong with a file becomes one sentence.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
@@ -31,7 +32,10 @@ Pixels = NDArray[Any]  # uint8 or uint16
 MAX_PIXELS = 40_000_000
 """Largest picture that is decoded, unless the caller says otherwise."""
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+SUFFIXES = (
+    ".png", ".apng", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif",
+    ".pbm", ".pgm", ".ppm", ".pnm",
+)  # fmt: skip
 """Endings of the files that `read_picture` is for."""
 
 
@@ -89,6 +93,15 @@ class PictureHeader:
     height: int
     mode: str
     format: str
+
+
+def begins_like_picture(head: bytes) -> bool:
+    """Whether the first 16 bytes of a file are those of a format that `read_picture` knows."""
+    starts = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
+    bmp = head[:2] == b"BM" and head[6:10] == bytes(4)
+    webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+    netpbm = re.match(rb"P[1-6]\s+[0-9#]", head) is not None
+    return head.startswith(starts) or bmp or webp or netpbm
 
 
 # -- reading ---------------------------------------------------------------------------------------

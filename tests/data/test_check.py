@@ -112,6 +112,7 @@ def test_report_knows_the_modes(tmp_path, mode, array):
         "pictures": 1,
         "sizes": {"min": [9, 9], "median": [9, 9], "max": [9, 9]},
         "modes": {mode: 1},
+        "other_files": {},
         "bad": [],
     }
 
@@ -173,3 +174,17 @@ class TestMemory:
     def test_nothing_is_written_without_a_cache(self, photos, cache):
         self.look(photos(1), None)
         assert not list(cache.iterdir())
+
+
+def test_processes_see_what_threads_see(tmp_path, monkeypatch):
+    for number in range(150):
+        Image.fromarray(np.full((4, 5, 3), number, np.uint8)).save(tmp_path / f"{number:03}.png")
+    (tmp_path / "077.png").write_bytes(b"no picture")
+    source = open_source(str(tmp_path))
+    by_threads = check(source, range(len(source)))
+    monkeypatch.setattr(_check, "_MANY", 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    by_processes = check(source, range(len(source)))
+    assert by_processes == by_threads
+    assert [name for name, _ in by_processes.bad] == ["077.png"]
+    assert list(by_processes.seen) == [n for n in range(150) if n != 77]

@@ -6,6 +6,7 @@ import gzip
 import os
 import pickle
 import re
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -115,7 +116,7 @@ def test_control_characters_are_no_path(text):
         ({"train.zip": b""}, "did you mean .*train.zip"),
         ({"a-images-idx3-ubyte.gz": b""}, "did you mean .*a-images-idx3-ubyte.gz"),
         ({"data.parquet": b""}, "write hf:"),
-        ({"song.mid": b""}, "known suffixes are .bmp"),
+        ({"song.mid": b""}, "known suffixes are .apng, .bmp"),
     ],
 )
 def test_folder_without_pictures_says_what_to_do(tmp_path, files, hint):
@@ -269,7 +270,7 @@ def test_idx_with_labels(tmp_path):
     "content, message",
     [
         (gzip.compress(b"\0\0\x08\x03" + bytes((0, 0, 0, 9)) * 3 + b"short"), "header says 729"),
-        (gzip.compress(b"\0\0\x08\x03" + b"\xff" * 12 + b"short"), "holds 5 bytes where"),
+        (gzip.compress(b"\0\0\x08\x03" + b"\xff" * 12 + b"short"), "the limit is 4,096 MB"),
         (gzip.compress(b"something else"), "not an IDX file"),
         (b"no gzip", "cannot be read"),
         (gzip.compress(bytes(99))[:30], "cannot be read|not an IDX"),
@@ -442,3 +443,57 @@ def test_hugging_face_without_the_package(monkeypatch):
         open_source("hf:user/name")
     assert caught.value.hint == "pip install datasets"
     assert caught.value.exit_code == 5
+
+
+def test_a_packed_idx_that_grows_too_much_is_refused_before_it_is_unpacked(tmp_path):
+    """1.5 MB that unpacked to 1.5 GB took that much memory and a minute."""
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    count = (200 << 20) // 784
+    head = bytes((0, 0, 8, 3)) + np.array([count, 28, 28], ">u4").tobytes()
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(head)
+        for _ in range(200):
+            file.write(bytes(1 << 20))
+    tracemalloc.start()
+    with pytest.raises(DataError) as caught:
+        open_source(str(path))
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+    assert "unpacks from 0.9 to 210 MB, more than 50 times its size" in caught.value.message
+    with gzip.open(path, "wb") as file:
+        file.write(bytes((0, 0, 8, 3)) + np.array([1 << 23, 1 << 10, 1 << 10], ">u4").tobytes())
+    with pytest.raises(DataError, match="MB of pixels, the limit is 4,096 MB"):
+        open_source(str(path))
+
+
+@pytest.mark.parametrize("content", ["png", "zeros"])
+def test_a_zip_member_is_unpacked_only_when_its_pixels_can_need_it(tmp_path, content):
+    """Eight of 300 MB, decoded in threads, took 570 MB."""
+    begin = save(tmp_path / "a.png").read_bytes() if content == "png" else b""
+    packed = zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1)
+    with packed, packed.open("bomb.png", "w") as member:
+        member.write(begin)
+        for _ in range(100):
+            member.write(bytes(1 << 20))
+    source = open_source(str(tmp_path / "a.zip"))
+    tracemalloc.start()
+    with pytest.raises(DataError) as caught:
+        source.read(0)
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
+    reason = "more than a picture of" if content == "png" else "not a PNG"
+    assert reason in caught.value.message
+
+
+def test_files_without_an_ending_are_known_by_their_content_and_others_counted(tmp_path):
+    save(tmp_path / "a.png")
+    (tmp_path / "camera").write_bytes((tmp_path / "a.png").read_bytes())
+    (tmp_path / "README").write_text("BM and P5 are no pictures here")
+    (tmp_path / "notes.txt").write_text("text")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/b.txt").write_text("text")
+    os.mkfifo(tmp_path / "pipe")
+    source = open_source(str(tmp_path))
+    assert names(source) == ["a.png", "camera"]
+    assert source.skipped == {".txt": 2, "no ending": 2}
+    assert open_source(str(tmp_path / "camera")).read(0).pixels.shape[2] == 3

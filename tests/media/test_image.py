@@ -234,6 +234,19 @@ def test_tiff_of_16_bits_with_alpha(kind: str) -> None:
         np.testing.assert_array_equal(picture.alpha, alpha)
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_netpbm_keeps_its_bits(channels: int, bits: int) -> None:
+    samples = noise(H, W, channels, bits=bits)
+    kind = {1: b"P5", 3: b"P6"}[channels]
+    head = kind + b"\n# made by hand\n%d %d\n%d\n" % (W, H, 2**bits - 1)
+    read = read_picture(head + samples.astype(f">u{bits // 8}").tobytes())
+    assert read.bits == bits
+    np.testing.assert_array_equal(read.pixels, samples)
+    with pytest.raises(DataError, match="cut off or damaged"):
+        read_picture(head + samples.astype(f">u{bits // 8}").tobytes()[:-1])
+
+
 def test_cmyk_becomes_rgb_and_its_profile_goes() -> None:
     inks = Image.new("CMYK", (4, 3), (0, 255, 255, 0))  # magenta and yellow: red
     fake_profile = SRGB[:16] + b"CMYK" + SRGB[20:]

@@ -1,0 +1,138 @@
+"""Where pictures come from: one text in a recipe, one class for each kind of store.
+
+| text                         | what it is                                                       |
+|------------------------------|------------------------------------------------------------------|
+| `photos/`                    | folder, searched recursively for pictures                        |
+| `photo.png`                  | one picture                                                      |
+| `photos.zip`                 | the pictures in a zip, read without unpacking                    |
+| `photos.zip/cat`             | those in one of its folders                                      |
+| `photos.txt`                 | one path a line, relative to the file; `#` begins a comment line |
+| `train-images-idx3-ubyte.gz` | MNIST's format, with the labels file beside it                   |
+| `hf:user/name[:split]`       | data set of the Hugging Face hub, downloaded by `datasets`       |
+| `hf:folder[:split]`          | the same from disk: saved data set, imagefolder, parquet, arrow  |
+| `builtin:photos[:split]`     | photographs inside scikit-image; split is train or validation    |
+
+A relative path is looked for in the working folder and then beside the recipe. The order of the
+pictures is that of their names, so it is the same on every machine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from aigc_cli.data._sources._files import (
+    PHOTOS,
+    Files,
+    builtin,
+    folder,
+    is_picture,
+    is_table,
+    list_file,
+)
+from aigc_cli.data._sources._hugging_face import HuggingFace, load_split
+from aigc_cli.data._sources._idx import Idx
+from aigc_cli.data._sources._joined import Joined
+from aigc_cli.data._sources._source import (
+    Source,
+    beside_folders,
+    clean_name,
+    find_path,
+    folder_labels,
+)
+from aigc_cli.data._sources._zip import Zip
+from aigc_cli.errors import DataError
+from aigc_cli.media.image import MAX_PIXELS
+
+__all__ = [
+    "PHOTOS",
+    "Files",
+    "HuggingFace",
+    "Idx",
+    "Joined",
+    "Source",
+    "Zip",
+    "beside_folders",
+    "clean_name",
+    "find_path",
+    "folder_labels",
+    "load_split",
+    "open_source",
+    "subfolders",
+    "zip_folder",
+]
+
+
+def open_source(
+    text: str | Sequence[str],
+    *,
+    bases: Sequence[Path] = (),
+    max_pixels: int = MAX_PIXELS,
+    key: str = "data",
+) -> Source:
+    """The source that `text` means, or several as one; `key` is the recipe key that messages name.
+
+    Raises:
+        DataError: nothing is there, or it holds no pictures.
+        MissingError: `hf:` without the package `datasets`.
+    """
+    if not isinstance(text, str):
+        parts = [open_source(t, bases=bases, max_pixels=max_pixels, key=key) for t in text]
+        return parts[0] if len(parts) == 1 else Joined(parts)
+    try:
+        source = _open(text, bases)
+    except DataError as error:
+        raise DataError(f"{key}: {error.message}", hint=error.hint) from error
+    source.text, source.max_pixels = text, max_pixels
+    return source
+
+
+def _open(text: str, bases: Sequence[Path]) -> Source:
+    kind, _, rest = text.partition(":")
+    if kind == "builtin":
+        return builtin(rest)
+    if kind == "hf":
+        return HuggingFace.open(rest, bases)
+    if place := zip_folder(text, bases):
+        return Zip(*place)
+    path = find_path(text, bases)
+    if path.is_dir():
+        return folder(path)
+    if is_picture(path.name, str(path)):
+        return Files([path], [path.name])
+    if path.suffix.lower() == ".zip":
+        return Zip(path)
+    if path.suffix.lower() == ".txt":
+        return list_file(path)
+    if re.search(r"-idx3-ubyte(\.gz)?$", path.name):
+        return Idx(path)
+    raise DataError(
+        f"{text!r} is no folder, picture, zip, .txt list or idx3-ubyte file",
+        hint=f"write hf:{text} for a parquet or arrow file" if is_table(path) else None,
+    )
+
+
+def zip_folder(text: str, bases: Sequence[Path]) -> tuple[Path, str] | None:
+    """The zip and the folder in it that a text such as `photos.zip/cat` means, if it means that."""
+    match = re.fullmatch(r"(.*?\.zip)/+(.*[^/])/*", text, re.IGNORECASE)
+    if match is None:
+        return None
+    archive, inner = Path(match[1]).expanduser(), match[2]
+    paths = [base / archive for base in bases or (Path(),)]
+    return next(((path.resolve(), inner) for path in paths if path.is_file()), None)
+
+
+def subfolders(text: str, bases: Sequence[Path]) -> list[str]:
+    """Names of the folders that lie directly in a folder or zip; none when it is something else."""
+    if text.startswith(("hf:", "builtin:")) or not text.isprintable():
+        return []
+    try:
+        path, inner = zip_folder(text, bases) or (find_path(text, bases), "")
+        if path.is_dir():
+            return sorted(child.name for child in path.iterdir() if child.is_dir())
+        if path.suffix.lower() != ".zip":
+            return []
+        return sorted({name.split("/")[0] for name in Zip(path, inner).names if "/" in name})
+    except (DataError, OSError):  # whoever opens the source says it better
+        return []

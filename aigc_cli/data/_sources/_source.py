@@ -1,0 +1,143 @@
+"""What every source of pictures is, and where paths and names come from."""
+
+from __future__ import annotations
+
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import Any
+
+from aigc_cli.errors import DataError, did_you_mean
+from aigc_cli.media.image import Picture
+
+
+class Source(ABC):
+    """Numbered pictures. Instances travel to worker processes without their open files."""
+
+    text: str
+    """What the recipe says, for messages."""
+    max_pixels: int
+    skipped: Mapping[str, int] = MappingProxyType({})
+    """Files beside the pictures that are none, by their ending."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """Relative name with `/`, free of `..` and control characters; also safe as a file name."""
+
+    @abstractmethod
+    def fingerprint(self, index: int) -> str:
+        """Text that changes when the stored bytes do."""
+
+    @abstractmethod
+    def read(self, index: int) -> Picture:
+        """The decoded picture, upright.
+
+        Raises:
+            DataError: the picture cannot be used; the message names it.
+        """
+
+    def twin_name(self, index: int) -> str:
+        """What the picture that belongs to it in another source is called too: no ending."""
+        return str(PurePosixPath(self.name(index)).with_suffix(""))
+
+    def labels(self) -> list[str] | None:
+        """Class of each picture; None when there are no classes."""
+        return folder_labels([self.name(index) for index in range(len(self))])
+
+
+def find_path(text: str, bases: Sequence[Path]) -> Path:
+    """Where `text` is, tried against each base in turn; an absolute path ignores them.
+
+    Raises:
+        DataError: it is nowhere; the message says where it was looked for.
+    """
+    if not text or not text.isprintable():
+        raise DataError(f"{text!r} is no path")
+    given = Path(text).expanduser()
+    tried = dict.fromkeys(base / given for base in bases or (Path(),))
+    for path in tried:
+        if os.path.exists(path):
+            return path.resolve()
+    folders = [str(base.absolute()) for base in bases or (Path(),)]
+    places = "" if given.is_absolute() else f"; looked in {' and in '.join(dict.fromkeys(folders))}"
+    siblings = [name for path in tried for name in listed(path.parent)]
+    hint = did_you_mean(given.name, siblings)
+    raise DataError(
+        f"{text!r} does not exist{places}", hint=hint if hint.startswith("did") else None
+    )
+
+
+def listed(path: Path) -> list[str]:
+    """Names in a folder; none when it cannot be listed."""
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []
+
+
+_UNSAFE = re.compile(r"^[A-Za-z]:|\\|^/|/$|//|(?:^|/)\.{1,2}(?:/|$)")
+
+
+def clean_name(name: str) -> str:
+    """`name` as a harmless relative path: no drive, no root, no `..`, nothing unprintable.
+
+    >>> clean_name("../../etc/pass\\nwd"), clean_name("C:\\\\photos\\\\a.png")
+    ('etc/pass?wd', 'photos/a.png')
+    """
+    if name.isprintable() and not _UNSAFE.search(name):
+        return name
+    parts = re.sub(r"^[A-Za-z]:", "", name.replace("\\", "/")).split("/")
+    safe = "/".join(part for part in parts if part not in ("", ".", ".."))
+    return "".join(c if c.isprintable() else "?" for c in safe)
+
+
+def folder_labels(names: Sequence[str]) -> list[str] | None:
+    """Class of each picture: the first folder in which the names differ; None when there is none.
+
+    Pictures in the outermost folder mean that the folders are no classes.
+
+    >>> folder_labels(["train/cat/1.png", "train/dog/1.png"])
+    ['cat', 'dog']
+    """
+    folders = [tuple(name.split("/")[:-1]) for name in names]
+    for depth in count():
+        here = {parts[depth : depth + 1] for parts in folders}
+        if not here or () in here:
+            return None
+        if len(here) > 1:
+            return [parts[depth] for parts in folders]
+    raise AssertionError("unreachable")
+
+
+def beside_folders(names: Sequence[str]) -> list[str]:
+    """Images that lie beside folders of others, which makes the folders no classes.
+
+    >>> beside_folders(["p/cat/1.png", "p/dog/1.png", "p/2.png"])
+    ['p/2.png']
+    """
+    parents = [PurePosixPath(name).parent for name in names]
+    above = {folder for parent in set(parents) for folder in parent.parents}
+    return [name for name, parent in zip(names, parents, strict=True) if parent in above]
+
+
+class PerProcess:
+    """A resource opened again in each process: neither pickled nor shared across a fork."""
+
+    def __init__(self, open_: Callable[[], Any]) -> None:
+        self._open = open_
+        self._owner, self._value = 0, None
+
+    def __call__(self) -> Any:
+        if self._owner != os.getpid():
+            self._owner, self._value = os.getpid(), self._open()
+        return self._value
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_open": self._open, "_owner": 0, "_value": None}
