@@ -13,13 +13,14 @@ PACKAGE = Path(__file__).resolve().parents[1] / "aigc_cli"
 FLOORS = (
     {"errors"},
     {"recipe", "registry", "specs"},
+    {"catalog"},
     {"nn", "sampling", "metrics", "media", "text"},
     {"models", "data"},
     {"modalities"},
     {"run"},
     {"cli", "__main__"},
 )
-TORCH_FREE = {"errors", "recipe", "registry", "specs", "cli", "__main__"}
+TORCH_FREE = {"errors", "recipe", "registry", "specs", "catalog", "cli", "__main__"}
 FILES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py") if "_recipes" not in p.parts)
 
 

@@ -104,3 +104,49 @@ def watching(*, json: bool, quiet: bool) -> Iterator[Any]:
         )
         with Progress(*columns, console=Console(stderr=True)) as progress:
             yield Bar(progress)
+
+
+@contextmanager
+def transferring(name: str, size: int | None, *, json: bool, quiet: bool) -> Iterator[Any]:
+    """A function that is told of bytes that arrive, and shows them on a terminal or in a log."""
+    if json or quiet:
+        yield lambda count: None
+    elif not sys.stderr.isatty() or os.environ.get("CI") or os.environ.get("TERM") == "dumb":
+        yield _Counted(name, size)
+    else:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            task = progress.add_task(name, total=size)
+            yield lambda count: progress.advance(task, count)
+
+
+class _Counted:
+    """A line on stderr every LINE_EVERY_S seconds."""
+
+    def __init__(self, name: str, size: int | None) -> None:
+        self._name, self._of = name, f" of {size / 1e6:,.1f}" if size else ""
+        self._done, self._next = 0, time.monotonic() + LINE_EVERY_S
+
+    def __call__(self, count: int) -> None:
+        self._done += count
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + LINE_EVERY_S
+            print(
+                f"{self._name}: {self._done / 1e6:,.1f}{self._of} MB", file=sys.stderr, flush=True
+            )

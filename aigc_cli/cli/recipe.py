@@ -17,7 +17,7 @@ from aigc_cli.cli._output import Debug, Json, Output, Overrides, Quiet, RecipeNa
 from aigc_cli.cli._table import records, table
 from aigc_cli.errors import InputError, OutputError, RecipeError, did_you_mean
 
-COLUMNS = ("recipe", "makes", "from", "family", "data", "parameters", "minutes", "score")
+COLUMNS = ("recipe", "makes", "from", "get", "family", "data", "parameters", "minutes", "score")
 SHORT = ("recipe", "makes", "params", "minutes")
 
 app = typer.Typer(help="Find, copy, write and check recipes.")
@@ -209,6 +209,7 @@ def schema(
 
 def _rows() -> list[dict[str, Any]]:
     """What `ls` knows of each recipe without importing its family: its names and its header."""
+    from aigc_cli.catalog.uses import how_to_get
     from aigc_cli.recipe import header, strict_yaml
 
     rows = []
@@ -220,7 +221,7 @@ def _rows() -> list[dict[str, Any]]:
         kind = section.get("kind") if isinstance(section, dict) else None
         names = {"recipe": f"{file.room}/{file.name}", "family": top.get("family"), "data": kind}
         facts = dict.fromkeys(header.KEYS) | header.facts(raw.decode(errors="replace"))
-        rows.append(names | facts | {"path": str(file.path)})
+        rows.append(names | facts | {"get": how_to_get(section), "path": str(file.path)})
     return rows
 
 

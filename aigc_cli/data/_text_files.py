@@ -9,6 +9,8 @@
 | `demo.json`             | a JSON list of objects                                               |
 | `books/`                | all of these in a folder, by name                                    |
 | `hf:name[:split]`       | data set of the Hugging Face hub or of a folder, parquet or arrow    |
+| `builtin:tatoeba:train` | part of a set inside the package; catalog/find.py lists them         |
+| `multi30k/val.de.gz`    | file of a set of the catalog that `aigc data get` fetched            |
 
 Each may be packed: `mails.jsonl.gz`. Only `\\n` ends a line, and a `\\r` before it belongs to it.
 """

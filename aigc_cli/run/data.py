@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from aigc_cli.catalog.find import resolve
 from aigc_cli.data._sources import zip_folder
 from aigc_cli.errors import InputError, OutputError, Problem
 from aigc_cli.modalities import find_modality, modality_of_data, recognised
@@ -26,7 +27,7 @@ def find_subject(text: str, overrides: Sequence[str]) -> tuple[Recipe | str, Mod
         InputError: it is neither, or there are overrides for what is no recipe.
     """
     is_source = text.startswith(("builtin:", "hf:")) or os.path.exists(text)
-    is_source = is_source or zip_folder(text, ()) is not None
+    is_source = is_source or zip_folder(text, ()) is not None or resolve(text) != text
     if not is_source or Path(text).suffix in (".yaml", ".yml"):
         try:
             recipe = complete(require_trainable(load_recipe(text, overrides)))

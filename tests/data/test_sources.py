@@ -293,7 +293,7 @@ def test_builtin_photographs_are_in_colour_and_held_out():
 @pytest.mark.parametrize(
     "text, message, hint",
     [
-        ("builtin:songs", "unknown builtin data 'songs'", "there is builtin:photos"),
+        ("builtin:fotos", "unknown builtin data 'fotos'", "did you mean 'photos'?"),
         ("builtin:photos:val", "unknown split 'val'", "choose from: train, validation"),
     ],
 )

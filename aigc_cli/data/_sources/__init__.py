@@ -11,6 +11,8 @@
 | `hf:user/name[:split]`       | data set of the Hugging Face hub, downloaded by `datasets`       |
 | `hf:folder[:split]`          | the same from disk: saved data set, imagefolder, parquet, arrow  |
 | `builtin:photos[:split]`     | photographs inside scikit-image; split is train or validation    |
+| `builtin:emoji:yellow`       | part of a set inside the package; catalog/find.py has the rules  |
+| `fashion_mnist`, `mnist/test` | set of the catalog, or part of it, that `aigc data get` fetched |
 
 A relative path is looked for in the working folder and then beside the recipe. The order of the
 pictures is that of their names, so it is the same on every machine.
@@ -22,6 +24,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from aigc_cli.catalog.find import resolve
 from aigc_cli.data._sources._files import (
     PHOTOS,
     Files,
@@ -90,7 +93,7 @@ def open_source(
 
 def _open(text: str, bases: Sequence[Path]) -> Source:
     kind, _, rest = text.partition(":")
-    if kind == "builtin":
+    if kind == "builtin" and rest.partition(":")[0] == "photos":
         return builtin(rest)
     if kind == "hf":
         return HuggingFace.open(rest, bases)
@@ -115,6 +118,7 @@ def _open(text: str, bases: Sequence[Path]) -> Source:
 
 def zip_folder(text: str, bases: Sequence[Path]) -> tuple[Path, str] | None:
     """The zip and the folder in it that a text such as `photos.zip/cat` means, if it means that."""
+    text = resolve(text, bases)
     match = re.fullmatch(r"(.*?\.zip)/+(.*[^/])/*", text, re.IGNORECASE)
     if match is None:
         return None
@@ -125,7 +129,7 @@ def zip_folder(text: str, bases: Sequence[Path]) -> tuple[Path, str] | None:
 
 def subfolders(text: str, bases: Sequence[Path]) -> list[str]:
     """Names of the folders that lie directly in a folder or zip; none when it is something else."""
-    if text.startswith(("hf:", "builtin:")) or not text.isprintable():
+    if text.startswith(("hf:", "builtin:photos")) or not text.isprintable():
         return []
     try:
         path, inner = zip_folder(text, bases) or (find_path(text, bases), "")

@@ -159,12 +159,10 @@ def builtin(name: str) -> Files:
     """`photos`, `photos:train` or `photos:validation`, from scikit-image's own folder.
 
     Raises:
-        DataError: the name is another one.
+        DataError: the split is another one.
         MissingError: scikit-image is not installed.
     """
-    collection, _, split = name.partition(":")
-    if collection != "photos":
-        raise DataError(f"unknown builtin data {collection!r}", hint="there is builtin:photos")
+    _, _, split = name.partition(":")
     if split and split not in PHOTOS:
         raise DataError(
             f"unknown split {split!r} of builtin:photos", hint=did_you_mean(split, PHOTOS)

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
+from aigc_cli.catalog.find import resolve
 from aigc_cli.errors import DataError, did_you_mean
 from aigc_cli.media.image import Picture
 
@@ -60,7 +61,7 @@ def find_path(text: str, bases: Sequence[Path]) -> Path:
     """
     if not text or not text.isprintable():
         raise DataError(f"{text!r} is no path")
-    given = Path(text).expanduser()
+    given = Path(resolve(text, bases)).expanduser()
     tried = dict.fromkeys(base / given for base in bases or (Path(),))
     for path in tried:
         if os.path.exists(path):

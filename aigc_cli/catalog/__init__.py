@@ -1,0 +1,1 @@
+"""Data sets by name: what there is, where it lies here, and how it gets here."""

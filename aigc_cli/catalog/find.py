@@ -1,0 +1,98 @@
+"""Where data that a recipe names lies: built-in sets, and sets of the catalog that were fetched.
+
+| text                   | what it is                                                            |
+|------------------------|-----------------------------------------------------------------------|
+| `builtin:emoji:yellow` | a part of a set inside the package                                    |
+| `fashion_mnist`        | the first part of a set of the catalog, usually what trains           |
+| `fashion_mnist/test`   | another part of it                                                    |
+| `multi30k/val.de.gz`   | a file or folder of it                                                |
+
+A set of the catalog is looked for in the working folder, beside the recipe, and in the data folder:
+$AIGC_DATA, or the user's own. A file may lie packed there: train.tsv as train.tsv.gz, the folder
+train/cat as train.zip/cat.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from aigc_cli.catalog.builtin import PREFIX, find_builtin
+from aigc_cli.catalog.entry import Entry, load, names
+from aigc_cli.errors import DataError, did_you_mean
+
+
+def data_folder() -> Path:
+    """Where fetched sets are: $AIGC_DATA, or `aigc/data` where the system keeps users' data."""
+    if chosen := os.environ.get("AIGC_DATA"):
+        return Path(chosen).expanduser().absolute()
+    from platformdirs import user_data_path
+
+    return user_data_path("aigc", appauthor=False) / "data"
+
+
+def resolve(text: str, bases: Sequence[Path] = ()) -> str:
+    """The path that a built-in set or a name of the catalog means; any other text as it is.
+
+    What exists below a base wins over the catalog, so nobody's own files are hidden.
+
+    Raises:
+        DataError: no such built-in set or part; the set is not here, with the command that gets it.
+    """
+    if text.startswith(PREFIX):
+        return str(find_builtin(text))
+    name, _, rest = text.replace(os.sep, "/").strip("/").partition("/")
+    if text.startswith(("/", ".", "~")) or name not in names():
+        return text
+    here = [base / text for base in bases or (Path(),)]
+    if rest and any(path.exists() for path in here):
+        return text
+    entry = load(name)
+    roots = [*(base / name for base in bases or (Path(),)), data_folder() / name]
+    for root in roots:
+        if found := next(_below(root, rest, entry), None):
+            return found
+    if any(path.exists() for path in here):
+        return text
+    if roots[-1].is_dir():
+        known = [*entry.parts, *entry.layout]
+        raise DataError(
+            f"{text!r}: the data set {name} in {str(roots[-1])!r} has no {rest!r}",
+            hint=did_you_mean(rest, known),
+        )
+    raise DataError(f"{text!r} is not here: get it with aigc data get {name} ({shown_size(entry)})")
+
+
+def _below(root: Path, rest: str, entry: Entry) -> Iterator[str]:
+    """What `rest` means in a folder of the set: a part by name, a path, or one of them packed."""
+    if not root.is_dir():
+        return
+    first = next(iter(entry.parts), "")
+    for inner in dict.fromkeys((entry.parts.get(rest or first, rest), rest)):
+        path = root / inner
+        if path.exists():
+            yield str(path.resolve())
+        elif path.with_name(f"{path.name}.gz").exists():
+            yield str(path.resolve().with_name(f"{path.name}.gz"))
+        top, _, below = inner.partition("/")
+        if below and (root / f"{top}.zip").exists():
+            yield f"{(root / f'{top}.zip').resolve()}/{below}"
+
+
+def shown_size(entry: Entry) -> str:
+    """How much there is to fetch, for people."""
+    if not entry.size:
+        return "size unknown"
+    return size_text(entry.size) if entry.is_measured else f"over {size_text(entry.size)}"
+
+
+def size_text(size: int) -> str:
+    """Bytes for people.
+
+    >>> size_text(5_200), size_text(1_115_394), size_text(448_993_893)
+    ('5.2 kB', '1.1 MB', '449 MB')
+    """
+    if size < 100_000:
+        return f"{max(size / 1e3, 0.1):.1f} kB"
+    return f"{size / 1e6:.1f} MB" if size < 1e7 else f"{size / 1e6:,.0f} MB"

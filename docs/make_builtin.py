@@ -1,0 +1,278 @@
+"""Writes the built-in data sets, aigc_cli/builtin, from originals that `aigc data get` fetched.
+
+    python docs/make_builtin.py AIGC_DATA
+
+AIGC_DATA holds tinyshakespeare, emoji_skin_tones, fashion_mnist, tatoeba_en_zh, goemotions,
+scitldr, instruction_demo, pop909 and style_images. Equal originals give equal bytes: no time is
+written and all that is drawn is drawn with seed 0. Licenses: aigc_cli/builtin/NOTICES.md.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import itertools
+import json
+import random
+import re
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+OUT = Path(__file__).resolve().parents[1] / "aigc_cli/builtin"
+EMOTIONS = ("admiration", "amusement", "curiosity", "gratitude", "love", "sadness")
+# Comments with one of these are left out, so that a demonstration can be shown to anyone.
+VULGAR = re.compile(
+    r"fuck|shit|bitch|cunt|dick|cock|puss|porn|sex|whor|slut|nigg|fag|retard|rape|kill|suicid|die"
+    r"|dead|damn|hell\b|drug|trips?\b|cam model|oppress|consent|murder|abus|hitler|nazi|gay"
+    r"|ass\b|asshole|bastard|crap|piss|tits|boob|jerk|\[NAME\]|\[RELIGION\]",
+    re.IGNORECASE,
+)
+
+
+def main(data: Path) -> None:
+    shakespeare(data / "tinyshakespeare")
+    emoji(data / "emoji_skin_tones")
+    fashion(data / "fashion_mnist")
+    tatoeba(data / "tatoeba_en_zh")
+    emotions(data / "goemotions")
+    abstracts(data / "scitldr")
+    tasks(data / "instruction_demo")
+    pop909(data / "pop909")
+    paintings(data / "style_images")
+    shapes()
+    sizes = {path.name: sum(f.stat().st_size for f in path.iterdir()) for path in folders()}
+    print(*(f"{size:>9,} {name}" for name, size in sizes.items()), sep="\n")
+    print(f"{sum(sizes.values()):>9,} together")
+
+
+def folders() -> list[Path]:
+    return sorted(path for path in OUT.iterdir() if path.is_dir())
+
+
+def shakespeare(source: Path) -> None:
+    """The whole text; its usual split, first 90 % and rest, is that of the catalog."""
+    write_gz("shakespeare/train.txt.gz", content(source / "train.txt"))
+    write_gz("shakespeare/validation.txt.gz", content(source / "val.txt"))
+
+
+def emoji(source: Path) -> None:
+    """112 drawings in yellow and in a medium-dark tone, 128 pixels, as they are."""
+    files = pictures(source, ("default", "1f3fe"))
+    tones = {"default": "yellow", "1f3fe": "medium-dark"}
+    named = {
+        f"{tones[name.split('/')[0]]}/{name.split('/')[1]}": raw for name, raw in files.items()
+    }
+    write_zip("emoji/emoji.zip", named)
+
+
+def fashion(source: Path) -> None:
+    """The first 3,600 of the training pictures, and the last 800 of them to validate."""
+    pixels = np.frombuffer(content(source / "train-images-idx3-ubyte.gz"), np.uint8, offset=16)
+    labels = np.frombuffer(content(source / "train-labels-idx1-ubyte.gz"), np.uint8, offset=8)
+    pixels = pixels.reshape(-1, 28, 28)
+    for part, rows in (("train", slice(3600)), ("validation", slice(-800, None))):
+        write_gz(f"fashion/{part}-images-idx3-ubyte.gz", idx(pixels[rows]))
+        write_gz(f"fashion/{part}-labels-idx1-ubyte.gz", idx(labels[rows]))
+
+
+def idx(array: np.ndarray) -> bytes:
+    head = np.array([0x800 + array.ndim, *array.shape], ">u4")
+    return head.tobytes() + array.tobytes()
+
+
+def tatoeba(source: Path) -> None:
+    """Pairs of at most 6 English words; 300 English sentences with all their pairs validate."""
+    lines = content(source / "train.tsv").decode().splitlines()
+    short = [line for line in lines if len(line.split("\t")[0].split()) <= 6]
+    english = sorted({line.split("\t")[0].lower() for line in short})
+    held_out = set(random.Random(0).sample(english, 300))
+    parts: dict[str, list[str]] = {"train": [], "validation": []}
+    for line in short:
+        side = "validation" if line.split("\t")[0].lower() in held_out else "train"
+        parts[side].append(line)
+    for part, rows in parts.items():
+        write_gz(f"tatoeba/{part}.tsv.gz", text(rows))
+
+
+def emotions(source: Path) -> None:
+    """Comments of exactly one of six emotions, at most 900 of each, none vulgar."""
+    names = content(source / "labels.txt").decode().split()
+    numbers = {str(names.index(emotion)): emotion for emotion in EMOTIONS}
+    for part, file, most in (("train", "train.tsv", 900), ("validation", "dev.tsv", 100)):
+        found: dict[str, list[str]] = {emotion: [] for emotion in EMOTIONS}
+        for line in content(source / file).decode().splitlines():
+            comment, label, *_ = line.split("\t")
+            if label in numbers and not VULGAR.search(comment):
+                found[numbers[label]].append(f"{comment}\t{numbers[label]}")
+        rows = [row for rows in found.values() for row in rows[:most]]
+        random.Random(0).shuffle(rows)
+        write_gz(f"emotions/{part}.tsv.gz", text(rows))
+
+
+def abstracts(source: Path) -> None:
+    """500 abstracts with a sentence on each, and 50 of the development part."""
+    for part, file, count in (("train", "train.jsonl", 500), ("validation", "dev.jsonl", 50)):
+        rows = [json.loads(line) for line in content(source / file).decode().splitlines()[:count]]
+        kept = [{"source": row["source"], "target": row["target"]} for row in rows]
+        lines = [json.dumps(row, ensure_ascii=False) for row in kept]
+        write_gz(f"abstracts/{part}.jsonl.gz", text(lines))
+
+
+def tasks(source: Path) -> None:
+    """The 175 tasks that people wrote for Self-Instruct, the first example of each."""
+    seeds = source / "seed_tasks.jsonl"
+    if not seeds.exists():
+        seeds = source / "self_instruct_seed_tasks.jsonl"
+    rows = []
+    for line in content(seeds).decode().splitlines():
+        task = json.loads(line)
+        rows.append({"instruction": task["instruction"], **task["instances"][0]})
+    random.Random(0).shuffle(rows)
+    for part, some in (("train", rows[15:]), ("validation", rows[:15])):
+        body = json.dumps(some, ensure_ascii=False, indent=0)
+        write_gz(f"tasks/{part}.json.gz", body.encode())
+
+
+def pop909(source: Path) -> None:
+    """The first 40 songs, as MIDI."""
+    songs = members(source, r"(?:.*/)?(\d{3})\.mid$")
+    names = sorted(songs)[:40]
+    write_zip("pop909/songs.zip", {f"{name}.mid": songs[name] for name in names}, packed=True)
+
+
+def paintings(source: Path) -> None:
+    """Hokusai's wave and van Gogh's night, the longer side 384 pixels."""
+    files = {"hokusai_great_wave_1831": "wave", "van_gogh_starry_night_1889": ""}
+    for name, other in files.items():
+        path = source / f"{name}.jpg"
+        picture = Image.open(path if path.exists() else source / f"{other}.jpg").convert("RGB")
+        picture.thumbnail((384, 384), Image.Resampling.LANCZOS)
+        target = OUT / "paintings" / f"{name}.jpg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(target, quality=88, optimize=True)
+
+
+def shapes() -> None:
+    """Six surfaces of formulas, as closed triangle meshes that fit into [-1, 1]."""
+    along = 2 * np.pi * np.arange(80) / 80
+    made = {
+        "torus": tube(np.stack([np.cos(along), np.sin(along), 0 * along], 1), 0.35),
+        "trefoil_knot": tube(knot(2, 3, along), 0.22),
+        "cinquefoil_knot": tube(knot(2, 5, along), 0.16),
+        "sphere": ball(lambda direction: np.ones(len(direction))),
+        "rounded_cube": ball(lambda d: (np.abs(d) ** 6).sum(1) ** (-1 / 6)),
+        "octahedron": ball(lambda d: 1 / np.abs(d).sum(1)),
+    }
+    files = {f"{name}.obj": obj(*mesh) for name, mesh in made.items()}
+    write_zip("shapes/shapes.zip", files, packed=True)
+
+
+def knot(p: int, q: int, t: np.ndarray) -> np.ndarray:
+    """(N, 3) points of the torus knot (p, q)."""
+    radius = 1 + 0.4 * np.cos(q * t)
+    return np.stack([radius * np.cos(p * t), radius * np.sin(p * t), 0.4 * np.sin(q * t)], 1)
+
+
+def tube(center: np.ndarray, radius: float, around: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    """A closed tube around a closed curve (N, 3): vertices and faces."""
+    tangent = np.roll(center, -1, 0) - np.roll(center, 1, 0)
+    tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
+    side = np.cross(tangent, [0.0, 0.0, 1.0])
+    side /= np.linalg.norm(side, axis=1, keepdims=True)
+    up = np.cross(side, tangent)
+    angle = 2 * np.pi * np.arange(around) / around
+    rings = np.cos(angle)[:, None] * side[:, None] + np.sin(angle)[:, None] * up[:, None]
+    vertices = (center[:, None] + radius * rings).reshape(-1, 3)
+    i, j = np.meshgrid(np.arange(len(center)), np.arange(around), indexing="ij")
+    right, above = (i + 1) % len(center), (j + 1) % around
+    a, b, c, d = (m * around + n for m, n in ((i, j), (right, j), (right, above), (i, above)))
+    faces = np.concatenate([np.stack([a, b, c], -1), np.stack([a, c, d], -1)]).reshape(-1, 3)
+    return vertices, faces
+
+
+def ball(radius: Callable[[np.ndarray], np.ndarray], n: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    """A star-shaped solid: a cube of n x n squares a side, pushed to `radius(direction)`."""
+    points: dict[tuple[float, ...], int] = {}
+    faces = []
+    grid = np.linspace(-1, 1, n + 1)
+    for axis, end in itertools.product(range(3), (-1.0, 1.0)):
+        for i, j in itertools.product(range(n), range(n)):
+            square = []
+            for x, y in ((i, j), (i + 1, j), (i + 1, j + 1), (i, j + 1))[:: int(end)]:
+                corner = tuple(np.insert([grid[x], grid[y]], axis, end).round(9).tolist())
+                square.append(points.setdefault(corner, len(points)))
+            # The second axis has the cyclic order of the others turned round.
+            square = square if axis != 1 else square[::-1]
+            faces += [square[:3], [square[0], *square[2:]]]
+    direction = np.array(list(points))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    return direction * radius(direction)[:, None], np.array(faces)
+
+
+def obj(vertices: np.ndarray, faces: np.ndarray) -> bytes:
+    """Wavefront OBJ, scaled to fit."""
+    vertices = vertices / np.abs(vertices).max()
+    lines = [f"v {x:.5f} {y:.5f} {z:.5f}" for x, y, z in vertices]
+    return text([*lines, *(f"f {a} {b} {c}" for a, b, c in faces + 1)])
+
+
+def content(path: Path) -> bytes:
+    """The bytes of a file, unpacked; also where only its packed form is there."""
+    packed = path if path.suffix == ".gz" else path.with_name(f"{path.name}.gz")
+    return (
+        path.read_bytes()
+        if path.suffix != ".gz" and path.exists()
+        else gzip.decompress(packed.read_bytes())
+    )
+
+
+def pictures(source: Path, wanted: tuple[str, ...]) -> dict[str, bytes]:
+    pattern = rf"(?:.*/)?((?:{'|'.join(wanted)})/[^/]+\.png)$"
+    return members(source, pattern)
+
+
+def members(source: Path, pattern: str) -> dict[str, bytes]:
+    """Files below a folder or in its train.zip, by what the group of `pattern` finds."""
+    if (source / "train.zip").exists():
+        with zipfile.ZipFile(source / "train.zip") as archive:
+            found = {n: archive.read(n) for n in archive.namelist() if re.match(pattern, n)}
+    else:
+        paths = {p.relative_to(source).as_posix(): p for p in source.rglob("*") if p.is_file()}
+        found = {n: p.read_bytes() for n, p in paths.items() if re.match(pattern, n)}
+    return {re.match(pattern, n)[1]: raw for n, raw in sorted(found.items())}  # type: ignore[index]
+
+
+def text(lines: list[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def write_gz(name: str, raw: bytes) -> None:
+    buffer = io.BytesIO()
+    with gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=9, mtime=0) as file:
+        file.write(raw)
+    write(name, buffer.getvalue())
+
+
+def write_zip(name: str, files: dict[str, bytes], packed: bool = False) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for member, raw in sorted(files.items()):
+            info = zipfile.ZipInfo(member, (1980, 1, 1, 0, 0, 0))
+            info.compress_type = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
+            archive.writestr(info, raw)
+    write(name, buffer.getvalue())
+
+
+def write(name: str, raw: bytes) -> None:
+    path = OUT / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(raw)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
