@@ -2,7 +2,7 @@
 
     models/<room>/<family>.py     data/<kind>.py     recipes/<room>/<name>.yaml
     metrics/<modality>/<name>.py
-    modalities/<modality>.py
+    modalities/<modality>.py     specs/<modality>.py
 
 The folders of the installation come first, then every folder named in AIGC_PATH (separated as in
 PATH) that has the same layout. Names that start with `_` are no families. Nothing is imported
@@ -164,6 +164,23 @@ def load_modality(name: str) -> ModuleType:
             f"unknown modality {name!r}", hint=did_you_mean(name, known), code="unknown_modality"
         )
     return _load(known[name], ("Modality",))
+
+
+def spec_files() -> dict[str, Path]:
+    """The file of specs of every modality by name. Raises as `families`."""
+    roots = [PACKAGE / "specs", *(user / "specs" for user in user_folders())]
+    files = (f for root in roots for f in _list(root, "*.py"))
+    return _unique("specs", ((f.stem, f, f) for f in files))
+
+
+def load_specs(name: str) -> ModuleType:
+    """The imported file of a modality's specs, for data kinds and families in AIGC_PATH, which
+    cannot import each other. Raises as `load_family`.
+    """
+    known = spec_files()
+    if name not in known:
+        raise InputError(f"there is no specs/{name}.py", hint=did_you_mean(name, known))
+    return _load(known[name], ())
 
 
 def find_recipe(text: str) -> Path:

@@ -97,6 +97,18 @@ def describe(subject: Recipe | str, n: int | None, sheet: Path | None) -> dict[s
     return facts
 
 
+def source_part(source: str) -> dict[str, Any]:
+    """What the images of a source are."""
+    opened = open_source(source)
+    report = check(opened, range(len(opened)), cache=cache_folder("auto"))
+    return _part_facts(Checked(report), report)
+
+
+def parts_of(data: Any) -> dict[str, dict[str, Any]]:
+    """What the images of each part are."""
+    return {key: _part_facts(Checked(report), report) for key, report in data.report.items()}
+
+
 Cells = Callable[[], Iterator[tuple[str, Picture]]]
 """Gives a caption and a picture for each cell of a sheet."""
 
@@ -125,7 +137,7 @@ def _describe_recipe(recipe: Recipe, n: int) -> tuple[dict[str, Any], Cells]:
     batch = default_collate([data.train[key] for key in keys])
     parts = {}
     if isinstance(recipe.data, SourceConfig):
-        parts = {key: _part_facts(Checked(r), r) for key, r in data.report.items()}
+        parts = parts_of(data)
     facts = {
         "recipe": recipe.name,
         "spec": data.spec.as_dict(),

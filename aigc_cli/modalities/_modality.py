@@ -20,11 +20,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from aigc_cli.data._stream import key_at
 from aigc_cli.errors import AigcError, InputError, Problem
 from aigc_cli.modalities._output import File, Kept, Output
 from aigc_cli.models._base import GenerativeModule
 from aigc_cli.recipe.load import Recipe
 from aigc_cli.recipe.sections import Section
+from aigc_cli.registry import load_data_kind
 from aigc_cli.sampling.noise import SampleNoise
 
 
@@ -135,7 +137,9 @@ class Writer(ABC):
         return None
 
     def again(self, kept: Kept) -> bool:
-        """Take what a killed call has written of a number; False to have it made anew."""
+        """Take what a killed call has written of a number; False to have it made anew, which
+        depends on the task alone.
+        """
         return False
 
     def shown(self) -> list[str]:
@@ -214,17 +218,18 @@ class Modality(ABC):
         """The first `count` validation items of a recipe's data as inputs."""
         return Examples(self, items, task, count)
 
-    @abstractmethod
     def thing_of(self, given: Any, task: Task) -> Any:
         """The thing that would be given so: the inverse of opening."""
+        return given
 
     def at_once(self, batch_size: int, task: Task) -> int:
         """How many inputs `Model.sample` gets at once."""
         return 1
 
-    @abstractmethod
     def packed(self, inputs: Sequence[Input], task: Task) -> tuple[Any, Sequence[Any]]:
         """`given` and `references` of `Model.sample` for these inputs, on the model's device."""
+        (one,), device = inputs, task.model.device
+        return one.given.to(device), [reference.to(device) for reference in one.references]
 
     def make(
         self, inputs: Sequence[Input], numbers: Sequence[int], task: Task, *, alone: bool
@@ -239,9 +244,9 @@ class Modality(ABC):
             made = on_cpu(task.model.sample(noise, task.options, given, references))
         return [made[i * task.count : (i + 1) * task.count] for i in range(len(inputs))]
 
-    @abstractmethod
     def fitted(self, inputs: Sequence[Input], task: Task) -> Sequence[Any]:
         """The things as `ClassifierModule.batch_of` takes them."""
+        return [input.given for input in inputs]
 
     @abstractmethod
     def example_files(self, folder: Path) -> list[Path]:
@@ -262,22 +267,49 @@ class Modality(ABC):
         """Whether a source of data holds things of this modality, by content and ending."""
 
     @abstractmethod
+    def source_part(self, source: str) -> dict[str, Any]:
+        """Facts of a source of data: `source`, and what `part_lines` tells.
+
+        Raises:
+            DataError: it cannot be used.
+        """
+
+    @abstractmethod
+    def parts_of(self, data: Any, recipe: Recipe) -> dict[str, dict[str, Any]]:
+        """As `source_part`, of each part of a recipe's data, by its key."""
+
     def describe(self, subject: Recipe | str, n: int | None, sheet: Path | None) -> dict[str, Any]:
-        """Facts of a recipe's data or of a source: `parts`, each with `source`; of a recipe also
-        `recipe`, `spec` and the first `batch`. `n` of its things are shown: on a `sheet` of that
-        name, or as `examples`.
+        """Facts of a recipe's data or of a source: `parts`; of a recipe also `recipe`, `spec` and
+        the first `batch`. `n` of its things are shown: on a `sheet` of that name, or as `examples`.
 
         Raises:
             DataError: it cannot be used. InputError: there is no sheet of such things.
         """
+        if sheet is not None:
+            raise InputError(f"a sheet holds images, and this data is {self.title}")
+        if isinstance(subject, str):
+            return {"parts": {"data": self.source_part(subject)}}
+        data = open_data(subject)
+        count = min(subject.trainer.global_batch, 16)
+        keys = [key_at(subject.seed, position, len(data.train)) for position in range(count)]
+        collate = getattr(data.train, "collate", default_collate)
+        batch = collate([data.train[key] for key in keys])
+        return {
+            "recipe": subject.name,
+            "spec": data.spec.as_dict(),
+            "parts": self.parts_of(data, subject),
+            "batch": {name: tensor_facts(values) for name, values in batch.items()},
+        }
 
-    @abstractmethod
     def inspect(self, subject: Recipe | str) -> Findings:
         """What spoils training: things that cannot be used, duplicates, what is cut.
 
         Raises:
-            InputError: the subject holds nothing that can be inspected.
+            DataError: as in training.
         """
+        if isinstance(subject, str):
+            return Findings(self.name, {"data": self.source_part(subject)})
+        return Findings(self.name, self.parts_of(open_data(subject), subject))
 
     @abstractmethod
     def part_lines(self, part: Mapping[str, Any]) -> Iterator[str]:
@@ -290,6 +322,11 @@ class Modality(ABC):
     def shown(self, example: Any) -> str:
         """One of the examples of `describe` for people."""
         return str(example)
+
+
+def open_data(recipe: Recipe) -> Any:
+    """The data of a recipe. Raises as its kind."""
+    return load_data_kind(recipe.kind).Data(recipe.data, seed=recipe.seed, bases=recipe.bases)
 
 
 def tensor_facts(values: Tensor) -> dict[str, Any]:
@@ -310,6 +347,10 @@ class Findings:
     parts: dict[str, dict[str, Any]] = field(default_factory=dict)
     warnings: list[Problem] = field(default_factory=list)
     bad: AigcError | None = None
+
+    def warn(self, message: str, code: str, key: str, hint: str | None = None) -> None:
+        """Add a warning about a part."""
+        self.warnings.append(Problem(message, code=f"data.{code}", key=key, hint=hint))
 
     def as_dict(self) -> dict[str, Any]:
         return {"parts": self.parts, "warnings": [w.as_dict() for w in self.warnings]}

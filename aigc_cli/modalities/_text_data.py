@@ -10,12 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from aigc_cli.data._stream import key_at
 from aigc_cli.data._text_files import open_texts
 from aigc_cli.errors import Problem
-from aigc_cli.modalities._modality import Findings, tensor_facts
-from aigc_cli.recipe.load import Recipe
-from aigc_cli.registry import load_data_kind
 from aigc_cli.text.tokenizer import Tokenizer
 
 SHOWN = 600  # characters of an example that are printed; JSON has all
@@ -42,36 +38,7 @@ def _is_utf8(path: Path) -> bool:
     return bool(start) and b"\0" not in start
 
 
-def describe(subject: Recipe | str, n: int | None) -> dict[str, Any]:
-    """Spec, parts, first batch, and `n` examples of texts. Raises as their data."""
-    if not isinstance(subject, Recipe):
-        return {"parts": {"data": _source_part(subject)}, "examples": _first(subject, n)}
-    data = _data(subject)
-    count = min(subject.trainer.global_batch, 16)
-    keys = [key_at(subject.seed, position, len(data.train)) for position in range(count)]
-    batch = data.train.collate([data.train[key] for key in keys])
-    return {
-        "recipe": subject.name,
-        "spec": plain_spec(data.spec.as_dict()),
-        "parts": text_parts(data),
-        "batch": {name: tensor_facts(values) for name, values in batch.items()},
-        "examples": list(data.examples(EXAMPLES if n is None else n)),
-    }
-
-
-def inspect(subject: Recipe | str) -> Findings:
-    """What may spoil training: texts that are cut, words that are unknown, texts that stand twice.
-    Raises as the data.
-    """
-    if not isinstance(subject, Recipe):
-        part = _source_part(subject)
-        return Findings("text", {"data": part}, list(_source_warnings(part)))
-    parts = text_parts(_data(subject))
-    warnings = [problem for key, part in parts.items() for problem in _warnings(key, part)]
-    return Findings("text", parts, warnings)
-
-
-def _source_part(source: str) -> dict[str, Any]:
+def source_part(source: str) -> dict[str, Any]:
     """What can be counted before there is a tokenizer: a single pass, one digest a text."""
     texts = open_texts(source)
     counts = {"records": 0, "characters": 0, "bytes": 0, "blank": 0, "duplicates": 0, "longest": 0}
@@ -93,22 +60,19 @@ def _source_part(source: str) -> dict[str, Any]:
     return {"source": source, **counts, "keys": dict(keys.most_common(LISTED))}
 
 
-def _first(source: str, n: int | None) -> list[str]:
+def first(source: str, n: int | None) -> list[str]:
+    """The first texts of a source that are not blank."""
     records = (record for _, record in open_texts(source).records())
     shown = (r if isinstance(r, str) else json.dumps(r, ensure_ascii=False) for r in records)
     return list(islice((text for text in shown if text.strip()), EXAMPLES if n is None else n))
 
 
-def _source_warnings(part: Mapping[str, Any]) -> Iterator[Problem]:
+def source_warnings(key: str, part: Mapping[str, Any]) -> Iterator[Problem]:
     if part["records"] == part["blank"]:
-        yield Problem("there is no text in it", code="data.empty", key="data")
+        yield Problem("there is no text in it", code="data.empty", key=key)
     if part["duplicates"] > MANY * part["records"]:
         message = f"{part['duplicates']:,} of {part['records']:,} texts stand there before"
-        yield Problem(message, code="data.duplicates", key="data")
-
-
-def _data(recipe: Recipe) -> Any:
-    return load_data_kind(recipe.kind).Data(recipe.data, seed=recipe.seed, bases=recipe.bases)
+        yield Problem(message, code="data.duplicates", key=key)
 
 
 def text_parts(data: Any) -> dict[str, Any]:
@@ -151,7 +115,7 @@ def part_lines(part: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name:<17} {count:,}"
 
 
-def _warnings(key: str, part: Mapping[str, Any]) -> Iterator[Problem]:
+def warnings(key: str, part: Mapping[str, Any]) -> Iterator[Problem]:
     if part["unknown"] > MANY * part["tokens"]:
         share = part["unknown"] / part["tokens"]
         yield Problem(

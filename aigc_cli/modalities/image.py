@@ -209,10 +209,6 @@ class Modality(_modality.Modality):
     def thing_of(self, given: Tensor, task: Task) -> Picture:
         return Picture(from_tensor(given))
 
-    def packed(self, inputs: Sequence[Input], task: Task) -> tuple[Tensor, Sequence[Tensor]]:
-        (one,), device = inputs, task.model.device
-        return one.given.to(device), [image.to(device) for image in one.references]
-
     def fitted(self, inputs: Sequence[Input], task: Task) -> list[Tensor]:
         """Brought to the size of the training images, in the recipe's way."""
         spec = task.model.spec
@@ -231,6 +227,12 @@ class Modality(_modality.Modality):
 
     def recognises(self, source: str) -> bool:
         return image_data.recognises(source, self.endings)
+
+    def source_part(self, source: str) -> dict[str, Any]:
+        return image_data.source_part(source)
+
+    def parts_of(self, data: Any, recipe: Recipe) -> dict[str, dict[str, Any]]:
+        return image_data.parts_of(data)
 
     def describe(self, subject: Recipe | str, n: int | None, sheet: Path | None) -> dict[str, Any]:
         return image_data.describe(subject, n, sheet)

@@ -12,11 +12,11 @@ from typing import Any
 from aigc_cli.data._conversations import Message, conversation
 from aigc_cli.data._example import write_lines
 from aigc_cli.data._text_files import OBJECTS, Place, Record, TextFile
-from aigc_cli.errors import DataError, InputError, PromptError
+from aigc_cli.errors import DataError, PromptError
 from aigc_cli.media.files import write_bytes
 from aigc_cli.modalities import _modality
 from aigc_cli.modalities import _text_data as text_data
-from aigc_cli.modalities._modality import Findings, Input, Inputs, Task
+from aigc_cli.modalities._modality import Findings, Input, Inputs, Task, open_data
 from aigc_cli.modalities._output import File, Kept, Output
 from aigc_cli.models._text import Prompt, TextModule
 from aigc_cli.recipe.load import Recipe
@@ -225,9 +225,6 @@ class Modality(_modality.Modality):
             for place in places:  # each alone, to see which it is
                 yield from self._answered(inputs, numbers, [place], task)
 
-    def fitted(self, inputs: Sequence[Input], task: Task) -> list[str]:
-        return [input.given for input in inputs]
-
     def example_files(self, folder: Path) -> list[Path]:
         write_lines(folder / "lines.txt", ["the cat", "the dog saw"])
         return [folder / "lines.txt"]
@@ -238,13 +235,26 @@ class Modality(_modality.Modality):
     def recognises(self, source: str) -> bool:
         return text_data.recognises(source, self.endings)
 
+    def source_part(self, source: str) -> dict[str, Any]:
+        return text_data.source_part(source)
+
+    def parts_of(self, data: Any, recipe: Recipe) -> dict[str, dict[str, Any]]:
+        return text_data.text_parts(data)
+
     def describe(self, subject: Recipe | str, n: int | None, sheet: Path | None) -> dict[str, Any]:
-        if sheet is not None:
-            raise InputError("a sheet holds images, and this data is texts")
-        return text_data.describe(subject, n)
+        facts = super().describe(subject, n, sheet)
+        count = text_data.EXAMPLES if n is None else n
+        if isinstance(subject, str):
+            return {**facts, "examples": text_data.first(subject, count)}
+        examples = list(open_data(subject).examples(count))
+        return {**facts, "spec": text_data.plain_spec(facts["spec"]), "examples": examples}
 
     def inspect(self, subject: Recipe | str) -> Findings:
-        return text_data.inspect(subject)
+        findings = super().inspect(subject)
+        told = text_data.source_warnings if isinstance(subject, str) else text_data.warnings
+        for key, part in findings.parts.items():
+            findings.warnings += told(key, part)
+        return findings
 
     def part_lines(self, part: Mapping[str, Any]) -> Iterator[str]:
         return text_data.part_lines(part)

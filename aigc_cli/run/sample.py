@@ -217,9 +217,9 @@ class _Call:
         model, seed = self.task.model, self.request.seed
         count = self.request.count or self.makes.usual_count
         for numbers in _batches(count, self.request.batch_size):
-            kept = [output.kept(number) for number in numbers]
-            if all(k is not None and writer.again(k) for k in kept):
-                yield from ([*k.files] for k in kept if k is not None)
+            kept = [k for number in numbers if (k := output.kept(number)) is not None]
+            if len(kept) == len(numbers) and all(map(writer.again, kept)):
+                yield from ([*k.files] for k in kept)
                 continue
             noise = SampleNoise(seed, numbers[0], len(numbers))
             with torch.no_grad():

@@ -8,12 +8,11 @@ stand in a table on top of its file. Batches are dicts of tensors.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from aigc_cli.errors import CheckpointError
+from aigc_cli.registry import load_specs, spec_files
 
 SPECS: dict[str, type[Spec]] = {}
 """Every Spec class that was imported, by kind."""
@@ -35,8 +34,7 @@ class Spec:
 
 
 def spec_from_dict(data: dict[str, Any]) -> Spec:
-    """Inverse of `Spec.as_dict`, for checkpoints. Kinds of a user's own are known once the file
-    that defines them was imported, as the recipe's data kind and family are.
+    """Inverse of `Spec.as_dict`, for checkpoints. Those of `specs/` in AIGC_PATH are known too.
 
     Raises:
         CheckpointError: the kind is unknown or its fields do not fit, as in a newer checkpoint.
@@ -44,8 +42,8 @@ def spec_from_dict(data: dict[str, Any]) -> Spec:
     fields = dict(data)
     kind = fields.pop("kind", None)
     if kind not in SPECS:
-        for module in pkgutil.iter_modules(__path__):
-            importlib.import_module(f"{__name__}.{module.name}")
+        for name in spec_files():
+            load_specs(name)
     if kind not in SPECS:
         raise CheckpointError(
             f"unknown data kind {kind!r} in the checkpoint",

@@ -1,0 +1,86 @@
+"""Melodies, one a line of pitches with spaces between: `60 62 64 62`."""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+
+from aigc_cli.data._sources import find_path
+from aigc_cli.errors import DataError
+from aigc_cli.recipe.sections import Name, Section
+from aigc_cli.registry import load_specs
+
+specs = load_specs("melody")
+
+
+class Config(Section):
+    modality: ClassVar[str] = "melody"
+
+    kind: Literal["melodies"]
+    """Name of the kind of data."""
+    train: Name
+    """File of melodies to train on."""
+    val: Name | None = None
+    """File to validate with; without it every fourth melody of `train` is held out."""
+    length: int = Field(8, gt=1)
+    """Notes of each melody that are learned."""
+
+
+def read(path, length):
+    """The first `length` notes of each melody. Raises DataError: names the line."""
+    melodies = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            notes = [int(word) for word in line.split()]
+        except ValueError as error:
+            raise DataError(f"{path}:{number}: no melody: {error}") from error
+        if len(notes) < length or not all(0 <= note < specs.PITCHES for note in notes):
+            raise DataError(f"{path}:{number}: not {length} pitches from 0 to 127")
+        melodies.append(torch.tensor(notes[:length]))
+    if len(melodies) < 2:
+        raise DataError(f"{path}: fewer than two melodies")
+    return melodies
+
+
+class Melodies:
+    def __init__(self, notes):
+        self.notes = notes
+
+    def __len__(self):
+        return len(self.notes)
+
+    def __getitem__(self, key):
+        return {"notes": self.notes[key[0] if isinstance(key, tuple) else key]}
+
+
+class Data:
+    val_batch_size = None
+
+    def __init__(self, config, *, seed=0, bases=(), spec=None):
+        train = read(find_path(config.train, bases), config.length)
+        val = read(find_path(config.val, bases), config.length) if config.val else train[::4]
+        if config.val is None:
+            train = [notes for number, notes in enumerate(train) if number % 4]
+        self.spec = specs.MelodySpec(config.length)
+        self.train, self.val = Melodies(train), Melodies(val)
+        self.report = {"data.train": train, "data.val": val}
+
+    def start_background(self):
+        pass
+
+    def stop_background(self):
+        pass
+
+
+def fit(config, *, bases=()):
+    path = find_path(config.train, bases)
+    shortest = min(len(line.split()) for line in path.read_text(encoding="utf-8").splitlines())
+    return {"length": (shortest, f"The shortest melody has {shortest} notes.")}
+
+
+def example(folder):
+    """Scales up from several notes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [" ".join(str(60 + start + step) for step in range(8)) for start in range(12)]
+    (folder / "scales.melody").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return {"kind": "melodies", "train": str(folder / "scales.melody")}

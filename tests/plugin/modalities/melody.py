@@ -1,0 +1,97 @@
+"""Melodies: files of pitches, one melody a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from aigc_cli.data._sources import find_path
+from aigc_cli.errors import DataError
+from aigc_cli.media.files import write_bytes
+from aigc_cli.modalities import _modality
+from aigc_cli.modalities._modality import Findings, Input, Inputs, Task
+from aigc_cli.modalities._output import File, Kept, Output
+from aigc_cli.recipe.load import Recipe
+
+
+class Writer(_modality.Writer):
+    """A file for each melody, and all of them below each other."""
+
+    def __init__(self, output: Output, task: Task) -> None:
+        super().__init__(output, task)
+        self.lines: list[str] = []
+
+    def _write(self, name: str, made: Tensor, facts: Mapping[str, Any]) -> list[File]:
+        path = self.output.name(name)
+        self.lines.append(" ".join(str(int(note)) for note in made))
+        write_bytes(path, f"{self.lines[-1]}\n".encode())
+        return [File(path, facts)]
+
+    def drawn(self, number: int, made: Tensor, facts: Mapping[str, Any]) -> list[File]:
+        return self._write(f"sample-{number:05d}.melody", made, facts)
+
+    def between(self, number: int, made: Tensor, facts: Mapping[str, Any]) -> list[File]:
+        return self._write(f"between-{number:05d}.melody", made, facts)
+
+    def answered(self, number: int, input: Input, made: Sequence[Any]) -> list[File]:
+        return [
+            file
+            for index, one in enumerate(made)
+            for file in self._write(f"{input.stem}-{index}.melody", one, {"input": input.name})
+        ]
+
+    def again(self, kept: Kept) -> bool:
+        self.lines += [file.path.read_text(encoding="utf-8").strip() for file in kept.files]
+        return True
+
+    def finish(self, rows: int | None = None) -> list[File]:
+        path = self.output.own("sheet.txt")
+        write_bytes(path, "".join(f"{line}\n" for line in self.lines).encode())
+        return [File(path, {"melodies": len(self.lines)}, sample=False)]
+
+
+class Modality(_modality.Modality):
+    """Melodies."""
+
+    name = "melody"
+    title = "melodies"
+    endings = frozenset({".melody"})
+    own_files = ("sheet.txt",)
+    usual_count = 4
+
+    def open(self, source: Path, task: Task, makes: _modality.Modality | None) -> Inputs:
+        raise DataError("no family takes melodies yet")
+
+    def example_files(self, folder: Path) -> list[Path]:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "up.melody").write_text("60 62 64 65 67 69 71 72\n")
+        return [folder / "up.melody"]
+
+    def writer(self, output: Output, task: Task) -> Writer:
+        return Writer(output, task)
+
+    def recognises(self, source: str) -> bool:
+        return Path(source).suffix in self.endings
+
+    def source_part(self, source: str) -> dict[str, Any]:
+        lines = find_path(source, ()).read_text(encoding="utf-8").splitlines()
+        return {"source": source, "melodies": len(lines), "repeated": len(lines) - len(set(lines))}
+
+    def parts_of(self, data: Any, recipe: Recipe) -> dict[str, dict[str, Any]]:
+        return {
+            key: {"source": recipe.data.train, "melodies": len(notes), "repeated": 0}
+            for key, notes in data.report.items()
+        }
+
+    def part_lines(self, part: Mapping[str, Any]) -> Iterator[str]:
+        yield f"melodies  {part['melodies']}"
+
+    def inspect(self, subject: Recipe | str) -> Findings:
+        findings = super().inspect(subject)
+        for key, part in findings.parts.items():
+            if part["repeated"]:
+                findings.warn(f"{part['repeated']} melodies stand there before", "repeated", key)
+        return findings

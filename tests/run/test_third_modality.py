@@ -1,0 +1,105 @@
+"""A modality is new files only: melodies, in tests/plugin, do all that images and texts do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from aigc_cli.recipe.example import example_recipe
+from tests.run.conftest import Child, Ending, assert_same, load
+
+Aigc = Callable[..., Ending]
+Start = Callable[..., Child]
+
+
+@pytest.fixture
+def recipe(here: Path) -> str:
+    found = example_recipe("melody_vae", here / "data").as_dict()
+    (here / "melody.yaml").write_text(yaml.safe_dump(found))
+    return "melody.yaml"
+
+
+def test_it_trains_and_resumes_exactly(aigc: Aigc, recipe: str, here: Path) -> None:
+    assert aigc("train", recipe, "--out", "whole").code == 0
+    assert aigc("train", recipe, "--out", "cut", "trainer.max_steps=1").code == 0
+    ending = aigc("train", recipe, "--resume", "cut")
+    assert ending.code == 0, ending.err
+    whole, cut = (load(here / f"{name}/checkpoints/last.ckpt") for name in ("whole", "cut"))
+    assert_same(whole["weights"], cut["weights"], "weights")
+
+
+def test_a_killed_run_goes_on(child: Start, aigc: Aigc, recipe: str, here: Path) -> None:
+    long = ("trainer.max_steps=100000", "trainer.validate_every=100000", "--out", "run")
+    running = child("train", recipe, *long)
+    running.wait_for_step(here / "run", 3)
+    running.process.kill()
+    running.end()
+    step = load(here / "run/checkpoints/last.ckpt")["step"]
+    ending = aigc("train", recipe, "--resume", "run", f"trainer.max_steps={step + 2}")
+    assert ending.code == 0, ending.err
+    assert load(here / "run/checkpoints/last.ckpt")["step"] == step + 2
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(
+    child: Start, aigc: Aigc, recipe: str, here: Path
+) -> None:
+    assert aigc("train", recipe, "--out", "one").code == 0
+    assert child("train", recipe, "--out", "two", "--devices", 2).end().code == 0
+    one, two = (load(here / f"{name}/checkpoints/last.ckpt")["weights"] for name in ("one", "two"))
+    assert all(one[name].allclose(two[name], atol=1e-4) for name in one)
+
+
+def test_it_samples_and_interpolates(aigc: Aigc, recipe: str, here: Path) -> None:
+    assert aigc("train", recipe, "--out", "run").code == 0
+    ending = aigc("sample", "run", "-n", 3, "--out", "made", "--json")
+    assert ending.code == 0, ending.err
+    assert [item["path"] for item in ending.json["items"]] == [
+        "sample-00000.melody", "sample-00001.melody", "sample-00002.melody", "sheet.txt",
+    ]  # fmt: skip
+    notes = [int(word) for word in (here / "made/sample-00001.melody").read_text().split()]
+    assert len(notes) == 8
+    ending = aigc("sample", "run", "--interpolate", 4, "-n", 2, "--out", "way")
+    assert ending.code == 0, ending.err
+    ends = ("between-00000.melody", "between-00004.melody")
+    for end, sample in zip(ends, ("sample-00000.melody", "sample-00001.melody"), strict=True):
+        assert (here / "way" / end).read_text() == (here / "made" / sample).read_text()
+
+
+def test_previews_are_what_sample_makes(aigc: Aigc, recipe: str, here: Path) -> None:
+    assert aigc("train", recipe, "--out", "run").code == 0
+    assert aigc("sample", "run/checkpoints/last.ckpt", "--out", "made").code == 0
+    last = max((here / "run/previews").iterdir())
+    for file in last.glob("*.melody"):
+        assert file.read_bytes() == (here / "made" / file.name).read_bytes()
+    assert (last / "sheet.txt").read_text().count("\n") == 4
+
+
+def test_its_data_is_shown_and_checked(aigc: Aigc, recipe: str, here: Path) -> None:
+    shown = aigc("data", "show", recipe)
+    assert shown.code == 0, shown.err
+    assert "melodies  9" in shown.out
+    assert "notes     int64 2 x 8" in shown.out
+    (here / "twice.melody").write_text("60 62\n60 62\n")
+    checked = aigc("data", "check", "twice.melody")
+    assert checked.code == 0, checked.err
+    assert "warning: data: 1 melodies stand there before" in checked.out
+    (here / "bad.melody").write_text("60 nonsense\n")
+    ending = aigc("train", recipe, "data.train=bad.melody")
+    assert ending.code == 2
+    assert "bad.melody:1: no melody" in ending.err
+
+
+def test_recipe_new_and_plan_know_it(aigc: Aigc, recipe: str, here: Path) -> None:
+    new = aigc(
+        "recipe", "new", "--family", "melody_vae", "--data", "data/scales.melody", "-o", "own.yaml"
+    )
+    assert new.code == 0, new.err
+    assert yaml.safe_load((here / "own.yaml").read_text())["data"]["length"] == 8
+    planned = aigc("train", "own.yaml", "--dry-run")
+    assert planned.code == 0, planned.err
+    listed = aigc("recipe", "ls", "--json")
+    assert "melody_vae" in listed.out
