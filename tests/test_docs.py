@@ -27,7 +27,11 @@ _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`([^`\n]+)`")
 _ROOTS = r"(?:aigc_cli|recipes|docs|tests|benchmarks|\.ci)/|(?:Makefile|constraints\.txt)$"
 _OWN = re.compile(_ROOTS)
-_EXAMPLES = {"recipes/mine.yaml", "recipes/toy/tiny_gan.yaml"}  # of a reader's own folder
+_EXAMPLES = {
+    "recipes/mine.yaml",
+    "recipes/toy/tiny_gan.yaml",
+    "recipes/melody/melody_vae.yaml",
+}  # of a reader's own folder
 _COMMAND = re.compile(r"(aigc|srun aigc|torchrun|\.venv/bin/aigc|-m aigc_cli) ")
 _SHELL = {"|", "||", "&", "&&", ";", ">", "2>", "<"}
 
