@@ -65,7 +65,7 @@ def uncached(lm: Model) -> list[int]:
     tokens = prompts(lm, 1)
     never = torch.tensor([*lm.banned_ids, *lm.stop_ids])
     for _ in range(TOKENS):
-        last = lm.net.hidden(tokens, slice(tokens.shape[1]), None, True, None)[:, -1]
+        last = lm.net.hidden(tokens, slice(tokens.shape[1]), None, True)[:, -1]
         logits = F.linear(last, lm.net.head_weight).index_fill(1, never, -torch.inf)
         tokens = torch.cat([tokens, logits.argmax(-1, keepdim=True)], 1)
     return tokens[0, PROMPT:].tolist()

@@ -80,6 +80,12 @@ class TextModule(GenerativeModule):
         """
         raise InputError("the model was not trained on conversations")
 
+    def prepare_to_write(self, options: Decoding, *, half: bool) -> str:
+        """Called once when the weights stay as they are: the type of those that will write. `half`
+        says whether bfloat16 is theirs and fast here.
+        """
+        return "float32"
+
     def write(
         self,
         prompts: Sequence[str],

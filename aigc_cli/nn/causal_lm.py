@@ -9,41 +9,16 @@ Letters as in nn/transformer.py, and V for the vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from aigc_cli.nn.linear import Linear, linear
-from aigc_cli.nn.transformer import Cache, Gelu, GPT2Block, LlamaBlock, RMSNorm, Rope
+from aigc_cli.nn.transformer import Gelu, GPT2Block, LlamaBlock, RMSNorm, Rope
 from aigc_cli.specs.text import IGNORE
 
 MOST_LOGITS = 1 << 25  # of one piece: 128 MB in float32
-
-
-class Prefix:
-    """What a network has read: the caches of its layers, and the padding on the left of each row.
-
-    pad (R,): how many of the first columns are none of the row's; None where all rows are full.
-    """
-
-    def __init__(self, num_layers: int, pad: Tensor | None = None) -> None:
-        self.caches = [Cache() for _ in range(num_layers)]
-        self.pad = pad if pad is not None and bool(pad.any()) else None
-
-    @property
-    def length(self) -> int:
-        """Columns read so far, padding included."""
-        return self.caches[0].length
-
-    def select(self, rows: Tensor) -> None:
-        """Keep these rows, in this order and possibly several times."""
-        for cache in self.caches:
-            cache.select(rows)
-        if self.pad is not None:
-            self.pad = self.pad[rows]
 
 
 class CausalLM(nn.Module):
@@ -57,10 +32,8 @@ class CausalLM(nn.Module):
         *,
         target: Tensor | None = None,
         document: Tensor | None = None,
-        prefix: Prefix | None = None,
     ) -> Tensor:
-        """Logits (R, T, V); with `target` the cross-entropy (R, T) of each, 0 where it is IGNORE;
-        with `prefix` the logits (R, V) after the last of tokens that follow it.
+        """Logits (R, T, V); with `target` the cross-entropy (R, T) of each, 0 where it is IGNORE.
 
         Texts with another number in `document` (R, T) do not see each other.
         """
@@ -69,16 +42,9 @@ class CausalLM(nn.Module):
         mask, causal = None, T > 1
         if document is not None:
             mask, positions = isolated(document)
-        elif prefix is not None:
-            begin = prefix.length
-            positions = slice(begin, begin + T)
-            if prefix.pad is not None or (begin and T > 1):
-                mask, positions = _after(prefix, T, tokens.device)
-        hidden = self.hidden(tokens, positions, mask, causal and mask is None, prefix)
+        hidden = self.hidden(tokens, positions, mask, causal and mask is None)
         if target is not None:
             return token_losses(hidden, self.head_weight, target)
-        if prefix is not None:
-            hidden = hidden[:, -1]
         return linear(hidden, self.head_weight)
 
     def hidden(
@@ -87,7 +53,6 @@ class CausalLM(nn.Module):
         positions: Tensor | slice,
         mask: Tensor | None,
         causal: bool,
-        prefix: Prefix | None,
     ) -> Tensor:
         """Normalised features (R, T, D) before the head."""
         raise NotImplementedError
@@ -172,12 +137,11 @@ class Llama(CausalLM):
         positions: Tensor | slice,
         mask: Tensor | None,
         causal: bool,
-        prefix: Prefix | None,
     ) -> Tensor:
         rotation = self.rope(positions)
         x = self.dropout(self.model.embed_tokens(tokens))  # (R, T, D)
-        for layer, cache in zip(self.model.layers, _caches(prefix), strict=False):
-            x = layer(x, rotation, mask=mask, causal=causal, cache=cache)
+        for layer in self.model.layers:
+            x = layer(x, rotation, mask=mask, causal=causal)
         out: Tensor = self.model.norm(x)
         return out
 
@@ -237,12 +201,11 @@ class GPT2(CausalLM):
         positions: Tensor | slice,
         mask: Tensor | None,
         causal: bool,
-        prefix: Prefix | None,
     ) -> Tensor:
         x = self.transformer.wte(tokens) + self.transformer.wpe.weight[positions]  # (R, T, D)
         x = self.dropout(x)
-        for block, cache in zip(self.transformer.h, _caches(prefix), strict=False):
-            x = block(x, mask=mask, causal=causal, cache=cache)
+        for block in self.transformer.h:
+            x = block(x, mask=mask, causal=causal)
         out: Tensor = self.transformer.ln_f(x)
         return out
 
@@ -286,24 +249,3 @@ def isolated(document: Tensor) -> tuple[Tensor, Tensor]:
     begins = F.pad(document[:, 1:] != document[:, :-1], (1, 0), value=True)
     first = (column * begins).cummax(1).values
     return (same & (column[:, None] >= column))[:, None], column - first
-
-
-def _after(prefix: Prefix, T: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mask (R, 1, T, S) and positions (R, T) of T tokens after a prefix.
-
-    Padding looks at itself, so that no row of the mask is empty.
-    """
-    S = prefix.length + T
-    column = torch.arange(S, device=device)
-    query = column[prefix.length :]
-    pad = torch.zeros(1, dtype=torch.int64, device=device) if prefix.pad is None else prefix.pad
-    mine = (column >= pad[:, None])[:, None] & (column <= query[:, None])
-    mask = mine | (column == query[:, None])
-    return mask[:, None], (query - pad[:, None]).clamp(min=0)
-
-
-def _caches(prefix: Prefix | None) -> Iterator[Cache | None]:
-    if prefix is not None:
-        yield from prefix.caches
-    while True:
-        yield None

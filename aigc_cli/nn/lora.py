@@ -43,6 +43,10 @@ class LoRALinear(nn.Linear):
         x = F.dropout(x, self.dropout, self.training)
         return y + self.lora_scale * F.linear(F.linear(x, self.lora_a), self.lora_b)
 
+    def merged(self) -> Tensor:
+        """The weight of a layer without an adapter that computes the same."""
+        return _merged(self.weight, self.lora_a, self.lora_b, self.lora_scale)
+
 
 def add_adapters(
     blocks: nn.Module, *, rank: int, alpha: float, dropout: float = 0.0
@@ -71,17 +75,16 @@ def without_adapters(network: nn.Module) -> Iterator[None]:
 
 
 def merge_adapters(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of a network without adapters that computes the same; other weights as they are.
-
-    The sum is made in float64, so that rounding is no larger than that of one product.
-    """
+    """The weights of a network without adapters that computes the same; others as they are."""
     merged = {key: value for key, value in weights.items() if ".lora_" not in key}
     for key, a in weights.items():
         if key.endswith(".lora_a"):
             layer = key.removesuffix(".lora_a")
             b, scale = weights[f"{layer}.lora_b"], weights[f"{layer}.lora_scale"]
-            base = weights[f"{layer}.weight"]
-            merged[f"{layer}.weight"] = (
-                base.double() + scale.double() * (b.double() @ a.double())
-            ).to(base.dtype)
+            merged[f"{layer}.weight"] = _merged(weights[f"{layer}.weight"], a, b, scale)
     return merged
+
+
+def _merged(base: Tensor, a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
+    """In float64, so that rounding is no larger than that of one product."""
+    return (base.double() + scale.double() * (b.double() @ a.double())).to(base.dtype)

@@ -1,5 +1,5 @@
 """Transformer blocks: attention with a cache, the block of Llama and Qwen3, that of GPT-2, and
-those of the encoder-decoder.
+those of the encoder-decoder. The first two write by way of nn/cached_lm.py.
 
 Vaswani et al., "Attention Is All You Need", 2017, https://arxiv.org/abs/1706.03762; RoPE of Su et
 al., 2021, https://arxiv.org/abs/2104.09864; RMSNorm of Zhang and Sennrich, 2019,
@@ -256,16 +256,10 @@ class LlamaBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self,
-        x: Tensor,
-        rotation: Rotation,
-        *,
-        mask: Tensor | None,
-        causal: bool,
-        cache: Cache | None,
+        self, x: Tensor, rotation: Rotation, *, mask: Tensor | None, causal: bool
     ) -> Tensor:
         attended = self.self_attn(
-            self.input_layernorm(x), rotation=rotation, mask=mask, causal=causal, cache=cache
+            self.input_layernorm(x), rotation=rotation, mask=mask, causal=causal
         )
         x = x + self.dropout(attended)
         x = x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
@@ -284,13 +278,9 @@ class GPT2Attention(nn.Module):
         self.c_attn = Linear(dim, 3 * dim, bias=bias)
         self.c_proj = Linear(dim, dim, bias=bias)
 
-    def forward(
-        self, x: Tensor, *, mask: Tensor | None, causal: bool, cache: Cache | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, *, mask: Tensor | None, causal: bool) -> Tensor:
         qkv = self.c_attn(x).unflatten(-1, (3, self.num_heads, -1))  # (R, T, 3, H, E)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (R, H, T, E)
-        if cache is not None:
-            k, v = cache.append(k, v)
         dropout = self.dropout if self.training else 0.0
         out: Tensor = self.c_proj(attend(q, k, v, mask=mask, causal=causal, dropout=dropout))
         return out
@@ -323,10 +313,8 @@ class GPT2Block(nn.Module):
         self.mlp = GPT2FeedForward(dim, bias=bias, gelu=gelu)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self, x: Tensor, *, mask: Tensor | None, causal: bool, cache: Cache | None
-    ) -> Tensor:
-        x = x + self.dropout(self.attn(self.ln_1(x), mask=mask, causal=causal, cache=cache))
+    def forward(self, x: Tensor, *, mask: Tensor | None, causal: bool) -> Tensor:
+        x = x + self.dropout(self.attn(self.ln_1(x), mask=mask, causal=causal))
         x = x + self.dropout(self.mlp(self.ln_2(x)))
         return x
 

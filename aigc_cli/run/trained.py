@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from aigc_cli.errors import InputError
 from aigc_cli.models._base import GenerativeModule
+from aigc_cli.models._text import TextModule
+from aigc_cli.nn.precision import multiplies_bf16
 from aigc_cli.recipe.load import Recipe, load_recipe, recipe_from_dict
 from aigc_cli.run.build import attach_networks, build_model
 from aigc_cli.run.checkpoint import file_digest, load_checkpoint
@@ -16,6 +20,7 @@ from aigc_cli.run.devices import choose_device
 from aigc_cli.run.folder import find_checkpoint
 from aigc_cli.run.paths import RUNS
 from aigc_cli.run.weights import load_averaged, require_fit, weights_digest
+from aigc_cli.sampling.decoding import Decoding
 from aigc_cli.specs import Spec, spec_from_dict
 from aigc_cli.specs.image import PictureSpec
 
@@ -33,6 +38,8 @@ class Trained:
     step: int = 0
     digest: str | None = None
     ema: bool = False
+    dtype: str | None = None
+    """Of the weights that write texts."""
 
     @property
     def weights(self) -> str:
@@ -47,6 +54,7 @@ class Trained:
             "sha256": self.digest,
             "step": self.step,
             "ema": self.ema,
+            **({} if self.dtype is None else {"dtype": self.dtype}),
             "family": self.recipe.family,
             "recipe": self.recipe.name,
             "features": stamps.get("features"),
@@ -83,9 +91,15 @@ def load_trained(
     require_fit(model, state, path)
     load_averaged(model, state, ema=ema)
     attach_networks(model, recipe, state)
-    model.to(choose_device(device)).eval()
+    device = choose_device(device)
+    model.to(device).eval()
     averaged = ema and state["ema"] is not None
-    return Trained(model, recipe, spec, path, state["step"], file_digest(path), averaged)
+    dtype = None
+    if isinstance(model, TextModule) and isinstance(recipe.sample, Decoding):
+        half = any(value.dtype == torch.bfloat16 for value in state["weights"].values())
+        half = half and multiplies_bf16(device)
+        dtype = model.prepare_to_write(recipe.sample, half=half)
+    return Trained(model, recipe, spec, path, state["step"], file_digest(path), averaged, dtype)
 
 
 def _untrained(source: str, overrides: Sequence[str]) -> Recipe | None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from aigc_cli.nn.causal_lm import GPT2, CausalLM, Llama, Prefix, token_losses
+from aigc_cli.nn.cached_lm import CachedLM, Prefix
+from aigc_cli.nn.causal_lm import GPT2, CausalLM, Llama, token_losses
+from aigc_cli.nn.lora import add_adapters
 from aigc_cli.specs.text import IGNORE
 
 V, CONTEXT = 37, 24
@@ -70,10 +72,10 @@ def test_a_cache_changes_nothing(layout: str) -> None:
     net, x = network(layout), tokens()
     with torch.no_grad():
         whole = net(x)
-        prefix = Prefix(net.num_layers)
-        steps = [net(x[:, :4], prefix=prefix)]
-        steps += [net(x[:, t : t + 1], prefix=prefix) for t in range(4, 9)]
-        steps.append(net(x[:, 9:], prefix=prefix))  # two tokens at once
+        cached, prefix = CachedLM(net), Prefix()
+        steps = [cached(x[:, :4], prefix)]
+        steps += [cached(x[:, t : t + 1], prefix) for t in range(4, 9)]
+        steps.append(cached(x[:, 9:], prefix))  # two tokens at once
     expected = whole[:, [3, 4, 5, 6, 7, 8, 10]]
     torch.testing.assert_close(torch.stack(steps, 1), expected, rtol=1e-5, atol=1e-5)
 
@@ -86,15 +88,41 @@ def test_prompts_of_several_lengths_are_read_as_each_by_itself(layout: str) -> N
     for row, n in enumerate(lengths):
         left[row, 7 - n :] = x[row, :n]
     with torch.no_grad():
-        prefix = Prefix(net.num_layers, torch.tensor([7 - n for n in lengths]))
-        together = [net(left, prefix=prefix)]
+        cached, prefix = CachedLM(net), Prefix(torch.tensor([7 - n for n in lengths]))
+        together = [cached(left, prefix)]
         prefix.select(torch.tensor([2, 0, 1, 1]))
         following = torch.stack([x[row, lengths[row] : lengths[row] + 1] for row in (2, 0, 1, 1)])
-        together.append(net(following, prefix=prefix)[[1, 2, 0]])
+        together.append(cached(following, prefix)[[1, 2, 0]])
         for step, logits in enumerate(together):
             for row, n in enumerate(lengths):
                 alone = net(x[row : row + 1, : n + step])[0, -1]
                 torch.testing.assert_close(logits[row], alone, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_coarser_weights_give_nearly_the_same_probabilities(
+    layout: str, precision: Literal["bfloat16", "int8"]
+) -> None:
+    net, x = network(layout, dim=64, head_dim=16) if layout != "gpt2" else network(layout), tokens()
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(4 if p.ndim > 1 else 1)  # so that tokens matter
+        exact = net(x).log_softmax(-1)
+    cached, prefix = CachedLM(net, precision), Prefix()
+    steps = [cached(x[:, :4], prefix), *(cached(x[:, t : t + 1], prefix) for t in range(4, 11))]
+    coarse = torch.stack(steps, 1).log_softmax(-1)
+    torch.testing.assert_close(coarse, exact[:, 3:], rtol=0, atol=0.1)
+    assert not torch.equal(coarse, exact[:, 3:])
+
+
+def test_adapters_write_as_they_were_trained() -> None:
+    net, x = network("llama"), tokens()
+    for p in add_adapters(net.blocks, rank=2, alpha=4.0):
+        nn.init.normal_(p, 0.0, 0.3)
+    with torch.no_grad():
+        expected = net(x)[:, -1]
+    torch.testing.assert_close(CachedLM(net)(x, Prefix()), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -84,6 +84,17 @@ def test_a_model_of_running_text_needs_no_prompt(aigc: Aigc, run: str) -> None:
     assert ending.json["tokens_per_s"] > 0
 
 
+@pytest.mark.parametrize("dtype", ["auto", "float32", "bfloat16", "int8"])
+def test_the_precision_that_wrote_is_on_record(
+    aigc: Aigc, run: str, here: Path, dtype: str
+) -> None:
+    ending = aigc("sample", run, "--prompt", "the", f"dtype={dtype}", "--out", "made")
+    assert ending.code == 0, ending.err
+    record = json.loads((here / "made/samples.json").read_text())
+    assert record["options"]["dtype"] == dtype
+    assert record["model"]["dtype"] == ("float32" if dtype == "auto" else dtype)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -14,10 +14,10 @@ from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models._text import TextModule, require_tokenizer
 from aigc_cli.models.text._network import NetworkConfig, build_network
 from aigc_cli.nn.adam import fused_adamw
-from aigc_cli.nn.causal_lm import CausalLM, Prefix
+from aigc_cli.nn.cached_lm import CachedLM, Prefix
 from aigc_cli.nn.lora import merge_adapters
 from aigc_cli.nn.muon import MuonAdamW
-from aigc_cli.sampling.decoding import Decoder
+from aigc_cli.sampling.decoding import Decoder, Decoding
 from aigc_cli.specs import Spec
 from aigc_cli.specs.text import IGNORE
 from aigc_cli.text.tokenizer import Tokenizer
@@ -38,6 +38,15 @@ class CausalConfig(NetworkConfig):
     """Pull towards zero, of embeddings and matrices only."""
 
 
+class CausalDecoding(Decoding):
+    """How texts are written, and with which weights."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
+    """Weights while writing. auto: bfloat16 where they are stored so and the processor multiplies
+    it, otherwise float32. int8 is the fastest for few texts at once; both change some texts.
+    """
+
+
 class CausalModule(TextModule):
     """`net` is trained to give each token from those before it."""
 
@@ -46,6 +55,8 @@ class CausalModule(TextModule):
     input_optional = True
     config: CausalConfig
     byte_lengths: Tensor
+    _writer: CachedLM | None = None
+    """What writes, once the weights stay as they are."""
 
     def __init__(self, config: CausalConfig, spec: Spec) -> None:
         super().__init__(config, spec)
@@ -142,7 +153,15 @@ class CausalModule(TextModule):
 
     def read_ids(self, rows: Sequence[Sequence[int]]) -> CausalDecoder:
         """A decoder that has read rows of 1 to `context` tokens."""
-        return CausalDecoder(self.net, rows, self.tokenizer.bos_id)
+        return CausalDecoder(self._writer or CachedLM(self.net), rows, self.tokenizer.bos_id)
+
+    def prepare_to_write(self, options: Decoding, *, half: bool) -> str:
+        assert isinstance(options, CausalDecoding)
+        dtype = options.dtype
+        if dtype == "auto":
+            dtype = "bfloat16" if half else "float32"
+        self._writer = CachedLM(self.net, dtype)
+        return dtype
 
 
 class CausalDecoder(Decoder):
@@ -153,13 +172,13 @@ class CausalDecoder(Decoder):
     may be longer than the context.
     """
 
-    def __init__(self, net: CausalLM, rows: Sequence[Sequence[int]], bos: int | None) -> None:
+    def __init__(self, net: CachedLM, rows: Sequence[Sequence[int]], bos: int | None) -> None:
         self.net, self.bos = net, bos
         self.lengths = [len(row) for row in rows]
         width = max(self.lengths)
         padded = [[0] * (width - len(row)) + list(row) for row in rows]
-        self.tokens = torch.tensor(padded, device=net.head_weight.device)  # (R, width)
-        self.prefix = Prefix(net.num_layers)
+        self.tokens = torch.tensor(padded, device=net.device)  # (R, width)
+        self.prefix = Prefix()
 
     def step(self, tokens: Tensor | None) -> Tensor:
         if tokens is None:
@@ -172,16 +191,14 @@ class CausalDecoder(Decoder):
             self.tokens[full, -(context // 2 + 1)] = self.bos
         if self.prefix.length == context:
             return self._read()
-        logits: Tensor = self.net(tokens[:, None], prefix=self.prefix)
-        return logits
+        return self.net(tokens[:, None], self.prefix)
 
     def _read(self) -> Tensor:
         """Fill the cache with what each row still knows."""
         width = max(self.lengths)
         pad = width - torch.tensor(self.lengths, device=self.tokens.device)
-        self.prefix = Prefix(self.net.num_layers, pad)
-        logits: Tensor = self.net(self.tokens[:, -width:], prefix=self.prefix)
-        return logits
+        self.prefix = Prefix(pad)
+        return self.net(self.tokens[:, -width:], self.prefix)
 
     def select(self, rows: Tensor) -> None:
         self.tokens = self.tokens[rows]

@@ -11,8 +11,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from aigc_cli.models._base import Batch, Example
+from aigc_cli.models.text._causal import CausalDecoding
 from aigc_cli.models.text._tuned import TunedConfig, TunedModule
-from aigc_cli.sampling.decoding import Decoding
 from aigc_cli.specs.text import ChatSpec
 
 
@@ -32,7 +32,7 @@ class Model(TunedModule):
         return self.answered(batch["tokens"][0], batch["target"][0])
 
 
-class Options(Decoding):
+class Options(CausalDecoding):
     """How it answers."""
 
     temperature: float = Field(0.7, ge=0, le=100)

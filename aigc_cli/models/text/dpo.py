@@ -20,8 +20,8 @@ from pydantic import Field
 from torch import Tensor
 
 from aigc_cli.models._base import Batch, Example, Terms
+from aigc_cli.models.text._causal import CausalDecoding
 from aigc_cli.models.text._tuned import ComparedModule, TunedConfig
-from aigc_cli.sampling.decoding import Decoding
 from aigc_cli.specs.text import IGNORE, PreferenceSpec
 
 
@@ -134,7 +134,7 @@ def _stacked(batch: Batch) -> tuple[Tensor, Tensor]:
     return tokens, torch.cat(target)
 
 
-class Options(Decoding):
+class Options(CausalDecoding):
     """How it answers."""
 
     temperature: float = Field(0.7, ge=0, le=100)

@@ -25,6 +25,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, Example, Phase, Terms
+from aigc_cli.models.text._causal import CausalDecoding
 from aigc_cli.models.text._rewards import JudgedConfig, JudgedModule, needs_reference
 from aigc_cli.models.text._tuned import ComparedModule, TunedConfig
 from aigc_cli.nn.policy import clipped_surrogate, group_advantages, k3_divergence, normalise
@@ -222,7 +223,7 @@ class Model(JudgedModule, ComparedModule):
         return padded[0].to(self.device), padded[1].to(self.device)
 
 
-class Options(Decoding):
+class Options(CausalDecoding):
     """How it answers."""
 
     temperature: float = Field(0.7, ge=0, le=100)

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from aigc_cli.models.text._causal import CausalConfig, CausalModule
-from aigc_cli.sampling.decoding import Decoding
+from aigc_cli.models.text._causal import CausalConfig, CausalDecoding, CausalModule
 from aigc_cli.specs.text import TextSpec
 
 
@@ -24,7 +23,7 @@ class Model(CausalModule):
     accepts = (TextSpec,)
 
 
-class Options(Decoding):
+class Options(CausalDecoding):
     """How texts are continued."""
 
     temperature: float = Field(0.8, ge=0, le=100)
