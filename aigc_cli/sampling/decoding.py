@@ -21,9 +21,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from aigc_cli.errors import RunError
 from aigc_cli.recipe.sections import Name, Section
 from aigc_cli.sampling.noise import SampleNoise
 
+SMALLEST, LARGEST = 1e-30, 1e30  # of numbers that others are divided by in float32
 DRAWS = 64  # random numbers of a row that are drawn at once
 BEAMS = 1000
 
@@ -74,9 +76,9 @@ class Decoding(Section):
     """Texts that end the answer; they are left out of it."""
     beams: int = Field(1, gt=0, le=BEAMS)
     """Above 1: search for the likeliest text with so many beams instead of drawing."""
-    length_penalty: float = Field(0.6, ge=0)
+    length_penalty: float = Field(0.6, ge=0, le=10)
     """beams: scores are divided by ((5 + tokens) / 6) to this power; above 0 favours long texts."""
-    coverage_penalty: float = Field(0.0, ge=0)
+    coverage_penalty: float = Field(0.0, ge=0, le=1000)
     """beams: weight of the penalty on source positions that get no attention or too much."""
     coverage: Literal["missing", "repeated"] = "missing"
     """beams: `missing` judges finished texts by what was never looked at (Wu et al.); `repeated`
@@ -152,8 +154,9 @@ def nucleus(logits: Tensor, p: float) -> Tensor:
     """Keep the fewest tokens whose probability reaches p, at least one; the others become -inf."""
     ordered, place = logits.sort(dim=-1, descending=True)
     probability = ordered.softmax(-1)
-    before = probability.cumsum(-1) - probability
-    return logits.masked_fill((before >= p).scatter(-1, place, before >= p), -torch.inf)
+    beyond = probability.cumsum(-1) - probability >= p
+    beyond[:, 0] = False  # also where p is 0 in float32
+    return logits.masked_fill(beyond.scatter(-1, place, beyond), -torch.inf)
 
 
 def min_p(logits: Tensor, p: float) -> Tensor:
@@ -164,6 +167,7 @@ def min_p(logits: Tensor, p: float) -> Tensor:
 
 def penalize_repetition(logits: Tensor, written: Sequence[Sequence[int]], penalty: float) -> Tensor:
     """Divide the logits of tokens that a row has by the penalty, or multiply them if negative."""
+    penalty = min(max(penalty, SMALLEST), LARGEST)
     logits = logits.clone()
     for row, ids in zip(logits, written, strict=True):
         seen = torch.tensor(sorted(set(ids)), dtype=torch.int64, device=logits.device)
@@ -192,7 +196,9 @@ def choose(logits: Tensor, options: Decoding, uniform: Tensor | None) -> Tensor:
     none = best == -torch.inf
     if options.temperature == 0 or uniform is None:
         return likeliest.masked_fill(none, -1)
-    logits = logits.float() / options.temperature
+    # Relative to the best, so that the coldest temperature leaves a 0 and never inf - inf.
+    logits = (logits - best.masked_fill(none, 0)[:, None]).float()
+    logits = logits / max(options.temperature, SMALLEST)
     if options.top_k:
         logits = top_k(logits, options.top_k)
     if options.top_p < 1:
@@ -203,6 +209,24 @@ def choose(logits: Tensor, options: Decoding, uniform: Tensor | None) -> Tensor:
     place = uniform.to(ends.device)[:, None] * ends[:, -1:]
     tokens = torch.searchsorted(ends, place, right=True)[:, 0]
     return tokens.clamp(max=logits.shape[-1] - 1).masked_fill(none, -1)
+
+
+def usable(logits: Tensor) -> Tensor:
+    """Logits (R, V) of which softmax knows what to make: tokens at +inf share all probability.
+
+    Raises:
+        RunError: a model gives NaN; no text could follow.
+    """
+    if logits.amax() < torch.inf:
+        return logits
+    if logits.isnan().any():
+        raise RunError(
+            "the model gives NaN instead of probabilities: its weights are damaged or diverged",
+            hint="sample from an earlier checkpoint",
+        )
+    certain = logits == torch.inf
+    shared = torch.zeros_like(logits).masked_fill(~certain, -torch.inf)
+    return torch.where(certain.any(-1, keepdim=True), shared, logits)
 
 
 def _allowed(
@@ -232,7 +256,7 @@ def _draw(
 ) -> list[list[Answer]]:
     """Greedy or drawn; rows that are done leave the batch."""
     most = _longest(decoder, options)
-    logits = decoder.step(None)
+    logits = usable(decoder.step(None))
     if job.count > 1:
         rows = torch.arange(job.prompts, device=logits.device).repeat_interleave(job.count)
         decoder.select(rows)
@@ -269,7 +293,7 @@ def _draw(
             rows = torch.tensor(going, device=tokens.device)
             decoder.select(rows)
             active, tokens = [active[place] for place in going], tokens[rows]
-        logits = decoder.step(tokens)
+        logits = usable(decoder.step(tokens))
     for row in active:
         ids = written[row]
         answers[row] = Answer(tuple(ids), job.text_of(row // job.count, ids), finished=False)
@@ -367,7 +391,7 @@ class _Beams:
 def _search(decoder: Decoder, options: Decoding, job: Job) -> list[list[Answer]]:
     """The likeliest texts; exact where there are as many beams as texts."""
     K, most = options.beams, _longest(decoder, options)
-    logits = decoder.step(None)
+    logits = usable(decoder.step(None))
     device = logits.device
     groups = [_Beams(prompt, options, job) for prompt in range(job.prompts)]
     answers: dict[int, list[Answer]] = {}
@@ -403,7 +427,8 @@ def _search(decoder: Decoder, options: Decoding, job: Job) -> list[list[Answer]]
             break
         rows = torch.tensor([row for row, _, _ in moves], device=device)
         decoder.select(rows)
-        logits = decoder.step(torch.tensor([token for _, token, _ in moves], device=device))
+        tokens = torch.tensor([token for _, token, _ in moves], device=device)
+        logits = usable(decoder.step(tokens))
         scores = torch.tensor([value for *_, value in moves], device=device)
         if covered is not None and decoder.attention is not None:
             covered = covered[rows] + decoder.attention
