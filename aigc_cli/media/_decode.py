@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import stat
 import struct
 import threading
@@ -30,6 +31,7 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")  # others, as EP
 _EXIF = b"Exif\0\0"
 _ORIENTATION = 0x0112
 
+Image.MAX_IMAGE_PIXELS = None  # `opened` has a limit for each call, before pixels are decoded
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what is wrong is raised below
 
 
@@ -83,8 +85,6 @@ def opened(
             yield file, image
     except _Unusable as error:
         raise DataError(f"{name}: {error}") from error.__cause__
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{name}: the limit is {max_pixels:,} pixels ({error})") from error
     except UnidentifiedImageError as error:
         known = "PNG, JPEG, WebP, TIFF, BMP, GIF or PNM"
         raise DataError(f"{name}: not a {known} picture, or its header is damaged") from error
@@ -276,7 +276,24 @@ def read_exif(file: BinaryIO, image: ImageFile) -> tuple[int, bytes | None]:
         orientation = image.tag_v2.get(_ORIENTATION, 1)  # type: ignore[attr-defined]
         return orientation, _exif_of_tiff(file)  # Pillow removes the tag when it has turned
     exif = image.info.get("exif")
-    return take_orientation(exif) if exif else (1, None)
+    orientation, upright = take_orientation(exif) if exif else (1, None)
+    return orientation if orientation != 1 else _orientation_in_xmp(image), upright
+
+
+def xmp_of(image: ImageFile) -> bytes:
+    """The XMP packet of a file; empty where it has none."""
+    for key in ("xmp", "XML:com.adobe.xmp"):
+        found = image.info.get(key)
+        if found:
+            return found.encode() if isinstance(found, str) else bytes(found)
+    tags = getattr(image, "tag_v2", {})
+    return bytes(tags.get(700, b"")) if image.format == "TIFF" else b""
+
+
+def _orientation_in_xmp(image: ImageFile) -> int:
+    """What programs write that do not touch the EXIF; 1 when absent."""
+    found = re.search(rb'tiff:Orientation(?:\s*=\s*["\']|>)\s*([1-8])\b', xmp_of(image))
+    return int(found[1]) if found else 1
 
 
 def take_orientation(exif: bytes) -> tuple[int, bytes]:

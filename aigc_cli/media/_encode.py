@@ -30,12 +30,15 @@ class Extras:
     exif: bytes | None = None
     icc: bytes | None = None
     text: dict[str, str] = field(default_factory=dict)
+    xmp: bytes | None = None
 
 
 def _png(samples: Samples, extras: Extras) -> bytes:
     info = PngInfo()
     for key, value in extras.text.items():
         info.add_text(key, value)
+    if extras.xmp:
+        info.add_itxt("XML:com.adobe.xmp", extras.xmp.decode())
     if samples.dtype == np.uint16:
         return _png16(samples, extras, info)
     return _pillow(samples, extras, "PNG", pnginfo=info)
@@ -56,7 +59,9 @@ def _webp(samples: Samples, extras: Extras) -> bytes:
 def _tiff(samples: Samples, extras: Extras) -> bytes:
     if samples.dtype == np.uint16 and samples.shape[2] == 2:  # which few programs can read
         samples, extras = _as_rgb(samples, extras)
-    return tiff_bytes(samples, exif=extras.exif[6:] if extras.exif else None, icc=extras.icc)
+    return tiff_bytes(
+        samples, exif=extras.exif[6:] if extras.exif else None, icc=extras.icc, xmp=extras.xmp
+    )
 
 
 ENCODERS: dict[str, Callable[[Samples, Extras], bytes]] = {
@@ -80,6 +85,8 @@ def _pillow(samples: Samples, extras: Extras, format: str, **options: Any) -> by
         raise ValueError(f"{format} has 8 bits for each sample, not 16; write PNG or TIFF")
     if extras.exif:
         options["exif"] = extras.exif
+    if extras.xmp and format != "PNG":
+        options["xmp"] = extras.xmp
     image = Image.fromarray(samples[:, :, 0] if samples.shape[2] == 1 else samples)
     buffer = io.BytesIO()  # in memory, because Pillow hides why a write to a file failed
     image.save(buffer, format=format, icc_profile=extras.icc, **options)

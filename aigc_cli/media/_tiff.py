@@ -18,12 +18,16 @@ DESCRIPTIVE_TAGS = {
 }
 """Tags that speak of the photograph, not of how its pixels are stored."""
 
-_SHORT, _LONG, _UNDEFINED = 3, 4, 7
+_BYTE, _SHORT, _LONG, _UNDEFINED = 1, 3, 4, 7
 _STRIP_BYTES = 1 << 18
 
 
 def tiff_bytes(
-    samples: NDArray[Any], *, exif: bytes | None = None, icc: bytes | None = None
+    samples: NDArray[Any],
+    *,
+    exif: bytes | None = None,
+    icc: bytes | None = None,
+    xmp: bytes | None = None,
 ) -> bytes:
     """samples (H, W, C), uint8 or uint16, C = 1 gray, 2 gray alpha, 3 RGB or 4 RGBA.
 
@@ -65,6 +69,9 @@ def tiff_bytes(
         tags[tag] = _entry(out, order, tag, kind, len(values), data)
     if icc:
         tags[34675] = _entry(out, order, 34675, _UNDEFINED, len(icc), icc)
+
+    if xmp:
+        tags[700] = _entry(out, order, 700, _BYTE, len(xmp), xmp)
 
     entries = b"".join(tags[tag] for tag in sorted(tags))
     directory = _append(out, struct.pack(order + "H", len(tags)) + entries + bytes(4))

@@ -7,6 +7,7 @@ Colors are float32 (H, W, C) in [0, 1], opacity is (H, W, 1).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,19 @@ def over_white(picture: Picture) -> Floats:
     """The picture as training sees it: transparent parts over white."""
     colors = unit(picture.pixels)
     return colors if picture.alpha is None else blend(colors, unit(picture.alpha), WHITE)
+
+
+def fitting(picture: Picture, format: str) -> tuple[Picture, str | None]:
+    """The picture as a file of `format` ("jpg", "webp", ...) can hold it, and what it loses."""
+    lost = []
+    if format in ("jpg", "jpeg") and picture.alpha is not None:
+        lost.append("transparency, which lies over white now")
+        pixels = levels(over_white(picture), picture.pixels.dtype.type)
+        picture = replace(picture, pixels=pixels, alpha=None)
+    if format in ("jpg", "jpeg", "webp") and picture.bits == 16:
+        lost.append("8 of 16 bits")
+        picture = picture.as_bits(8)
+    return picture, " and ".join(lost) or None
 
 
 def surroundings(colors: Floats, opacity: Floats) -> Floats:

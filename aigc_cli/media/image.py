@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from aigc_cli.errors import OutputError
-from aigc_cli.media._decode import opened, read_exif, read_samples, take_orientation, turn_upright
+from aigc_cli.media._decode import opened, read_exif, read_samples, turn_upright
 from aigc_cli.media._encode import ENCODERS, Extras
 from aigc_cli.media.files import write_bytes
 
@@ -117,7 +117,7 @@ def read_picture(
 
     Raises:
         DataError: not a regular file, empty, of no known format, cut off or damaged, larger than
-            `max_pixels` (or than Pillow's own limit of 179 million), or with 32-bit samples.
+            `max_pixels`, or with 32-bit samples.
     """
     with opened(source, name, max_pixels) as (file, image):
         samples = read_samples(file, image)
@@ -141,9 +141,9 @@ def probe_picture(
     Raises:
         DataError: as `read_picture`, as far as the header shows it.
     """
-    with opened(source, name, max_pixels) as (_, image):
+    with opened(source, name, max_pixels) as (file, image):
         width, height = image.size  # Pillow has turned a TIFF already
-        if image.format != "TIFF" and take_orientation(image.info.get("exif", b""))[0] >= 5:
+        if image.format != "TIFF" and read_exif(file, image)[0] >= 5:
             width, height = height, width
         return PictureHeader(width, height, image.mode, image.format or "")
 
@@ -155,11 +155,14 @@ def _profile_fits(profile: bytes | None, channels: int) -> bool:
 # -- writing ---------------------------------------------------------------------------------------
 
 
-def write_picture(path: Path, picture: Picture, *, text: dict[str, str] | None = None) -> None:
+def write_picture(
+    path: Path, picture: Picture, *, text: dict[str, str] | None = None, xmp: bytes | None = None
+) -> None:
     """Write PNG, JPEG (quality 95, 4:4:4), WebP (lossless) or TIFF (deflate) by the ending.
 
     Alpha, 16 bits, EXIF and profile are kept; `text` becomes text chunks of a PNG and is left out
-    elsewhere. The file appears whole or not at all.
+    elsewhere; `xmp` is a packet such as `media/record.py` makes. The file appears whole or not at
+    all.
 
     Raises:
         OutputError: an ending or a format that cannot hold the picture, or an unwritable place.
@@ -173,7 +176,7 @@ def write_picture(path: Path, picture: Picture, *, text: dict[str, str] | None =
     if picture.alpha is not None:
         samples = np.concatenate([samples, picture.alpha[:, :, None]], axis=2)
     try:
-        data = encode(samples, Extras(exif=picture.exif, icc=picture.icc, text=text or {}))
+        data = encode(samples, Extras(exif=picture.exif, icc=picture.icc, text=text or {}, xmp=xmp))
     except (ValueError, OSError) as error:  # WebP ends at 16383 pixels, JPEG at 65500
         raise OutputError(f"cannot write {path}: {error}") from error
     write_bytes(path, data)

@@ -21,6 +21,7 @@ from aigc_cli.data.images import fitted
 from aigc_cli.errors import InputError
 from aigc_cli.media import alpha
 from aigc_cli.media.image import (
+    SUFFIXES,
     Picture,
     from_tensor,
     read_picture,
@@ -29,6 +30,7 @@ from aigc_cli.media.image import (
     write_animation,
     write_picture,
 )
+from aigc_cli.media.record import Provenance, packet
 from aigc_cli.media.resize import resize_bicubic
 from aigc_cli.modalities import _image_data as image_data
 from aigc_cli.modalities import _modality
@@ -49,7 +51,7 @@ class Writing(Section):
     """How images are written."""
 
     format: Literal["png", "jpg", "webp", "tiff"] = "png"
-    """jpg has neither transparency nor 16 bits."""
+    """jpg has neither transparency, which then lies over white, nor 16 bits; webp has 8 bits."""
 
 
 class ImageInputs(Inputs):
@@ -83,18 +85,28 @@ class Writer(_modality.Writer):
         self._labels: list[str] = []
         self._frames: list[Picture] = []
         self._sides: dict[str, int] = {}
+        self._lost: Counter[str] = Counter()
+
+    def _write(
+        self, path: Path, picture: Picture, facts: Mapping[str, Any], provenance: Provenance
+    ) -> None:
+        """As the format can hold it, with the record of its making inside."""
+        picture, lost = alpha.fitting(picture, self.format)
+        if lost is not None:
+            self._lost[lost] += 1
+        write_picture(path, picture, xmp=packet({**self.task.record, **facts}, provenance))
 
     def drawn(self, number: int, made: Tensor, facts: Mapping[str, Any]) -> list[File]:
         picture = Picture(from_tensor(made))
         path = self.output.name(f"sample-{number:05d}.{self.format}")
-        write_picture(path, picture)
+        self._write(path, picture, facts, "trainedAlgorithmicMedia")
         self._show([picture])
         return [File(path, facts)]
 
     def between(self, number: int, made: Tensor, facts: Mapping[str, Any]) -> list[File]:
         picture = Picture(from_tensor(made))
         path = self.output.name(f"frame-{number:05d}.{self.format}")
-        write_picture(path, picture)
+        self._write(path, picture, facts, "trainedAlgorithmicMedia")
         self._frames.append(picture)
         return [File(path, facts)]
 
@@ -108,10 +120,11 @@ class Writer(_modality.Writer):
         for index, answer in enumerate(answers):
             count = f"-{index:02d}" if len(answers) > 1 else ""
             path = self.output.name(f"{stem}{count}.{self.format}")
-            write_picture(path, answer)
             size = {"width": answer.width, "height": answer.height}
             facts = {"input": input.name, "seed": self.task.seed, **size}
-            files.append(File(path, {**facts, **getattr(self.task.model, "facts", {})}))
+            facts |= getattr(self.task.model, "facts", {})
+            self._write(path, answer, facts, "compositeWithTrainedAlgorithmicMedia")
+            files.append(File(path, facts))
             self._sides[input.name] = min(answer.width, answer.height)
         beside = {key: Picture(from_tensor(image)) for key, image in input.beside.items()}
         self._columns = 1 + len(answers) + len(beside)
@@ -152,6 +165,9 @@ class Writer(_modality.Writer):
     def finish(self, rows: int | None = None) -> list[File]:
         """`rows`: images in a row of the sheet; a square where nothing is said."""
         self._note_large()
+        for lost, count in self._lost.items():
+            images = "1 image has" if count == 1 else f"{count} images have"
+            self.notes.append(f"{images} lost {lost}: .{self.format} cannot hold it")
         files, facts = [], {"seed": self.task.seed}
         cells, columns = self._cells, self._columns or rows
         if self._frames:
@@ -190,15 +206,14 @@ class Modality(_modality.Modality):
 
     name = "image"
     title = "images"
-    endings = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"})
+    endings = frozenset(SUFFIXES)
     Writing = Writing
     own_files = ("grid.png", "film.gif")
 
     def open(self, source: Path, task: Task, makes: _modality.Modality | None) -> Inputs:
         channels = input_channels(task)
-        format = getattr(task.writing, "format", "png")
         found = open_input(source, "--input")
-        report = check(found, range(len(found)), unfit=_unfit(channels, format))
+        report = check(found, range(len(found)), unfit=_unfit(channels))
         if report.bad:
             raise BadPicturesError({"--input": report}, hint="repair or remove them")
         return ImageInputs(found, task)
@@ -358,17 +373,12 @@ def _reference(path: Path, channels: int) -> Tensor:
     return over_white(source.read(0), channels)
 
 
-def _unfit(channels: int, format: str) -> Callable[[Seen], str | None]:
-    """Why a readable image does not suit a model of `channels`, or its answer a `format`."""
+def _unfit(channels: int) -> Callable[[Seen], str | None]:
+    """Why a readable image does not suit a model of `channels`."""
 
     def unfit(seen: Seen) -> str | None:
-        color, _, bits = seen.mode.partition(" ")
-        if channels == 1 and color.startswith("RGB"):
+        if channels == 1 and seen.mode.startswith("RGB"):
             return "has color, and the model is for gray images"
-        if format == "jpg" and color.endswith("A"):
-            return "has transparency, which JPEG cannot hold"
-        if format in ("jpg", "webp") and bits:
-            return f"has 16 bits, which {format.upper()} cannot hold"
         return None
 
     return unfit

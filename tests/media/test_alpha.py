@@ -60,3 +60,14 @@ def test_over_white() -> None:
     pixels = np.zeros((1, 3, 1), np.uint8)
     picture = Picture(pixels, np.array([[0, 51, 255]], np.uint8))
     np.testing.assert_allclose(alpha.over_white(picture)[0, :, 0], [1, 0.8, 0])
+
+
+def test_what_a_format_cannot_hold_is_flattened_and_said() -> None:
+    pixels = np.zeros((2, 3, 3), np.uint16)
+    deep = Picture(pixels, np.full((2, 3), 65535 // 5 * 1, np.uint16))
+    flat, lost = alpha.fitting(deep, "jpg")
+    assert flat.alpha is None
+    assert flat.pixels.tolist() == [[[204] * 3] * 3] * 2
+    assert lost == "transparency, which lies over white now and 8 of 16 bits"
+    assert alpha.fitting(deep, "webp")[1] == "8 of 16 bits"
+    assert alpha.fitting(deep, "png") == (deep, None)

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from aigc_cli.media.image import Picture, read_picture, write_picture
+from aigc_cli.media.record import read_record
 from aigc_cli.modalities.image import answer_to as answer_of
 from aigc_cli.modalities.image import over_white
 from aigc_cli.run.checkpoint import file_digest
@@ -203,22 +204,38 @@ def test_one_damaged_picture_stops_before_anything_is_made(
 
 
 @pytest.mark.parametrize(
-    ("mode", "format", "reason"),
+    ("mode", "format", "note"),
     [
-        ("RGBA", "jpg", "has transparency, which JPEG cannot hold"),
-        ("I;16", "jpg", "has 16 bits, which JPG cannot hold"),
-        ("I;16", "webp", "has 16 bits, which WEBP cannot hold"),
+        ("RGBA", "jpg", "1 image has lost transparency, which lies over white now: .jpg"),
+        ("I;16", "jpg", "1 image has lost 8 of 16 bits: .jpg"),
+        ("I;16", "webp", "1 image has lost 8 of 16 bits: .webp"),
     ],
 )
-def test_a_format_that_would_lose_something_is_refused_at_once(
-    aigc: Aigc, run: str, here: Path, mode: str, format: str, reason: str
+def test_what_a_format_cannot_hold_is_flattened_with_a_note(
+    aigc: Aigc, run: str, here: Path, mode: str, format: str, note: str
 ) -> None:
-    Image.new(mode, (9, 9)).save(here / "photos/special.png")
-    ending = aigc("sample", run, "--input", "photos", "--out", "out", "--format", format)
-    assert ending.code == 2
-    assert reason in ending.err
-    assert "special.png" in ending.err
-    assert not (here / "out").exists()
+    Image.new(mode, (9, 9)).save(here / "special.png")
+    words = ("--input", "special.png", "--out", "out", "--format", format, "--json")
+    ending = aigc("sample", run, *words)
+    assert ending.code == 0, ending.err
+    assert any(note in said for said in ending.json["notes"])
+    made = read_picture(here / f"out/special_x2.{format}")
+    assert (made.alpha, made.bits) == (None, 8)
+    if mode == "RGBA":
+        assert made.pixels.min() > 250, "hidden black lies over white"
+
+
+@pytest.mark.parametrize("format", ["png", "jpg", "webp", "tiff"])
+def test_each_file_says_how_it_was_made(aigc: Aigc, run: str, here: Path, format: str) -> None:
+    words = ("--input", "photos/photo 01.png", "--out", "out", "--format", format, "--json")
+    item = aigc("sample", run, *words).json["items"][0]
+    record = read_record(here / f"out/photo 01_x2.{format}")
+    assert record is not None
+    assert {key: record[key] for key in item if key in record} == {
+        key: item[key] for key in item if key in record
+    }
+    assert record["input"] == "photo 01.png"
+    assert record["precision"] == item["precision"]
 
 
 @pytest.mark.parametrize("format", ["jpg", "webp", "tiff"])
