@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aigc_cli.cli._output import Debug, Json, Output, Quiet
 from aigc_cli.errors import InputError
+
+if TYPE_CHECKING:
+    from aigc_cli.run.request import Request
 
 Source = Annotated[
     str,
@@ -37,88 +40,104 @@ def check_device(device: str) -> None:
         raise InputError(f"--device: '{device}' is not known", hint="choose from: auto, cpu, cuda")
 
 
+Input = Annotated[
+    Path | None,
+    typer.Option(
+        "--input",
+        "-i",
+        help="File or folder to work on; texts, one a line or as JSONL. Without it, a family that "
+        "needs an input shows what it makes of its validation data.",
+        show_default=False,
+    ),
+]
+Prompts = Annotated[
+    list[str] | None,
+    typer.Option("--prompt", "-p", help="Text to continue or answer.", show_default=False),
+]
+References = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--reference", help="A further input, such as the style to paint in.", show_default=False
+    ),
+]
+Count = Annotated[
+    int | None,
+    typer.Option(
+        "-n", min=1, help="How many samples, or answers to each input.", show_default=False
+    ),
+]
+Interpolate = Annotated[
+    int, typer.Option(min=0, help="Steps from each sample to the next, also as a film.")
+]
+Chat = Annotated[bool, typer.Option("--chat", help="Talk with a chat model; /help lists commands.")]
+System = Annotated[
+    str | None, typer.Option(help="With --chat: what the model is told first.", show_default=False)
+]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed makes the same files.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Folder for the files. Default: samples/NAME-TIME."),
+]
+SingleFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        help="Only this file: texts as JSONL, which `aigc evaluate --generated` reads.",
+        show_default=False,
+    ),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the files, such as png, jpg, webp or tiff; short for write.format=FORMAT.",
+        show_default=False,
+    ),
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Samples made at once; never changes them.")]
+Overwrite = Annotated[bool, typer.Option(help="Write into a folder that holds files.")]
+GoOn = Annotated[
+    bool, typer.Option("--continue", help="Finish an interrupted call; repeat its other options.")
+]
+
+
 def sample(
     source: Source,
     options: Options = None,
-    input: Annotated[
-        Path | None,
-        typer.Option(
-            "--input",
-            "-i",
-            help="Picture or folder to work on; texts, one a line or as JSONL.",
-            show_default=False,
-        ),
-    ] = None,
-    prompt: Annotated[
-        list[str] | None,
-        typer.Option("--prompt", "-p", help="Text to continue or answer.", show_default=False),
-    ] = None,
-    reference: Annotated[
-        list[Path] | None,
-        typer.Option(help="A further picture, such as the style to paint in.", show_default=False),
-    ] = None,
-    count: Annotated[
-        int | None,
-        typer.Option(
-            "-n", min=1, help="How many samples, or answers to each input.", show_default=False
-        ),
-    ] = None,
-    interpolate: Annotated[
-        int, typer.Option(min=0, help="Steps from each sample to the next, also as a film.")
-    ] = 0,
-    chat: Annotated[
-        bool, typer.Option("--chat", help="Talk with a chat model; /help lists commands.")
-    ] = False,
-    system: Annotated[
-        str | None,
-        typer.Option(help="With --chat: what the model is told first.", show_default=False),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same files.")] = 0,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Folder for the files. Default: samples/NAME-TIME."),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            help="Only this file: texts as JSONL, which `aigc evaluate --generated` reads.",
-            show_default=False,
-        ),
-    ] = None,
-    format: Annotated[
-        str | None,
-        typer.Option(help="Of the files, such as png, jpg, webp or tiff; as write.format=jpg."),
-    ] = None,
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Samples made at once; never changes them.")
-    ] = 16,
+    input: Input = None,
+    prompt: Prompts = None,
+    reference: References = None,
+    count: Count = None,
+    interpolate: Interpolate = 0,
+    chat: Chat = False,
+    system: System = None,
+    seed: Seed = 0,
+    out: Out = None,
+    output: SingleFile = None,
+    format: Format = None,
+    batch_size: BatchSize = 16,
     ema: Ema = True,
-    overwrite: Annotated[bool, typer.Option(help="Write into a folder that holds files.")] = False,
-    go_on: Annotated[
-        bool,
-        typer.Option("--continue", help="Finish an interrupted call; repeat its other options."),
-    ] = False,
+    overwrite: Overwrite = False,
+    go_on: GoOn = False,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Make files with a trained model; prints their paths."""
-    from aigc_cli.run.sample import Request, Told, default_output
-    from aigc_cli.run.sample import sample as make
+    from aigc_cli.run.request import Request, default_output
 
     check_device(device)
-    writing = [text.removeprefix("write.") for text in options or () if text.startswith("write.")]
-    options = [text for text in options or () if not text.startswith("write.")]
-    if format is not None:
-        writing.insert(0, f"format={format}")
+    terminal = Output(json, quiet)
     if chat:
         if input or prompt or output or out or count:
             raise InputError("--chat takes its turns from the terminal, and /save writes them")
-        _chat(source, options or (), device, ema, system, seed, Output(json, quiet))
+        _chat(source, options or (), device, ema, system, seed, terminal)
         return
     if system is not None:
         raise InputError("--system goes with --chat")
+    sections = _sections(options or ())
+    if format is not None:
+        sections["write"].insert(0, f"format={format}")
     request = Request(
         out=out or default_output(source),
         input=input,
@@ -129,24 +148,48 @@ def sample(
         interpolate=interpolate,
         seed=seed,
         batch_size=batch_size,
-        writing=tuple(writing),
+        reading=tuple(sections["read"]),
+        writing=tuple(sections["write"]),
         overwrite=overwrite,
         go_on=go_on,
     )
-    terminal = Output(json, quiet)
+    _make(source, request, sections["sample"], device, ema, terminal)
 
-    show_texts = input is None  # else they are many, and files say more
+
+def _sections(options: Sequence[str]) -> dict[str, list[str]]:
+    """KEY=VALUE by what they are for: read.KEY of inputs, write.KEY of files, or of the family."""
+    found: dict[str, list[str]] = {"read": [], "write": [], "sample": []}
+    for text in options:
+        section, dot, rest = text.partition(".")
+        named = section if dot and section in ("read", "write") else "sample"
+        found[named].append(text if named == "sample" else rest)
+    return found
+
+
+def _make(
+    source: str,
+    request: Request,
+    options: Sequence[str],
+    device: str,
+    ema: bool,
+    terminal: Output,
+) -> None:
+    """Tell paths, or texts where they are few, as they are made."""
+    from aigc_cli.run.sample import Told
+    from aigc_cli.run.sample import sample as make
+
+    show_texts = request.input is None  # else they are many, and files say more
     wrote_texts = False
 
     def made(path: Path) -> None:
-        if not json and not wrote_texts:
+        if not terminal.json and not wrote_texts:
             print(path, flush=True)
         elif wrote_texts:
             terminal.log(str(path))
 
     def shown(text: str) -> None:
         nonlocal wrote_texts
-        if not json and show_texts:
+        if not terminal.json and show_texts:
             wrote_texts = True
             print(text, flush=True)
 
@@ -154,6 +197,8 @@ def sample(
     report = make(source, request, options, device=device, ema=ema, told=told)
     if "tokens" in report:
         terminal.log(f"{report['tokens']} tokens, {report['tokens_per_s']} tokens/s")
+    for name, reason in report["skipped"].items():
+        terminal.log(f"skipped {name}: {reason}")
     for note in report["notes"]:
         terminal.log(note)
     terminal.result(report)

@@ -39,6 +39,8 @@ class Task:
     count: int = 1
     """Answers to each input."""
     seed: int = 0
+    reading: Section = field(default_factory=Section)
+    """How inputs are read: the `Reading` of the modality that is taken."""
     writing: Section = field(default_factory=Section)
     """How files are written: the `Writing` of the modality that is made."""
     record: Mapping[str, Any] = field(default_factory=dict)
@@ -169,6 +171,8 @@ class Modality(ABC):
     """For people, in the plural: "images"."""
     endings: ClassVar[frozenset[str]]
     """Of its files, lower case, with the dot."""
+    Reading: ClassVar[type[Section]] = Section
+    """How inputs are read: `aigc sample ... read.KEY=VALUE`."""
     Writing: ClassVar[type[Section]] = Section
     """How files are written: `aigc sample ... write.KEY=VALUE`."""
     column: ClassVar[str] = "file"

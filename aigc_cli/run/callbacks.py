@@ -23,7 +23,8 @@ from aigc_cli.recipe.load import Recipe
 from aigc_cli.recipe.sections import Trainer
 from aigc_cli.run.checkpoint import link_checkpoint, save_checkpoint
 from aigc_cli.run.folder import RunFolder
-from aigc_cli.run.sample import Request, make
+from aigc_cli.run.request import Request
+from aigc_cli.run.sample import make
 from aigc_cli.run.stop import TIME_IS_UP, Stop, requeue
 from aigc_cli.run.trained import Trained
 from aigc_cli.run.training import Training

@@ -30,7 +30,8 @@ from aigc_cli.recipe.load import Recipe, recipe_from_dict
 from aigc_cli.registry import load_family
 from aigc_cli.run.build import attach_networks, build
 from aigc_cli.run.checkpoint import load_checkpoint
-from aigc_cli.run.sample import Request, sample
+from aigc_cli.run.request import Request
+from aigc_cli.run.sample import sample
 from aigc_cli.run.train import train
 from aigc_cli.specs import spec_from_dict
 

@@ -38,7 +38,8 @@ from aigc_cli.run.evaluate_images import Reading_
 from aigc_cli.run.items import measure_items
 from aigc_cli.run.pairs import compare_pairs
 from aigc_cli.run.paths import RunPaths
-from aigc_cli.run.sample import Request, make
+from aigc_cli.run.request import Request
+from aigc_cli.run.sample import make
 from aigc_cli.run.sets import check_sets, compare_sets
 from aigc_cli.run.trained import Trained, load_trained
 from aigc_cli.specs.image import SuperResolutionSpec

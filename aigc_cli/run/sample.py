@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,33 +24,15 @@ from aigc_cli.modalities._modality import Input, Inputs, Modality, Task, Writer,
 from aigc_cli.modalities._output import LABELS, File, Output, digest_of
 from aigc_cli.models._classifier import ClassifierModule
 from aigc_cli.recipe.load import section_from_texts
+from aigc_cli.recipe.sections import Section
 from aigc_cli.registry import load_data_kind
+from aigc_cli.run.request import Request
 from aigc_cli.run.trained import Trained, load_trained
 from aigc_cli.sampling.interpolation import InterpolatedNoise
 from aigc_cli.sampling.noise import SampleNoise
 
 BEST = 5  # classes named for each input
 EXAMPLES = 4  # validation items that are shown when there is no input
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a user asks of `aigc sample`."""
-
-    out: Path
-    input: Path | None = None
-    prompts: tuple[str, ...] = ()
-    output: Path | None = None
-    references: tuple[Path, ...] = ()
-    count: int | None = None
-    interpolate: int = 0
-    seed: int = 0
-    batch_size: int = 16
-    writing: tuple[str, ...] = ()
-    """How files are written, as KEY=VALUE of the modality's `Writing`."""
-    overwrite: bool = False
-    go_on: bool = False
-    """Take over what an interrupted call with the same request has written."""
 
 
 @dataclass
@@ -102,7 +83,10 @@ def make(
         "model": trained.describe(),
     }
     asked = {**record, "count": request.count, "interpolate": request.interpolate}
-    output.begin({**asked, "inputs": call.names, "writing": request.writing}, go_on=request.go_on)
+    output.begin(
+        {**asked, "inputs": call.names, "reading": request.reading, "writing": request.writing},
+        go_on=request.go_on,
+    )
     try:
         for file in call.files(output, told.text):
             told.file(file.path)
@@ -140,7 +124,8 @@ class _Call:
         _check_request(trained, request, takes, makes)
 
         # How answers are asked for, and what each file says of its making.
-        writing = _writing(makes, request.writing)
+        reading = section_from_texts(takes.Reading if takes else Section, request.reading, "read")
+        writing = section_from_texts(makes.Writing if makes else Section, request.writing, "write")
         record = {
             "tool": f"aigc {__version__}",
             "family": family,
@@ -151,7 +136,7 @@ class _Call:
             "options": trained.recipe.sample.model_dump(mode="json"),
         }
         count = request.count or 1
-        task = Task(model, trained.recipe, count, request.seed, writing, record)
+        task = Task(model, trained.recipe, count, request.seed, reading, writing, record)
 
         # What comes in: what was named, otherwise what the family would be shown in validation.
         inputs: Inputs | None = None
@@ -383,15 +368,6 @@ def _check_request(
         )
 
 
-def _writing(makes: Modality | None, asked: Sequence[str]) -> Any:
-    """The `Writing` of a modality with what was asked for."""
-    from aigc_cli.recipe.sections import Section
-
-    if makes is None:
-        return Section()
-    return section_from_texts(makes.Writing, asked, "write")
-
-
 def _items(trained: Trained, takes: Modality, items: Any) -> Any:
     """Validation items: those given, or those of the recipe.
 
@@ -442,11 +418,3 @@ def labels_table(what: str, things: Sequence[str], found: Sequence[Best]) -> str
 def _batches(count: int, size: int) -> Iterator[range]:
     """Numbers 0 ... count - 1, `size` at a time."""
     return (range(first, min(first + size, count)) for first in range(0, count, size))
-
-
-def default_output(source: str) -> Path:
-    """samples/<name of the run>-<time>: never an existing folder."""
-    path = Path(source).resolve()  # runs/NAME/latest -> runs/NAME/TIME
-    run = path.parent.parent if path.suffix == ".ckpt" else path
-    name = run.parent.name if run.name[:4].isdigit() else run.name
-    return Path("samples") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"

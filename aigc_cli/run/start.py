@@ -17,7 +17,8 @@ from aigc_cli.run.callbacks import Emit
 from aigc_cli.run.checkpoint import load_checkpoint
 from aigc_cli.run.folder import FOLDER_VARIABLE, find_checkpoint
 from aigc_cli.run.launch import end_with_parent, launch
-from aigc_cli.run.sample import Request, make
+from aigc_cli.run.request import Request
+from aigc_cli.run.sample import make
 from aigc_cli.run.train import choose_folder, train
 from aigc_cli.run.trained import load_trained
 from aigc_cli.run.weights import complete

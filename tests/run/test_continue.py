@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from aigc_cli.run.sample import Request, Told, sample
+from aigc_cli.run.request import Request
+from aigc_cli.run.sample import Told, sample
 from tests.run.conftest import Ending
 
 Aigc = Callable[..., Ending]
