@@ -54,6 +54,9 @@ def show(
     debug: Debug = False,
 ) -> None:
     """Counts, sizes, modes and classes; for a recipe also what a batch holds; texts as read."""
+    from aigc_cli.run.inputs import check_data
+
+    check_data(data, overrides or ())
     from aigc_cli.run.data import show as describe
     from aigc_cli.run.data import show_text
 
@@ -70,6 +73,9 @@ def check(
     debug: Debug = False,
 ) -> None:
     """Unusable pictures (exit code 2); duplicates, overlap, tiny classes, cut texts (warnings)."""
+    from aigc_cli.run.inputs import check_data
+
+    check_data(data, overrides or ())
     from aigc_cli.run.data import check_text, inspect
 
     findings = inspect(data, overrides or ())

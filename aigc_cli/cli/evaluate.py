@@ -109,13 +109,23 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Score a model, or files that anyone made; --require fails a build."""
-    from aigc_cli.run import asked
+    from aigc_cli.run import inputs
 
     output = Output(json, quiet)
     names = tuple(name for text in metric or () for name in text.split(",") if name)
     if names == ("list",):
+        from aigc_cli.run import asked
+
         return _list(asked.explain_metrics(), output, full=full)
     check_device(device)
+    inputs.require_paths("--generated", generated)
+    inputs.require_paths("--data", data)
+    inputs.require_paths("--reference", *(t for t in reference or () if t not in inputs.PARTS))
+    inputs.require_paths("--baseline", baseline)
+    if source:
+        inputs.check_source(source)
+    from aigc_cli.run import asked
+
     given = asked.Asked(
         metrics=names,
         require=tuple(text for item in require or () for text in item.split(",") if text),

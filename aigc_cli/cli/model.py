@@ -74,10 +74,13 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Write a language model as transformers loads it, adapters merged; prints the folder."""
-    from aigc_cli.run.export import export_model
+    from aigc_cli.run.paths import find_checkpoint
 
     if format != "hf":
         raise InputError(f"--format: '{format}' is not known", hint="choose from: hf")
+    find_checkpoint(source)
+    from aigc_cli.run.export import export_model
+
     report = export_model(source, out, ema=ema, adapter=adapter)
     output = Output(json, quiet)
     if report["merged"]:

@@ -21,6 +21,9 @@ def plan(
 ) -> None:
     """Parameters, memory, time and disk of a run, before spending them."""
     from aigc_cli.recipe.load import load_recipe, require_trainable
+    from aigc_cli.run.inputs import check_training
+
+    check_training(recipe, overrides or (), None)
     from aigc_cli.run import plan as planning
     from aigc_cli.run.weights import complete
 

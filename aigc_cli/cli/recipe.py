@@ -81,8 +81,8 @@ def show(
         known = list(keys(recipe_type(recipe, overrides or ())))
         out.result({"keys": [key.as_dict() for key in known]}, "\n".join(map(str, known)))
         return
-    loaded = load_recipe(recipe, overrides or ()) if full or overrides or json else None
-    if loaded:
+    if full or overrides or json:
+        loaded = load_recipe(recipe, overrides or (), whole=False)
         resolved = loaded.as_dict()
         facts = {"path": str(loaded.path), "digest": loaded.digest, "recipe": resolved}
         out.result(facts, to_yaml(resolved).rstrip())
@@ -164,7 +164,8 @@ def check(
     problems = []
     for name in names:
         try:
-            rows.append({"recipe": name, "ok": True, "digest": load_recipe(name, overrides).digest})
+            digest = load_recipe(name, overrides, whole=False).digest
+            rows.append({"recipe": name, "ok": True, "digest": digest})
         except InputError as error:
             rows.append({"recipe": name, "ok": False})
             problems += error.problems
@@ -182,7 +183,7 @@ def diff(
     from aigc_cli.recipe.diff import differences
     from aigc_cli.recipe.load import load_recipe
 
-    found = differences(load_recipe(a), load_recipe(b))
+    found = differences(load_recipe(a, whole=False), load_recipe(b, whole=False))
     rows = [{"key": d.key, a: d.show(d.a), b: d.show(d.b)} for d in found]
     text = table(rows, ("key", a, b)) if rows else "the recipes are equal"
     Output(json, quiet).result({"differences": [d.as_dict() for d in found]}, text)

@@ -124,9 +124,14 @@ def sample(
     debug: Debug = False,
 ) -> None:
     """Make files with a trained model; prints their paths."""
+    from aigc_cli.run import inputs
     from aigc_cli.run.request import Request, default_output
 
     check_device(device)
+    sections = _sections(options or ())
+    inputs.check_source(source, sections["sample"])
+    inputs.require_paths("--input", input)
+    inputs.require_paths("--reference", *(reference or ()))
     terminal = Output(json, quiet)
     if chat:
         if input or prompt or output or out or count:
@@ -135,7 +140,6 @@ def sample(
         return
     if system is not None:
         raise InputError("--system goes with --chat")
-    sections = _sections(options or ())
     if format is not None:
         sections["write"].insert(0, f"format={format}")
     request = Request(

@@ -64,6 +64,7 @@ def train(
     """Train a model; makes a run folder and prints its name."""
     from aigc_cli.cli._progress import watching
     from aigc_cli.run.events import parse_duration
+    from aigc_cli.run.inputs import check_training
 
     if out is not None and resume not in (None, "auto") and Path(str(resume)).is_dir():
         raise InputError("--out and --resume RUN both name the run folder", hint="leave out --out")
@@ -75,6 +76,7 @@ def train(
     shortcuts = {"devices": devices, "device": device, "precision": precision}
     given = [f"trainer.{name}={value}" for name, value in shortcuts.items() if value is not None]
 
+    check_training(recipe, [*(overrides or []), *given], resume)
     from aigc_cli.run.start import resolve, smoke_test, start
 
     chosen = resolve(recipe, [*(overrides or []), *given], resume)

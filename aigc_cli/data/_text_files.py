@@ -31,7 +31,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from aigc_cli.data._cache import digest
-from aigc_cli.data._sources import find_path, load_split
+from aigc_cli.data._paths import find_path
+from aigc_cli.data._sources import load_split
 from aigc_cli.errors import DataError
 
 BLOCK = 1 << 18  # bytes of a file that are decoded at once

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from aigc_cli.data._cache import cache_folder
 from aigc_cli.data._example import sentences, write_lines
 from aigc_cli.data._fit import Fit
+from aigc_cli.data._paths import find_path
 from aigc_cli.data._rows import (
     Item,
     Rows,
@@ -31,7 +32,6 @@ from aigc_cli.data._rows import (
     require_items,
     tensor,
 )
-from aigc_cli.data._sources import find_path
 from aigc_cli.data._text_files import Place, Record, TextFile, Texts, field, strings
 from aigc_cli.data._tokens import Tokens, encoded, find_tokenizer, token_file
 from aigc_cli.errors import DataError, did_you_mean

@@ -14,8 +14,8 @@ from pydantic import Field, PrivateAttr, ValidationError, create_model
 
 from aigc_cli import registry
 from aigc_cli.errors import InputError, Problem, RecipeError
+from aigc_cli.recipe import outline, strict_yaml
 from aigc_cli.recipe import overrides as command_line
-from aigc_cli.recipe import strict_yaml
 from aigc_cli.recipe.fields import show
 from aigc_cli.recipe.problems import Places, explain
 from aigc_cli.recipe.sections import Evaluate, Name, Section, Trainer
@@ -83,8 +83,13 @@ class Recipe(Section):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def load_recipe(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+def load_recipe(
+    name_or_path: str | Path, overrides: Iterable[str] = (), *, whole: bool = True
+) -> Recipe:
     """Read a recipe and the `key.sub=value` overrides after it.
+
+    Not `whole`, it is checked just as well without importing torch (see outline.py), but its
+    sections are not those that the family's model and the data take: to look at, not to run.
 
     Raises:
         RecipeError: all mistakes of the file and of the overrides.
@@ -98,7 +103,7 @@ def load_recipe(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Reci
     if any(p.code == "recipe.yaml" for p in problems):
         raise RecipeError(problems)
     try:
-        return _build(document.data, given, problems, file, document.lines, path)
+        return _build(document.data, given, problems, file, document.lines, path, whole=whole)
     except RecipeError as error:
         if any(p.code == "recipe.unknown_key" for p in error.problems):
             name = shlex.quote(str(name_or_path))
@@ -109,7 +114,9 @@ def load_recipe(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Reci
 def recipe_from_text(text: str) -> Recipe:
     """The recipe in a text that lies in no file yet. Raises as `load_recipe`."""
     document = strict_yaml.parse(text.encode(), "recipe")
-    return _build(document.data, [], list(document.problems), None, document.lines, None)
+    return _build(
+        document.data, [], list(document.problems), None, document.lines, None, whole=True
+    )
 
 
 def require_trainable(recipe: Recipe) -> Recipe:
@@ -149,7 +156,7 @@ def recipe_type(name_or_path: str | Path, overrides: Iterable[str] = ()) -> type
         raise RecipeError(document.problems)
     given, _ = command_line.split(list(overrides))
     places = _places(display(path), document.lines, given)
-    model, problems = _model(_mapping(document.data, places), given, places)
+    model, problems = _model(_mapping(document.data, places), given, places, whole=False)
     if problems:
         raise RecipeError(problems)
     return model
@@ -168,7 +175,7 @@ def recipe_from_dict(
     except (TypeError, ValueError, RecursionError) as error:
         raise RecipeError([Problem(f"the recipe is no plain data: {error}")]) from error
     given, problems = command_line.split(list(overrides))
-    return _build(plain, given, problems, None, {}, path)
+    return _build(plain, given, problems, None, {}, path, whole=True)
 
 
 def section_from_texts(section: type[S], texts: Iterable[str], name: str) -> S:
@@ -215,10 +222,12 @@ def _build(
     file: str | None,
     lines: Mapping[strict_yaml.Path, int],
     path: Path | None,
+    *,
+    whole: bool,
 ) -> Recipe:
     places = _places(file, lines, given)
     data = _mapping(data, places)
-    model, unknown = _model(data, given, places)
+    model, unknown = _model(data, given, places, whole=whole)
     for override in given:
         problems += command_line.apply(data, override, model)
     problems += unknown
@@ -248,7 +257,7 @@ def _mapping(data: Any, places: Places) -> dict[str, Any]:
 
 
 def _model(
-    data: dict[str, Any], given: list[command_line.Override], places: Places
+    data: dict[str, Any], given: list[command_line.Override], places: Places, *, whole: bool
 ) -> tuple[type[Recipe], list[Problem]]:
     """The recipe class for the family and the data kind that are named; what is wrong with them.
 
@@ -263,18 +272,18 @@ def _model(
         if not isinstance(name, str):
             return None  # absent or of a wrong type, which validation reports
         try:
-            return loader(name)
+            return loader(name, whole=whole)
         except InputError as error:
             file, line = places.of(path)
             key, code = ".".join(path), f"recipe.{error.code}"
             problems.append(Problem(error.message, code, file, line, key, error.hint))
             return None
 
-    family = load(("family",), data.get("family"), registry.load_family)
+    family = load(("family",), data.get("family"), outline.family)
     section = data.get("data")
     kind_name = section.get("kind") if isinstance(section, dict) else None
-    kind = load(("data", "kind"), kind_name, registry.load_data_kind)
-    untrained = family is not None and getattr(family.Model, "training_free", False)
+    config = load(("data", "kind"), kind_name, outline.data_config)
+    untrained = family is not None and family.training_free
     for part in ("data", "trainer", "init_from") if untrained else ():
         if data.get(part) is not None:
             file, line = places.of((part,))
@@ -285,7 +294,7 @@ def _model(
     return recipe_model(
         family.Config if family else None,
         family.Options if family else None,
-        kind.Config if kind else None,
+        config,
         untrained=untrained,
     ), problems
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aigc_cli.catalog.find import resolve
-from aigc_cli.data._sources import zip_folder
+from aigc_cli.data._paths import zip_folder
 from aigc_cli.errors import InputError, OutputError, Problem
 from aigc_cli.modalities import find_modality, modality_of_data, recognised
 from aigc_cli.modalities._modality import Findings, Modality

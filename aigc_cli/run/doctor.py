@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -39,11 +41,14 @@ PROMISE = (
 )
 
 
-def examine() -> Facts:
-    """All findings. `problems` keep training from working, `warnings` do not."""
+def examine(*, test: bool = False) -> Facts:
+    """All findings. `problems` keep training from working, `warnings` do not.
+
+    With `test` the packages are imported, every device computes, and weights of metrics are loaded;
+    without, torch is not imported.
+    """
     requirements, extras = read_requirements()
-    problems = list(lacking(requirements)) or list(not_importable())
-    warnings = list(broken_torchaudio())
+    problems = list(lacking(requirements))
     facts: Facts = {
         "versions": {
             "python": platform.python_version(),
@@ -58,16 +63,19 @@ def examine() -> Facts:
             os.environ.get(n, "").upper() in {"1", "ON", "YES", "TRUE"} for n in OFFLINE
         ),
         "network": PROMISE,
+        "processor": {"name": processor(), "cores": os.cpu_count()},
+        "cuda": cuda(),
+        "weights": weights(),
+        "tested": test,
     }
-    if not problems:  # what follows needs the packages
-        facts |= {
-            "memory": memory(),
-            "devices": list(devices()),
-            "cuda": cuda(),
-            "cache": cache(),
-            "weights": weights(),
-            "metrics": list(metrics()),
-        }
+    if version("psutil"):
+        facts["memory"] = memory()
+    warnings: list[Problem] = []
+    if test and not problems:
+        problems = list(not_importable())
+        warnings = list(broken_torchaudio())
+    if test and not problems:
+        facts |= {"devices": list(devices()), "cache": cache(), "metrics": list(metrics())}
         problems += cannot_compute(facts["devices"])
         warnings += [*idle_gpu(facts["devices"], facts["cuda"]), *no_cache(facts["cache"])]
     return {
@@ -106,14 +114,15 @@ def read_requirements() -> tuple[dict[str, str], list[Facts]]:
     rows = []
     for extra in about.get_all("Provides-Extra") or ():
         own = {name: bounds for name, bounds in of(extra).items() if name not in core}
-        rows.append(
-            {
-                "extra": extra,
-                "missing": [name for name, bounds in own.items() if not fits(name, bounds)],
-                "install": f'pip install "{DISTRIBUTION}[{extra}]"',
-            }
-        )
+        missing = {name: bounds for name, bounds in own.items() if not fits(name, bounds)}
+        install = install_line(missing) if missing else None
+        rows.append({"extra": extra, "missing": list(missing), "install": install})
     return core, rows
+
+
+def install_line(wanted: dict[str, str]) -> str:
+    """What installs the distributions, wherever aigc itself came from."""
+    return "pip install " + " ".join(f'"{name}{bounds}"' for name, bounds in wanted.items())
 
 
 def fits(name: str, bounds: str) -> bool:
@@ -127,11 +136,10 @@ def fits(name: str, bounds: str) -> bool:
 def lacking(requirements: dict[str, str]) -> Iterator[Problem]:
     """Core packages that are absent, or too old or too new."""
     wrong = {name: bounds for name, bounds in requirements.items() if not fits(name, bounds)}
-    install = "pip install " + " ".join(f'"{name}{bounds}"' for name, bounds in wrong.items())
     for name, bounds in wrong.items():
         found = version(name)
         state = f"is {found}, which is not {bounds}" if found else "is not installed"
-        yield Problem(f"{name} {state}", code="missing.package", hint=install)
+        yield Problem(f"{name} {state}", code="missing.package", hint=install_line(wrong))
 
 
 def not_importable() -> Iterator[Problem]:
@@ -208,22 +216,46 @@ def step_error(device: str) -> str | None:
 
 
 def cuda() -> Facts:
-    """The CUDA that torch was built for, and NVIDIA's driver, where there are any."""
-    import torch
+    """The CUDA that torch was built for, and NVIDIA's driver and GPUs, where there are any; torch
+    is not imported for it.
+    """
+    return {"built": built_for(), "driver": driver(), "gpus": gpus()}
 
-    return {"built": torch.version.cuda, "driver": driver()}
+
+def built_for() -> str | None:
+    """`torch.version.cuda`, read from the file."""
+    found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
+        return None
+    try:
+        text = Path(found.origin).with_name("version.py").read_text()
+    except OSError:
+        return None
+    match = re.search(r"^cuda[^=\n]*= *['\"](.*)['\"]", text, re.MULTILINE)
+    return match[1] if match else None
+
+
+def gpus() -> list[str]:
+    """Names of NVIDIA's GPUs, as the driver knows them."""
+    return _nvidia("name")
 
 
 def driver() -> str | None:
+    """Version of NVIDIA's driver."""
+    return next(iter(_nvidia("driver_version")), None)
+
+
+def _nvidia(field: str) -> list[str]:
+    """A field of every GPU; none without a driver."""
     program = shutil.which("nvidia-smi")
     if program is None:
-        return None
-    command = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
+        return []
+    command = [program, f"--query-gpu={field}", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.partition("\n")[0].strip() or None
+        return []
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()]
 
 
 def cannot_compute(found: list[Facts]) -> Iterator[Problem]:
@@ -299,12 +331,12 @@ def metrics() -> Iterator[Facts]:
         yield row
 
 
-def doctor_text(facts: Facts) -> str:
-    """The findings as aligned lines."""
-    lines = [f"{name + ':':13}{text}" for name, text in _lines(facts)]
+def doctor_lines(facts: Facts) -> Iterator[tuple[str, str]]:
+    """The findings as names and texts."""
+    yield from _lines(facts)
     for warning in facts["warnings"]:
-        lines += [f"warning: {warning['message']}", f"hint: {warning['hint']}"]
-    return "\n".join(lines)
+        yield "warning", warning["message"]
+        yield "hint", warning["hint"]
 
 
 def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
@@ -312,30 +344,39 @@ def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "aigc", f"{versions[DISTRIBUTION]}, Python {versions['python']}, {facts['system']}"
     yield "packages", ", ".join(f"{k} {v or 'missing'}" for k, v in list(versions.items())[2:])
     yield "disk", f"{_gb(disk['free_bytes'])} free in {disk['folder']}"
-    if "devices" in facts:
-        yield from _inside(facts)
+    yield from _hardware(facts)
     for extra in facts["extras"]:
         name, missing = f"[{extra['extra']}]", ", ".join(extra["missing"])
         yield name, f"lacks {missing}; {extra['install']}" if missing else "installed"
     yield "variables", " ".join(f"{k}={v}" for k, v in facts["variables"].items()) or "none set"
     yield "network", facts["network"] + (" (now off)" if facts["offline"] else "")
-    yield "training", "works here" if facts["ok"] else "does not work here"
+    if not facts["ok"]:
+        yield "training", "does not work here"
+    elif facts["tested"]:
+        yield "training", "works here"
+    else:
+        yield "training", "the packages fit; to try the devices: aigc doctor --test"
 
 
-def _inside(facts: Facts) -> Iterator[tuple[str, str]]:
-    """What is known only where the packages work."""
-    memory, cache, weights, cuda = (facts[k] for k in ("memory", "cache", "weights", "cuda"))
-    yield "memory", f"{_gb(memory['free_bytes'])} free of {_gb(memory['total_bytes'])}"
-    if cache:
+def _hardware(facts: Facts) -> Iterator[tuple[str, str]]:
+    """Memory, processor and GPUs; what only a test knows, after a test."""
+    weights, cuda = facts["weights"], facts["cuda"]
+    if memory := facts.get("memory"):
+        yield "memory", f"{_gb(memory['free_bytes'])} free of {_gb(memory['total_bytes'])}"
+    if cache := facts.get("cache"):
         yield "cache", f"{_gb(cache['free_bytes'])} free in {cache['folder']}"
-    for device in facts["devices"]:
-        yield device["device"], _device(device)
+    if "devices" in facts:
+        for device in facts["devices"]:
+            yield device["device"], _device(device)
+    else:
+        yield "cpu", f"{facts['processor']['name']}, {facts['processor']['cores']} cores"
     built = f"torch is built for {cuda['built']}" if cuda["built"] else "torch is built without it"
-    gpus = "" if len(facts["devices"]) > 1 else "; no GPU found"
-    yield "cuda", f"{built}, driver {cuda['driver'] or 'not found'}{gpus}"
+    found = ", ".join(cuda["gpus"]) or "no GPU found"
+    yield "cuda", f"{built}, driver {cuda['driver'] or 'not found'}; {found}"
     yield "weights", f"{', '.join(weights['files']) or 'none'} in {weights['folder']}"
-    yield "metrics", f"ready: {', '.join(r['metric'] for r in facts['metrics'] if r['ready'])}"
-    for row in facts["metrics"]:
+    if "metrics" in facts:
+        yield "metrics", f"ready: {', '.join(r['metric'] for r in facts['metrics'] if r['ready'])}"
+    for row in facts.get("metrics", ()):
         if not row["ready"]:
             yield row["metric"], f"{row['message']}; {row['hint']}"
 

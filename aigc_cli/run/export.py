@@ -14,8 +14,8 @@ from aigc_cli.models.text._tuned import TunedConfig
 from aigc_cli.nn.lora import merge_adapters
 from aigc_cli.recipe.load import recipe_from_dict
 from aigc_cli.run.checkpoint import FORMAT, load_checkpoint, save_checkpoint
-from aigc_cli.run.folder import find_checkpoint
 from aigc_cli.run.hugging_face import is_folder, read_folder, write_adapter, write_folder
+from aigc_cli.run.paths import find_checkpoint
 from aigc_cli.specs import Spec
 from aigc_cli.specs.text import ChatSpec, TextSpec
 from aigc_cli.text.template import TEMPLATES

@@ -28,7 +28,7 @@ from aigc_cli.nn.fid_inception import fid_inception
 from aigc_cli.run.checkpoint import load_checkpoint
 from aigc_cli.run.devices import World, choose_device, find_world
 from aigc_cli.run.features import open_features
-from aigc_cli.run.folder import find_checkpoint
+from aigc_cli.run.paths import find_checkpoint
 
 VERSION = 1  # raise it when the same pictures would get other features
 INCEPTION = {"inception": "tensorflow", "inception:clean": "clean"}

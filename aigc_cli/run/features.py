@@ -16,8 +16,8 @@ from aigc_cli.nn.features import FeatureNetwork, random_features, vgg_arch
 from aigc_cli.recipe.load import recipe_from_dict
 from aigc_cli.registry import load_family
 from aigc_cli.run.checkpoint import file_digest, load_checkpoint
-from aigc_cli.run.folder import find_checkpoint
 from aigc_cli.run.model_catalog import is_model
+from aigc_cli.run.paths import find_checkpoint
 from aigc_cli.run.weights import load_averaged, require_fit
 from aigc_cli.specs import spec_from_dict
 

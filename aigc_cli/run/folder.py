@@ -16,13 +16,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from aigc_cli.errors import CheckpointError, InputError, OutputError
+from aigc_cli.errors import OutputError
 from aigc_cli.media.files import write_bytes, write_error
 from aigc_cli.recipe.load import Recipe
 from aigc_cli.recipe.write import to_yaml
 from aigc_cli.run.checkpoint import remove_temporary
 from aigc_cli.run.environment import environment
-from aigc_cli.run.model_catalog import find_model, is_model
 from aigc_cli.run.paths import RUNS, RunPaths
 
 FOLDER_VARIABLE = "AIGC_RUN_FOLDER"  # how a launcher hands its choice to the workers
@@ -156,34 +155,6 @@ def new_folder(recipe: Recipe, out: Path | None, *, overwrite: bool) -> RunFolde
         except OSError as error:
             raise OutputError(f"{out}: cannot be deleted: {error.strerror}") from error
     return RunFolder(out)
-
-
-def find_checkpoint(text: str | Path) -> Path:
-    """The checkpoint a user means: a file, a run folder (best, else last), a recipe's folder of
-    runs, or a model of the catalogue.
-
-    Raises:
-        InputError: nothing of the kind is there. MissingError: a model that was not got yet.
-    """
-    path = Path(text)
-    if path.is_file():
-        return path
-    if not path.exists() and (RUNS / path).is_dir():
-        path = RUNS / path
-    if not path.exists() and is_model(str(text)):
-        return find_model(str(text))
-    if not path.exists():
-        raise InputError(
-            f"{text}: there is no such run or checkpoint", hint="see what there is: aigc run ls"
-        )
-    for folder in (path, path / "latest"):
-        run = RunFolder(folder)
-        for file in (run.best, run.last):
-            if file.is_file():
-                return file
-    raise CheckpointError(
-        f"{text}: no checkpoint in this folder", hint="expected checkpoints/best.ckpt or last.ckpt"
-    )
 
 
 def newest_run(recipe: Recipe) -> RunFolder | None:

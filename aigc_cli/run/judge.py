@@ -12,7 +12,7 @@ from aigc_cli.models.text._rewards import Judge
 from aigc_cli.recipe.load import recipe_from_dict
 from aigc_cli.registry import load_family
 from aigc_cli.run.checkpoint import file_digest, load_checkpoint
-from aigc_cli.run.folder import find_checkpoint
+from aigc_cli.run.paths import find_checkpoint
 from aigc_cli.specs import spec_from_dict
 
 FAMILY = "text_classifier"

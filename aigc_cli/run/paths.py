@@ -13,12 +13,15 @@ runs/<recipe>/<UTC time>-<4 hex of the recipe>/     (runs/<recipe>/latest points
   checkpoints/          last.ckpt, best.ckpt
   run.lock              held by the process that trains
 
-Only names are here, without torch, so that `aigc run ls` is instant; folder.py writes them.
+Only names are here, without torch, so that `aigc run ls` and a wrong name are instant; folder.py
+writes them.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+
+from aigc_cli.errors import CheckpointError, InputError
 
 RUNS = Path("runs")
 
@@ -41,3 +44,33 @@ class RunPaths:
         self.last = self.checkpoints / "last.ckpt"
         self.best = self.checkpoints / "best.ckpt"
         self.lock_file = path / "run.lock"
+
+
+def find_checkpoint(text: str | Path) -> Path:
+    """The checkpoint a user means: a file, a run folder (best, else last), a recipe's folder of
+    runs, or a model of the catalogue.
+
+    Raises:
+        InputError: nothing of the kind is there. MissingError: a model that was not got yet.
+    """
+    path = Path(text)
+    if path.is_file():
+        return path
+    if not path.exists() and (RUNS / path).is_dir():
+        path = RUNS / path
+    if not path.exists():
+        from aigc_cli.run.model_catalog import find_model, is_model
+
+        if is_model(str(text)):
+            return find_model(str(text))
+        raise InputError(
+            f"{text}: there is no such run or checkpoint", hint="see what there is: aigc run ls"
+        )
+    for folder in (path, path / "latest"):
+        run = RunPaths(folder)
+        for file in (run.best, run.last):
+            if file.is_file():
+                return file
+    raise CheckpointError(
+        f"{text}: no checkpoint in this folder", hint="expected checkpoints/best.ckpt or last.ckpt"
+    )

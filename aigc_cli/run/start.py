@@ -15,8 +15,9 @@ from aigc_cli.run import devices
 from aigc_cli.run.build import attach_networks, build, check_monitor
 from aigc_cli.run.callbacks import Emit
 from aigc_cli.run.checkpoint import load_checkpoint
-from aigc_cli.run.folder import FOLDER_VARIABLE, find_checkpoint
+from aigc_cli.run.folder import FOLDER_VARIABLE
 from aigc_cli.run.launch import end_with_parent, launch
+from aigc_cli.run.paths import find_checkpoint
 from aigc_cli.run.request import Request
 from aigc_cli.run.sample import make
 from aigc_cli.run.train import choose_folder, train

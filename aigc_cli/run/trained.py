@@ -17,8 +17,7 @@ from aigc_cli.recipe.load import Recipe, load_recipe, recipe_from_dict
 from aigc_cli.run.build import attach_networks, build_model
 from aigc_cli.run.checkpoint import file_digest, load_checkpoint
 from aigc_cli.run.devices import choose_device
-from aigc_cli.run.folder import find_checkpoint
-from aigc_cli.run.paths import RUNS
+from aigc_cli.run.paths import RUNS, find_checkpoint
 from aigc_cli.run.weights import load_averaged, require_fit, weights_digest
 from aigc_cli.sampling.decoding import Decoding
 from aigc_cli.specs import Spec, spec_from_dict

@@ -17,8 +17,8 @@ from aigc_cli.models._base import GenerativeModule
 from aigc_cli.models.text._network import NetworkConfig, sizes
 from aigc_cli.recipe.load import Recipe, recipe_from_dict
 from aigc_cli.run.checkpoint import load_checkpoint
-from aigc_cli.run.folder import find_checkpoint
 from aigc_cli.run.hugging_face import is_folder, read_folder
+from aigc_cli.run.paths import find_checkpoint
 from aigc_cli.specs import Spec, spec_from_dict
 from aigc_cli.specs.text import TextSpec
 

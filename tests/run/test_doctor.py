@@ -42,7 +42,7 @@ def test_this_machine_can_train(aigc: Aigc, monkeypatch: pytest.MonkeyPatch, her
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (here / "weights").mkdir()
     (here / "weights/other.pth").write_bytes(b"")
-    ending = aigc("doctor", "--json")
+    ending = aigc("doctor", "--test", "--json")
     assert ending.code == 0
     facts = ending.json
     assert facts["ok"]
@@ -59,9 +59,9 @@ def test_this_machine_can_train(aigc: Aigc, monkeypatch: pytest.MonkeyPatch, her
     assert not rows["lpips"]["ready"]
     assert "alexnet-owt-7be5be79.pth" in rows["lpips"]["message"]
     assert "nothing leaves this machine" in facts["network"]
-    text = doctor.doctor_text(facts)
-    assert text.splitlines()[-1] == "training:    works here"
-    assert "dists:       the weights vgg16-397923af.pth are not in" in text
+    lines = dict(doctor.doctor_lines(facts))
+    assert lines["training"] == "works here"
+    assert lines["dists"].startswith("the weights vgg16-397923af.pth are not in")
 
 
 def test_a_package_that_is_too_old_is_exit_5_and_the_line_that_installs_it(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_package_that_is_too_old_is_exit_5_and_the_line_that_installs_it(tmp_p
 
 def test_a_build_that_does_not_import_is_exit_5(tmp_path: Path) -> None:
     fake(tmp_path, "torch", "99.0", "raise OSError('libcudart.so.99: cannot open\\nmore')")
-    ending = doctor_with(tmp_path, "--json")
+    ending = doctor_with(tmp_path, "--test", "--json")
     assert ending.code == 5
     assert (ending.json["ok"], ending.json["exit"]) == (False, 5)
     (problem,) = ending.json["problems"]
@@ -101,8 +101,21 @@ def test_requirements_and_extras_are_those_of_the_package() -> None:
     assert "torch" in core
     assert "pytest" not in core
     rows = {row["extra"]: row for row in extras}
-    assert rows["dev"]["install"] == 'pip install "aigc-cli[dev]"'
     assert "torch" not in rows["dev"]["missing"]
+    for row in extras:  # what is missing, by name: aigc itself may be on no index
+        assert (row["install"] is None) == (not row["missing"])
+        assert all(f'"{name}' in (row["install"] or "") for name in row["missing"])
+
+
+def test_without_a_test_torch_is_not_imported(tmp_path: Path) -> None:
+    fake(tmp_path, "torch", "99.0", "raise OSError('imported')")
+    (tmp_path / "torch/version.py").write_text("__version__ = '99'\ncuda: Optional[str] = '13.2'\n")
+    ending = doctor_with(tmp_path)
+    assert ending.code == 0
+    assert ending.out.splitlines()[-1] == (
+        "training:    the packages fit; to try the devices: aigc doctor --test"
+    )
+    assert "cuda:        torch is built for 13.2, driver " in ending.out
 
 
 def test_absent_packages_are_installed_by_one_line() -> None:

@@ -24,7 +24,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from aigc_cli.catalog.find import resolve
+from aigc_cli.data._paths import find_path, zip_folder
 from aigc_cli.data._sources._files import (
     PHOTOS,
     Files,
@@ -41,7 +41,6 @@ from aigc_cli.data._sources._source import (
     Source,
     beside_folders,
     clean_name,
-    find_path,
     folder_labels,
 )
 from aigc_cli.data._sources._zip import Zip
@@ -114,17 +113,6 @@ def _open(text: str, bases: Sequence[Path]) -> Source:
         f"{text!r} is no folder, picture, zip, .txt list or idx3-ubyte file",
         hint=f"write hf:{text} for a parquet or arrow file" if is_table(path) else None,
     )
-
-
-def zip_folder(text: str, bases: Sequence[Path]) -> tuple[Path, str] | None:
-    """The zip and the folder in it that a text such as `photos.zip/cat` means, if it means that."""
-    text = resolve(text, bases)
-    match = re.fullmatch(r"(.*?\.zip)/+(.*[^/])/*", text, re.IGNORECASE)
-    if match is None:
-        return None
-    archive, inner = Path(match[1]).expanduser(), match[2]
-    paths = [base / archive for base in bases or (Path(),)]
-    return next(((path.resolve(), inner) for path in paths if path.is_file()), None)
 
 
 def subfolders(text: str, bases: Sequence[Path]) -> list[str]:

@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from aigc_cli.data._sources._source import Source, clean_name, listed
+from aigc_cli.data._paths import listed
+from aigc_cli.data._sources._source import Source, clean_name
 from aigc_cli.errors import DataError, MissingError, did_you_mean
 from aigc_cli.media.image import SUFFIXES, Picture, begins_like_picture, read_picture
 

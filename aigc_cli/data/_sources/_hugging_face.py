@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aigc_cli.data._sources._source import Source, find_path
+from aigc_cli.data._paths import find_path
+from aigc_cli.data._sources._source import Source
 from aigc_cli.errors import DataError, MissingError, did_you_mean
 from aigc_cli.media.image import Picture, read_picture
 

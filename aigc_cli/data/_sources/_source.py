@@ -7,12 +7,10 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
-from aigc_cli.catalog.find import resolve
-from aigc_cli.errors import DataError, did_you_mean
 from aigc_cli.media.image import Picture
 
 
@@ -51,36 +49,6 @@ class Source(ABC):
     def labels(self) -> list[str] | None:
         """Class of each picture; None when there are no classes."""
         return folder_labels([self.name(index) for index in range(len(self))])
-
-
-def find_path(text: str, bases: Sequence[Path]) -> Path:
-    """Where `text` is, tried against each base in turn; an absolute path ignores them.
-
-    Raises:
-        DataError: it is nowhere; the message says where it was looked for.
-    """
-    if not text or not text.isprintable():
-        raise DataError(f"{text!r} is no path")
-    given = Path(resolve(text, bases)).expanduser()
-    tried = dict.fromkeys(base / given for base in bases or (Path(),))
-    for path in tried:
-        if os.path.exists(path):
-            return path.resolve()
-    folders = [str(base.absolute()) for base in bases or (Path(),)]
-    places = "" if given.is_absolute() else f"; looked in {' and in '.join(dict.fromkeys(folders))}"
-    siblings = [name for path in tried for name in listed(path.parent)]
-    hint = did_you_mean(given.name, siblings)
-    raise DataError(
-        f"{text!r} does not exist{places}", hint=hint if hint.startswith("did") else None
-    )
-
-
-def listed(path: Path) -> list[str]:
-    """Names in a folder; none when it cannot be listed."""
-    try:
-        return os.listdir(path)
-    except OSError:
-        return []
 
 
 _UNSAFE = re.compile(r"^[A-Za-z]:|\\|^/|/$|//|(?:^|/)\.{1,2}(?:/|$)")

@@ -1,0 +1,109 @@
+"""What can be said of a command's words before torch is imported: names, keys and files.
+
+The commands call these first, so that a mistake is an answer of half a second. Nothing is decided
+here that is not checked again where it is used.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from aigc_cli.catalog.find import resolve
+from aigc_cli.data._paths import find_path, zip_folder
+from aigc_cli.errors import DataError, InputError, RecipeError
+from aigc_cli.recipe import overrides as command_line
+from aigc_cli.recipe.load import load_recipe, require_trainable
+from aigc_cli.run.paths import RUNS, RunPaths, find_checkpoint
+
+PARTS = ("val", "train")  # of the recipe's data, for `aigc evaluate --reference`
+
+
+def check_training(recipe: str | None, overrides: Sequence[str], resume: str | None) -> None:
+    """
+    Raises:
+        InputError: no recipe is named, or there is no such recipe or run to resume.
+        RecipeError: all mistakes of the recipe and the overrides.
+    """
+    if recipe is not None and ("=" not in recipe or Path(recipe).exists()):
+        require_trainable(load_recipe(recipe, overrides, whole=False))
+    elif resume in (None, "auto"):
+        raise InputError("missing argument 'RECIPE'", hint="list recipes with: aigc recipe ls")
+    else:
+        find_checkpoint(str(resume))
+
+
+def check_source(source: str, options: Sequence[str] = ()) -> None:
+    """A run, a checkpoint, or a recipe that needs no training, and `options` of its family.
+
+    Raises:
+        InputError: there is no such thing. RecipeError: wrong options.
+    """
+    path = Path(source)
+    given = [text if text.startswith("model.") else f"sample.{text}" for text in options]
+    is_run = path.exists() and path.suffix not in (".yaml", ".yml")
+    if not is_run and not (RUNS / path).is_dir():
+        try:
+            untrained = not load_recipe(source, whole=False).is_trained
+        except RecipeError:
+            raise
+        except InputError:
+            untrained = False  # no recipe either, says find_checkpoint
+        else:
+            if not untrained:
+                raise InputError(
+                    f"there is no run of '{source}' in {RUNS}/, and it needs training",
+                    hint=f"aigc train {source}",
+                )
+        if untrained:
+            load_recipe(source, given, whole=False)
+            return
+    run = RunPaths(find_checkpoint(source).parent.parent)
+    if (
+        options and run.recipe.is_file() and run.checkpoints.is_dir()
+    ):  # what the checkpoint says counts, but keys are the same
+        try:
+            load_recipe(run.recipe, given, whole=False)
+        except RecipeError as error:
+            problems = [p for p in error.problems if p.file == command_line.PLACE]
+            if problems:
+                raise RecipeError(problems, hint=error.hint) from error
+
+
+def check_data(text: str, overrides: Sequence[str]) -> None:
+    """What `aigc data` looks at: a recipe or a source of data.
+
+    Raises:
+        InputError: it is neither. RecipeError: mistakes of the recipe and the overrides.
+    """
+    if is_source(text) and Path(text).suffix not in (".yaml", ".yml"):
+        return
+    try:
+        require_trainable(load_recipe(text, overrides, whole=False))
+    except InputError as error:
+        if error.code != "unknown_recipe":
+            raise
+        raise InputError(
+            f"{text!r} is no folder or file here, and no recipe", hint=error.hint
+        ) from error
+
+
+def require_paths(option: str, *paths: Path | str | None) -> None:
+    """Files, folders and other sources of data that an option names.
+
+    Raises:
+        DataError: one of them is not there.
+    """
+    for path in paths:
+        if path is not None and not is_source(str(path)):
+            try:
+                find_path(str(path), ())
+            except DataError as error:
+                raise DataError(f"{option}: {error.message}", hint=error.hint) from error
+
+
+def is_source(text: str) -> bool:
+    """Whether there is such a file or folder, or the text names data in another way."""
+    named = text.startswith(("builtin:", "hf:")) or zip_folder(text, ()) is not None
+    return named or os.path.exists(resolve(text))
