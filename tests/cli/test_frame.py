@@ -87,7 +87,7 @@ def test_version(aigc) -> None:
     [
         (["trian"], "no such command 'trian'", "did you mean 'train'?"),
         (["recipe", "sho"], "no such command 'sho'", "did you mean 'show'?"),
-        (["ls"], "no such command 'ls'", "did you mean 'aigc recipe ls' or 'aigc run ls'?"),
+        (["compare"], "no such command 'compare'", "did you mean 'aigc run compare'?"),
         (["qqq"], "no such command 'qqq'", "aigc --help"),
         (["recipe", "show"], "missing argument 'RECIPE'", "aigc recipe show --help"),
         (
