@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from aigc_cli.data._check import BadPicturesError, Seen, check
+from aigc_cli.data._check import BadPicturesError, Report, Seen, check
 from aigc_cli.data._domains import DomainConfig, resized
 from aigc_cli.data._example import paint
 from aigc_cli.data._pictures import in_8_bits
@@ -21,6 +22,7 @@ from aigc_cli.data.images import fitted
 from aigc_cli.errors import InputError
 from aigc_cli.media import alpha
 from aigc_cli.media.image import (
+    MAX_PIXELS,
     SUFFIXES,
     Picture,
     from_tensor,
@@ -54,21 +56,34 @@ class Writing(Section):
     """jpg has neither transparency, which then lies over white, nor 16 bits; webp has 8 bits."""
 
 
-class ImageInputs(Inputs):
-    """The images of a source, as a model of so many channels sees them."""
+class Reading(Section):
+    """How images are read."""
 
-    def __init__(self, source: Source, task: Task) -> None:
-        self.source, self.task = source, task
-        self.stems = _stems([source.name(number) for number in range(len(source))])
+    on_error: Literal["stop", "skip"] = "stop"
+    """Images that cannot be used: stop and name them, or leave them out and say so."""
+    max_pixels: int = Field(MAX_PIXELS, gt=0)
+    """Larger images are refused before they are decoded."""
+
+
+class ImageInputs(Inputs):
+    """The usable images of a source, as the model sees them."""
+
+    def __init__(self, report: Report, task: Task) -> None:
+        self.source, self.task = report.source, task
+        self.numbers, self._skipped = sorted(report.seen), dict(report.bad)
+        self.stems = _stems([self.source.name(number) for number in self.numbers])
 
     def __len__(self) -> int:
-        return len(self.source)
+        return len(self.numbers)
 
     def name(self, number: int) -> str:
-        return self.source.name(number)
+        return self.source.name(self.numbers[number])
+
+    def skipped(self) -> Mapping[str, str]:
+        return self._skipped
 
     def __getitem__(self, number: int) -> Input:
-        picture = self.source.read(number)
+        picture = self.source.read(self.numbers[number])
         given = seen(picture, self.task)
         return Input(self.name(number), picture, given, self.stems[number])
 
@@ -207,16 +222,18 @@ class Modality(_modality.Modality):
     name = "image"
     title = "images"
     endings = frozenset(SUFFIXES)
+    Reading = Reading
     Writing = Writing
     own_files = ("grid.png", "film.gif")
 
     def open(self, source: Path, task: Task, makes: _modality.Modality | None) -> Inputs:
-        channels = input_channels(task)
-        found = open_input(source, "--input")
-        report = check(found, range(len(found)), unfit=_unfit(channels))
-        if report.bad:
-            raise BadPicturesError({"--input": report}, hint="repair or remove them")
-        return ImageInputs(found, task)
+        reading = task.reading if isinstance(task.reading, Reading) else Reading()
+        found = open_source(str(source), key="--input", max_pixels=reading.max_pixels)
+        report = check(found, range(len(found)), unfit=_unfit(input_channels(task)))
+        if report.bad and (reading.on_error == "stop" or not report.seen):
+            hint = "repair or remove them, or leave them out with read.on_error=skip"
+            raise BadPicturesError({"--input": report}, hint=hint)
+        return ImageInputs(report, task)
 
     def open_references(self, paths: Sequence[Path], task: Task) -> list[Tensor]:
         return [_reference(path, input_channels(task)) for path in paths]

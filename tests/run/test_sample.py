@@ -348,3 +348,21 @@ def test_pictures_far_larger_than_those_of_training_are_noted(aigc: Aigc, here: 
         assert ("short_side=20 reduces them" in ending.err) is noted, options
         assert (f"{photos} of {photos} images" in ending.err) is noted, options
         assert bool(aigc("sample", "run", *words, "--json").json["notes"]) is noted
+
+
+def test_images_that_cannot_be_used_are_named_or_left_out(aigc: Aigc, run: str, here: Path) -> None:
+    (here / "photos/broken.png").write_bytes((here / "photos/photo 00.png").read_bytes()[:90])
+    stopped = aigc("sample", run, "--input", "photos", "--out", "out")
+    assert stopped.code == 2
+    assert "broken.png" in stopped.err
+    assert "read.on_error=skip" in stopped.err
+    assert not (here / "out").exists()
+    skipped = aigc("sample", run, "--input", "photos", "--out", "out", "read.on_error=skip")
+    assert skipped.code == 0, skipped.err
+    assert "skipped broken.png: " in skipped.err
+    assert len(list((here / "out").glob("*_x2.png"))) == 11
+    large = aigc("sample", run, "--input", "photos", "--out", "few", "read.max_pixels=1700",
+                 "read.on_error=skip", "--json")  # fmt: skip
+    assert large.code == 0, large.err
+    assert len(large.json["items"]) + len(large.json["skipped"]) == 12
+    assert 0 < len(large.json["items"]) < 11
