@@ -1,4 +1,4 @@
-"""Writes what the documentation repeats from the code: docs/cli.md and keys in docs/recipes.md.
+"""Writes what the documentation repeats from the code: docs/cli.md and docs/keys.md.
 
     python docs/make_cli.py            or: make docs
 
@@ -15,14 +15,18 @@ from pathlib import Path
 from unittest.mock import patch
 
 DOCS = Path(__file__).resolve().parent
-BEGIN = "<!-- written by docs/make_cli.py -->"
-END = "<!-- end -->"
 HEAD = """\
 # Commands
 
 Written by `make docs` from the commands' own `--help`. `--json`, `--quiet` and `--debug` may stand
 anywhere on the command line. Results go to stdout, everything else to stderr; the exit codes are in
 the [README](../README.md).
+"""
+KEYS = """\
+# Every key of a recipe
+
+Written by `make docs` from the code; [recipes.md](recipes.md) says how recipes work, and
+`aigc recipe show RECIPE --doc` prints the keys of one recipe, your own families included.
 """
 PLAIN = {
     "COLUMNS": "100",
@@ -41,15 +45,7 @@ def main() -> None:
 
 def pages() -> dict[Path, str]:
     """The text of every page that is written here."""
-    recipes = DOCS / "recipes.md"
-    before, _, rest = recipes.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise SystemExit(f"{recipes.name} has lost its marks {BEGIN} and {END}")
-    return {
-        DOCS / "cli.md": cli_page(),
-        recipes: f"{before}{BEGIN}\n\n{key_tables()}\n{END}{after}",
-    }
+    return {DOCS / "cli.md": cli_page(), DOCS / "keys.md": f"{KEYS}\n{key_tables()}"}
 
 
 def cli_page() -> str:
@@ -103,7 +99,7 @@ def key_tables() -> str:
             module = load_family(name)
             parts.append((f"`model` with `family: {name}`", "model.", module.Config))
             parts.append((f"`sample` with `family: {name}`", "sample.", module.Options))
-    return "\n".join(f"### {title}\n\n{table(model, prefix)}" for title, prefix, model in parts)
+    return "\n".join(f"## {title}\n\n{table(model, prefix)}" for title, prefix, model in parts)
 
 
 def table(model: type, prefix: str) -> str:

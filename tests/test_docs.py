@@ -20,7 +20,7 @@ from aigc_cli.registry import metrics, recipes
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-GENERATED = [ROOT / "docs/cli.md", ROOT / "docs/recipes.md"]
+GENERATED = [ROOT / "docs/cli.md", ROOT / "docs/keys.md"]
 
 _FENCE = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")

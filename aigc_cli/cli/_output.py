@@ -106,7 +106,18 @@ def error_text(error: AigcError) -> str:
     else:
         label = "stopped" if isinstance(error, Interrupted) else "error"
         lines = [f"{label}: {error.message}"]
-    return "\n".join([*lines, *([f"hint: {error.hint}"] if error.hint else [])])
+    hint = [bounded(f"hint: {error.hint}")] if error.hint else []
+    return "\n".join([bounded("\n".join(lines)), *hint])
+
+
+def bounded(text: str, lines: int = 30, width: int = 1000) -> str:
+    """The text in at most so many lines and characters a line: a message fits on a screen."""
+    rows = text.split("\n")
+    kept = [
+        row if len(row) <= width else f"{row[:width]}… ({len(row):,} characters)" for row in rows
+    ]
+    more = [f"  and {len(rows) - lines:,} more lines (--json has all)"] if len(rows) > lines else []
+    return "\n".join([*kept[:lines], *more])
 
 
 def _plain(data: Any) -> Any:

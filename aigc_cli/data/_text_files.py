@@ -32,7 +32,7 @@ from typing import IO, Any
 
 from aigc_cli.data._cache import digest
 from aigc_cli.data._paths import find_path
-from aigc_cli.data._sources import load_split
+from aigc_cli.data._sources import is_hidden, load_split
 from aigc_cli.errors import DataError
 
 BLOCK = 1 << 18  # bytes of a file that are decoded at once
@@ -247,7 +247,7 @@ def _open_one(text: str, bases: Sequence[Path]) -> list[TextFile | HubTexts]:
     found = [
         TextFile(file, name)
         for file, name in zip(files, names, strict=True)
-        if not any(part.startswith(".") for part in name.split("/"))
+        if not any(map(is_hidden, name.split("/")))
     ]
     if not found:
         raise DataError(f"no files in {text!r}")

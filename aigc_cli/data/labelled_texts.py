@@ -57,6 +57,10 @@ class Config(TextsConfig):
     """What parts the classes of a text that has several, such as a comma."""
     several: Literal["refuse", "drop"] = "refuse"
     """What becomes of texts with several classes: drop leaves them out, also of validation."""
+    empty: Literal["refuse", "drop"] = "refuse"
+    """What becomes of texts of nothing but white space: drop leaves them out, also of validation,
+    and the report counts them.
+    """
     max_length: int = Field(128, ge=2, le=1 << 16)
     """Most tokens of a text, with eos; of longer ones the beginning is read."""
     bucketing: bool = True
@@ -72,7 +76,7 @@ class Config(TextsConfig):
 class Labelled(NamedTuple):
     text: str
     labels: tuple[str, ...]
-    """Names of its classes, one unless such texts are dropped."""
+    """Names of its classes: one, but for texts that are dropped, which have several or none."""
 
 
 def read(texts: Texts, config: Config, names: Sequence[str] | None) -> Iterator[Labelled]:
@@ -92,7 +96,11 @@ def read(texts: Texts, config: Config, names: Sequence[str] | None) -> Iterator[
         [*several] = strings(field(record, key, place), key, place)
         text = " ".join(several)
         if not text.strip():
-            raise DataError(f"{place}: an empty text", hint="leave the line out")
+            if config.empty == "refuse":
+                hint = "leave the line out, or set data.empty=drop"
+                raise DataError(f"{place}: an empty text", hint=hint)
+            yield Labelled("", ())
+            continue
         found = labels_of(record, label_key, config.separator, place)
         if names is not None:
             found = [_named(label, names, place) for label in found]
@@ -171,13 +179,18 @@ class LabelledTexts(Rows):
         assert tokenizer.pad_id is not None
         self.eos, self.pad = tokenizer.eos_id, tokenizer.pad_id
         number = {name: i for i, name in enumerate(names)}
-        labels = [number.get(item.labels[0], -1) if len(item.labels) == 1 else -1 for item in part]
+        several = empty = 0
+        labels = []
+        for item in part:
+            several, empty = several + (len(item.labels) > 1), empty + (not item.labels)
+            labels.append(number.get(item.labels[0], -1) if len(item.labels) == 1 else -1)
         self.numbers = np.nonzero(np.asarray(labels) >= 0)[0]
         self.labels = np.asarray(labels)[self.numbers]
         sizes = tokens.lengths[self.numbers]
         self.lengths = np.minimum(sizes, self.most) + 1
         self.counts = {
-            "several classes": len(tokens) - len(self.numbers),
+            "several classes": several,
+            "empty": empty,
             "truncated": int((sizes > self.most).sum()),
             "truncated tokens": int((sizes - self.lengths + 1).sum()),
         }
@@ -226,7 +239,7 @@ class Data(TextData):
             given = read_names(config.labels, bases)
         parts = open_parts(
             config, bases, lambda texts: read(texts, config, given), "texts",
-            key=["labelled", config.text_key], val_only=spec is not None,
+            key=["labelled", config.text_key, config.empty], val_only=spec is not None,
         )  # fmt: skip
         names = given or tuple(sorted(_classes(parts["data.train"]), key=_order))
         require_names(parts["data.val"], names)

@@ -73,9 +73,10 @@ def _looks(path: Path, endings: frozenset[str]) -> bool:
 
 
 def _lists_images(path: Path, endings: frozenset[str]) -> bool:
-    """Whether the first line of a text file is the name of an image."""
+    """Whether the first line of a text file, but for comments, is the name of an image."""
     with path.open("rb") as file:
-        first = file.readline(4096).decode("utf-8", "replace").strip()
+        lines = file.read(1 << 16).decode("utf-8", "replace").splitlines()
+    first = next((line.strip() for line in lines if line.strip() and line[0] != "#"), "")
     return Path(first.lower()).suffix in endings and "\t" not in first
 
 
@@ -194,6 +195,8 @@ def part_lines(part: Mapping[str, Any]) -> Iterator[str]:
     low, middle, high = (" x ".join(map(str, part["sizes"][k])) for k in ("min", "median", "max"))
     yield f"size      {low}" + ("" if low == high else f" to {high}, median {middle}")
     yield f"modes     {_counts(part['modes'])}"
+    if part["other_files"]:
+        yield f"skipped   {_counts(part['other_files'])}"
     if part["classes"]:
         yield f"classes   {len(part['classes'])}: {_counts(part['classes'])}"
     for bad in part["bad"][:LISTED]:

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from aigc_cli.data._sources import is_hidden
 from aigc_cli.data._text_files import open_texts
 from aigc_cli.errors import Problem
 from aigc_cli.text.tokenizer import Tokenizer
@@ -24,7 +25,8 @@ def recognises(source: str, endings: frozenset[str]) -> bool:
     """Whether a source of data is texts: a file of UTF-8, or a folder that holds some."""
     path = Path(source)
     if path.is_dir():
-        return any(Path(file.name.lower()).suffix in endings for file in path.rglob("*"))
+        files = (file for file in path.rglob("*") if Path(file.name.lower()).suffix in endings)
+        return any(not any(map(is_hidden, file.relative_to(path).parts)) for file in files)
     return path.is_file() and (path.suffix.lower() in endings or _is_utf8(path))
 
 
@@ -46,7 +48,7 @@ def source_part(source: str) -> dict[str, Any]:
     seen: set[bytes] = set()
     for _, record in texts.records():
         text = record if isinstance(record, str) else json.dumps(record, ensure_ascii=False)
-        keys.update(record if isinstance(record, dict) else ())
+        keys.update(list(record) if isinstance(record, dict) else ())
         data = text.encode()
         mark = blake2b(data, digest_size=8).digest()
         blank = not text.strip()
@@ -98,7 +100,8 @@ def part_lines(part: Mapping[str, Any]) -> Iterator[str]:
         yield f"{'characters':<17} {part['characters']:,}, {part['bytes']:,} bytes"
         yield f"{'longest':<17} {part['longest']:,} characters"
         if part["keys"]:
-            yield f"{'keys':<17} {', '.join(f'{k} {n:,}' for k, n in part['keys'].items())}"
+            keys = ", ".join(f"{k} {n:,}" for k, n in part["keys"].items())
+            yield f"{'keys':<17} {keys if len(keys) <= SHOWN else f'{keys[:SHOWN]}…'}"
         return
     yield f"{part['what']:<17} {part['items']:,}"
     share = part["unknown"] / max(part["tokens"], 1)

@@ -276,7 +276,9 @@ class Modality(_modality.Modality):
         return image_data.part_lines(part)
 
     def summary_lines(self, key: str, part: Mapping[str, Any]) -> list[str]:
-        return [f"{key}: {part['source']}: {part['pictures']:,} usable images"]
+        skipped = sum(part["other_files"].values())
+        beside = f", {skipped:,} other files skipped" if skipped else ""
+        return [f"{key}: {part['source']}: {part['pictures']:,} usable images{beside}"]
 
 
 def input_channels(task: Task) -> int:

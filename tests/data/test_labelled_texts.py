@@ -112,7 +112,7 @@ def test_long_texts_are_cut_and_counted(lines):
     data = made(lines, max_length=4)
     assert max(data.train.lengths) == 4
     counts = data.report["data.train"].counts
-    assert counts == {"several classes": 0, "truncated": 12, "truncated tokens": 18}
+    assert counts == {"several classes": 0, "empty": 0, "truncated": 12, "truncated tokens": 18}
     assert all(len(data.train[(i, 0)]["tokens"]) <= 4 for i in range(len(data.train)))
 
 
@@ -163,3 +163,17 @@ def test_a_new_recipe_has_a_length_that_fits(lines):
     text = new_recipe("text_classifier", str(lines))
     assert "kind: labelled_texts" in text
     assert "max_length: " in text
+
+
+def test_empty_texts_can_be_dropped_and_are_counted(tmp_path):
+    rows = "".join(f"w{n}\t{ANIMALS[n % 3]}\n" for n in range(30))
+    (tmp_path / "a.tsv").write_text(rows.replace("w7\t", " \t").replace("w10\t", "\t"))
+    data = made(tmp_path / "a.tsv", empty="drop", val="10%")
+    assert (len(data.train), len(data.val)) == (26, 2)
+    assert data.report["data.train"].counts["empty"] == 1
+    assert data.report["data.val"].counts["empty"] == 1
+    assert data.report["data.train"].counts["several classes"] == 0
+    assert not any(text.startswith("<eos>") for text in shown(data))
+    with pytest.raises(DataError, match=r"a\.tsv:8: an empty text") as caught:
+        made(tmp_path / "a.tsv")
+    assert "data.empty=drop" in caught.value.hint

@@ -42,6 +42,7 @@ from aigc_cli.data._sources._source import (
     beside_folders,
     clean_name,
     folder_labels,
+    is_hidden,
 )
 from aigc_cli.data._sources._zip import Zip
 from aigc_cli.errors import DataError
@@ -59,6 +60,7 @@ __all__ = [
     "clean_name",
     "find_path",
     "folder_labels",
+    "is_hidden",
     "load_split",
     "open_source",
     "subfolders",

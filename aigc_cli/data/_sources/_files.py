@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from aigc_cli.data._paths import listed
-from aigc_cli.data._sources._source import Source, clean_name
+from aigc_cli.data._sources._source import Source, clean_name, is_hidden
 from aigc_cli.errors import DataError, MissingError, did_you_mean
 from aigc_cli.media.image import SUFFIXES, Picture, begins_like_picture, read_picture
 
@@ -64,7 +64,7 @@ def folder(path: Path) -> Files:
     """
     found: dict[str, str] = {}
     skipped: Counter[str] = Counter()
-    for name, place in _walk(str(path)):
+    for name, place in _walk(str(path), skipped):
         if is_picture(name, place):
             found[name] = place
         else:
@@ -73,7 +73,7 @@ def folder(path: Path) -> Files:
         raise DataError(f"no pictures in {str(path)!r}", hint=_what_instead(path))
     names = sorted(found)
     source = Files([found[name] for name in names], names)
-    source.skipped = skipped
+    source.skipped = +skipped
     return source
 
 
@@ -91,9 +91,9 @@ def is_picture(name: str, place: str) -> bool:
         return False
 
 
-def _walk(top: str) -> Iterator[tuple[str, str]]:
-    """Relative name and path of each file; a folder is entered once, however many links lead to
-    it.
+def _walk(top: str, skipped: Counter[str]) -> Iterator[tuple[str, str]]:
+    """Relative name and path of each file; counts the hidden ones that end like pictures. A folder
+    is entered once, however many links lead to it.
     """
     waiting, seen = [("", top)], set()
     while waiting:
@@ -107,7 +107,9 @@ def _walk(top: str) -> Iterator[tuple[str, str]]:
             continue
         seen.add((status.st_dev, status.st_ino))
         for child in sorted(children, key=lambda entry: entry.name):
-            if child.name.startswith(".") or child.name == "__MACOSX":
+            if is_hidden(child.name):
+                hidden = Path(child.path).rglob("*") if child.is_dir() else [Path(child.path)]
+                skipped["hidden"] += sum(file.suffix.lower() in SUFFIXES for file in hidden)
                 continue
             # a folder that is called like a picture is named by the check
             ends_like_picture = os.path.splitext(child.name)[1].lower() in SUFFIXES
@@ -150,7 +152,7 @@ def list_file(path: Path) -> Files:
     entries = [entry for entry in entries if entry and not entry.startswith("#")]
     for entry in entries:
         if not entry.isprintable():
-            raise DataError(f"{path.name}: {entry!r} is no path")
+            raise DataError(f"{path.name}: {entry[:80]!r} is no path")
     if not entries:
         raise DataError(f"no pictures are named in {str(path)!r}")
     return Files([path.parent / entry for entry in entries], entries)

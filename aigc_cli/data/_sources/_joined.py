@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import PurePosixPath
@@ -20,6 +21,7 @@ class Joined(Source):
         self.text = ", ".join(part.text for part in parts)
         self.max_pixels = parts[0].max_pixels
         self._ends = list(accumulate(map(len, parts)))
+        self.skipped = sum((Counter(part.skipped) for part in parts), Counter())
 
     def __len__(self) -> int:
         return self._ends[-1]

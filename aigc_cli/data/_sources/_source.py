@@ -14,6 +14,13 @@ from typing import Any
 from aigc_cli.media.image import Picture
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is one that people do not mean: `.x`, and what archives of other
+    systems carry along.
+    """
+    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
+
+
 class Source(ABC):
     """Numbered pictures. Instances travel to worker processes without their open files."""
 
@@ -21,7 +28,7 @@ class Source(ABC):
     """What the recipe says, for messages."""
     max_pixels: int
     skipped: Mapping[str, int] = MappingProxyType({})
-    """Files beside the pictures that are none, by their ending."""
+    """Files that are none of the pictures: by ending, "hidden", or "twice" in an archive."""
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import zipfile
+from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from aigc_cli.data._sources._source import PerProcess, Source, clean_name
+from aigc_cli.data._sources._source import PerProcess, Source, clean_name, is_hidden
 from aigc_cli.errors import DataError, did_you_mean
 from aigc_cli.media.image import SUFFIXES, Picture, probe_picture, read_picture
 
@@ -32,11 +34,7 @@ class Zip(Source):
             status = path.stat()
         except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
             raise DataError(f"{path.name}: not a readable zip file ({error})") from error
-        named = sorted(
-            (name, number)
-            for number, member in enumerate(members)
-            if not member.is_dir() and _is_picture(name := clean_name(member.filename))
-        )
+        named, self.skipped = _pictures(members)
         if not named:
             raise DataError(f"no pictures in {str(path)!r}")
         if inner:
@@ -101,7 +99,22 @@ def _within(named: list[tuple[str, int]], inner: str, path: Path) -> list[tuple[
     return inside
 
 
-def _is_picture(name: str) -> bool:
-    path = PurePosixPath(name)
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return path.suffix.lower() in SUFFIXES and not hidden
+def _pictures(members: Sequence[zipfile.ZipInfo]) -> tuple[list[tuple[str, int]], Counter[str]]:
+    """Name and number of each picture, in the order of names, and what was skipped; of a name that
+    is there twice the later one counts, which unpacking would leave.
+    """
+    numbers: dict[str, int] = {}
+    skipped: Counter[str] = Counter()
+    for number, member in enumerate(members):
+        name = clean_name(member.filename)
+        path = PurePosixPath(name)
+        if member.is_dir():
+            continue
+        if path.suffix.lower() not in SUFFIXES:
+            skipped[path.suffix.lower() or "no ending"] += 1
+        elif any(map(is_hidden, path.parts)):
+            skipped["hidden"] += 1
+        else:
+            skipped["twice"] += name in numbers
+            numbers[name] = number
+    return sorted(numbers.items()), +skipped
