@@ -38,6 +38,8 @@ from aigc_cli.errors import DataError
 BLOCK = 1 << 18  # bytes of a file that are decoded at once
 JSON_LIST = 1 << 30  # bytes of the largest JSON list: it is read whole
 
+HALF = re.compile(r"\\u[dD]")  # perhaps an escape of half a surrogate pair
+
 OBJECTS = ("objects", "list", "table")
 """Forms of a TextFile whose records are objects."""
 
@@ -127,10 +129,12 @@ class TextFile:
             raise DataError(
                 f"{self.name}: no JSON list of objects", hint="name it .jsonl for an object a line"
             )
+        halves = HALF.search(text) is not None
         for number, row in enumerate(rows, 1):
             if not isinstance(row, dict):
                 raise DataError(f"{self.name}: item {number} is no JSON object")
-            yield Place(f"{self.name} item", number), row
+            place = Place(f"{self.name} item", number)
+            yield place, _encodable(row, place) if halves else row
 
     def _table(self) -> Iterator[tuple[Place, Record]]:
         rows = csv.reader((f"{line}\n" for line in self.lines()), strict=True)
@@ -311,6 +315,19 @@ def _object(line: str, place: Place) -> dict[str, Any]:
         raise DataError(f"{place}: no JSON: {message}") from error
     if not isinstance(row, dict):
         raise DataError(f"{place}: no JSON object but {_shown(row)}")
+    return _encodable(row, place) if HALF.search(line) else row
+
+
+def _encodable(row: dict[str, Any], place: Place) -> dict[str, Any]:
+    """See that no text in a row holds half of a surrogate pair, which only an escape can write."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise DataError(
+            f"{place}: {half} is half of a surrogate pair and no character",
+            hint="write both halves, or the character itself in UTF-8",
+        ) from error
     return row
 
 

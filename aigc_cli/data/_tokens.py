@@ -232,7 +232,7 @@ class Tokens:
             yield from (self[row] for row in range(len(self))[every])
 
 
-Piece = tuple[Sequence[int], bool]
+Piece = tuple[Sequence[int] | Ids, bool]
 """Ids, and whether they are the last of their row."""
 
 

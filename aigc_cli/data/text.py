@@ -172,7 +172,7 @@ def clipped(fragments: Iterable[Fragment], start: int, stop: int) -> Iterator[Fr
 
 def tokens_of(part: TextPart[Fragment], tokenizer: Tokenizer, cache: Path | None) -> Tokens:
     """A row of ids for each document, ended by eos where the tokenizer has one."""
-    end = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
+    end = None if tokenizer.eos_id is None else [tokenizer.eos_id]
 
     def rows() -> Iterator[Piece]:
         whole = True
@@ -184,8 +184,10 @@ def tokens_of(part: TextPart[Fragment], tokenizer: Tokenizer, cache: Path | None
                 yield text
 
         for group in grouped(texts()):
-            for ids, last in zip(tokenizer.encode_batch(group), ends, strict=True):
-                yield (ids + end if last else ids), last
+            for ids, last in zip(tokenizer.encode_arrays(group), ends, strict=True):
+                yield ids, last and end is None
+                if last and end is not None:
+                    yield end, True
                 whole = last
             ends.clear()
         if not whole:  # cut where the part ends

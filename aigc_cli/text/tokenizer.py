@@ -26,6 +26,8 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Engine
 from tokenizers.decoders import DecodeStream
@@ -210,13 +212,27 @@ class Tokenizer:
             PromptError: a character is unknown and there is no `<unk>`; or half of a surrogate
                 pair.
         """
+        if self._table is not None:
+            return [ids.tolist() for ids in self.encode_arrays(texts)]
         try:
             encodings = self._engine.encode_batch_fast(list(texts), add_special_tokens=False)
         except TypeError as error:
             raise PromptError(f"the text cannot be written in UTF-8 ({error})") from error
-        if self._symbols is not None:
-            self._require_known(texts)
         return [encoding.ids for encoding in encodings]
+
+    def encode_arrays(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        """As `encode_batch`, an array (L,) for each text."""
+        if self._table is None:
+            return [np.array(ids, np.int32) for ids in self.encode_batch(texts)]
+        others = len(self._table) - 1
+        found = [
+            self._table[np.minimum(codes(_normal(self._engine, text)), others)] for text in texts
+        ]
+        if self._symbols is not None:
+            for text, ids in zip(texts, found, strict=True):
+                if (ids < 0).any():
+                    self._require_known([text])
+        return found
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids; special tokens are left out, `<unk>` stays."""
@@ -282,6 +298,25 @@ class Tokenizer:
         return [0 if n in special else length(token) for n, token in enumerate(self.tokens)]
 
     @cached_property
+    def _table(self) -> NDArray[np.int32] | None:
+        """Of `characters` the id of each code point, and at the end what stands for all above."""
+        model = self._json["model"]
+        plain = model["type"] == "BPE" and not model["merges"] and not model.get("byte_fallback")
+        normalizer = self._json.get("normalizer") or {"type": "Lowercase"}
+        others = self._json.get("pre_tokenizer") or normalizer["type"] != "Lowercase"
+        if not plain or others or model.get("fuse_unk"):
+            return None
+        special = {token["content"] for token in self._json["added_tokens"]}
+        names = [name for name in model["vocab"] if name not in special and name != UNKNOWN]
+        if any(len(name) != 1 for name in names):
+            return None
+        unknown = -1 if self.unk_id is None else self.unk_id
+        points = codes("".join(names))
+        table = np.full(int(points.max(initial=0)) + 2, unknown, np.int32)
+        table[points] = [model["vocab"][name] for name in names]
+        return table
+
+    @cached_property
     def _symbols(self) -> frozenset[str] | None:
         """All the characters there are, where others are an error."""
         bare = not self._roles and self._json["model"].get("unk_token") is None
@@ -295,6 +330,18 @@ class Tokenizer:
                     f"the character {unknown[0]!r} is none of the tokenizer's {self.vocab_size}",
                     hint="data.tokenizer.specials=texts adds <unk>, which stands for any",
                 )
+
+
+def codes(text: str) -> NDArray[np.uint32]:
+    """The code points (L,) of a text.
+
+    Raises:
+        PromptError: half of a surrogate pair is among them.
+    """
+    try:
+        return np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    except UnicodeEncodeError as error:
+        raise PromptError(f"the text cannot be written in UTF-8 ({error})") from error
 
 
 def _parse(text: str) -> Engine:
@@ -408,9 +455,12 @@ def _characters(
     """A BPE without merges; ids by code point."""
     engine = _engine(models.BPE(), lowercase)
     engine.decoder = decoders.Fuse()
-    counts: Counter[str] = Counter()
-    for text in _some(texts):
-        counts.update(_normal(engine, text))
+    seen = np.zeros(0, np.int64)  # how often each code point occurs
+    for piece in _pieces(_normal(engine, text) for text in _some(texts)):
+        found = np.bincount(codes(piece), minlength=len(seen))
+        found[: len(seen)] += seen
+        seen = found
+    counts = Counter({chr(code): int(seen[code]) for code in np.flatnonzero(seen)})
     fixed = [*specials, UNKNOWN] if specials else []
     chosen = sorted(_frequent(counts, size, least, len(fixed)))
     vocab = {token: number for number, token in enumerate([*fixed, *chosen])}
@@ -464,6 +514,18 @@ def _some(texts: Iterable[str]) -> Iterator[str]:
             yield text
     if empty:
         raise InputError("there is no text to train a tokenizer on", code="tokenizer")
+
+
+def _pieces(texts: Iterable[str], size: int = 1 << 14) -> Iterator[str]:
+    """The texts joined to about so many characters; nothing is counted well in short ones."""
+    piece, length = [], 0
+    for text in texts:
+        piece.append(text)
+        length += len(text)
+        if length >= size:
+            yield "".join(piece)
+            piece, length = [], 0
+    yield "".join(piece)
 
 
 def _normal(engine: Engine, text: str) -> str:

@@ -152,3 +152,15 @@ def test_fields():
     ]:
         with pytest.raises(DataError, match=message):
             call()
+
+
+def test_halves_of_surrogate_pairs_are_named_with_their_place(tmp_path):
+    """A tokenizer, a file and a digest cannot hold them; a whole pair is one character."""
+    (tmp_path / "a.jsonl").write_text('{"a": "\\ud83d\\ude00"}\n{"a": ["b", "bad \\ud800 char"]}\n')
+    rows = open_texts(str(tmp_path / "a.jsonl")).records()
+    assert next(rows)[1] == {"a": "😀"}
+    with pytest.raises(DataError, match=r"a\.jsonl:2: \\ud800 is half of a surrogate pair"):
+        next(rows)
+    (tmp_path / "a.json").write_text('[{"a": "b"}, {"\\uDC00": "c"}]')
+    with pytest.raises(DataError, match=r"a\.json item:2: \\udc00 is half of a surrogate pair"):
+        list(open_texts(str(tmp_path / "a.json")).records())

@@ -199,3 +199,17 @@ def test_no_text_is_one_sentence(kind: Kind) -> None:
 def test_half_a_surrogate_pair_is_one_sentence() -> None:
     with pytest.raises(InputError, match="cannot be written in UTF-8"):
         trained("bpe").encode("\ud800")
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40), st.booleans(), st.booleans())
+def test_characters_by_table_are_the_librarys(text: str, lowercase: bool, bare: bool) -> None:
+    known = "ab <pad>ÄÅİß猫😀\n"
+    specials = {"specials": ()} if bare else {}
+    tokenizer = Tokenizer.train([known], kind="characters", lowercase=lowercase, **specials)
+    if bare:
+        text = "".join(c for c in text if c in known)
+    texts = [text, known, text + known, ""]
+    library = tokenizer._engine.encode_batch(texts, add_special_tokens=False)
+    assert tokenizer.encode_batch(texts) == [encoding.ids for encoding in library]
+    arrays = tokenizer.encode_arrays(texts)
+    assert [ids.tolist() for ids in arrays] == tokenizer.encode_batch(texts)
