@@ -199,7 +199,7 @@ def test_one_damaged_picture_stops_before_anything_is_made(
     first, *table, hint = ending.err.splitlines()
     assert first == "error: 2 of 13 pictures cannot be used"
     assert [line.split()[1] for line in table] == ["sub/cut.png", "zz.jpg"]
-    assert hint == "hint: repair or remove them"
+    assert hint == "hint: repair or remove them, or leave them out with read.on_error=skip"
     assert not (here / "out").exists()
 
 
