@@ -23,6 +23,9 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+LISTED = 40
+"""Choices that a hint lists."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -137,9 +140,10 @@ class Interrupted(AigcError):
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """The hint for a wrong name: the nearest choice, or all of them when none is near."""
+    """The hint for a wrong name: the nearest choice, or the first of them when none is near."""
     known = sorted(choices)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if near:
         return f"did you mean '{near[0]}'?"
-    return f"choose from: {', '.join(known)}" if known else "there are none"
+    more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
+    return f"choose from: {', '.join(known[:LISTED])}{more}" if known else "there are none"

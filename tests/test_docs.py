@@ -15,6 +15,7 @@ import typer
 
 from aigc_cli.cli._app import app
 from aigc_cli.metrics.find import belongs, resolve
+from aigc_cli.recipe.header import facts as header_facts
 from aigc_cli.recipe.load import load_recipe
 from aigc_cli.registry import metrics, recipes
 
@@ -148,3 +149,18 @@ def check_overrides(params: dict[str, Any]) -> None:
     source = str(params.get("source") or "").removeprefix("runs/").partition("/")[0]
     given = [text if text.startswith("model.") else f"sample.{text}" for text in options]
     load_recipe(source if source in known else "edsr_small_x2", given)
+
+
+def test_readme_states_the_minutes_of_the_recipes() -> None:
+    """The recipe's header is the one source; rows on other data than the recipe's have none."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    stated = 0
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 8 and re.fullmatch(r"`(aigc train \w+|make demo)`", cells[7]) and cells[6]:
+            header = header_facts(recipes()[cells[0]].path.read_text(encoding="utf-8"))
+            assert cells[6] == header["minutes"].split()[0], cells[0]
+            stated += 1
+    assert stated > 5
+    demo = header_facts(recipes()["edsr_small_x2"].path.read_text(encoding="utf-8"))
+    assert f"{demo['minutes'].split()[0]} minutes on 2 CPU" in text

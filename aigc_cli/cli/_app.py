@@ -119,7 +119,7 @@ def _end(error: AigcError, args: list[str], cause: BaseException) -> int:
         traceback.print_exception(cause, file=sys.stderr)
     if "--json" in args:
         print(_output.dumps(_output.failure(error)), flush=True)
-    print(_output.error_text(error), file=sys.stderr, flush=True)
+    print(_output.error_text(error, whole="--debug" in args), file=sys.stderr, flush=True)
     return error.exit_code
 
 

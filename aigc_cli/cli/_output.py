@@ -75,6 +75,11 @@ class Output:
         if not self.quiet:
             print(text, file=sys.stderr, flush=True)
 
+    def next(self, *commands: str) -> None:
+        """What to type next, for a person at a terminal."""
+        if sys.stderr.isatty() and not self.json:
+            self.log("\n".join(["next:", *(f"  {command}" for command in commands)]))
+
     def fail(self, error: AigcError, data: Mapping[str, Any], text: str | None = None) -> NoReturn:
         """End with the error after showing the results all the same, in one object with --json."""
         if self.json:
@@ -96,8 +101,10 @@ def failure(error: AigcError) -> dict[str, Any]:
     return {"ok": False, "exit": error.exit_code, "errors": errors}
 
 
-def error_text(error: AigcError) -> str:
-    """`error: ...` with each problem on its own line, and `hint: ...`."""
+def error_text(error: AigcError, *, whole: bool = False) -> str:
+    """`error: ...` with each problem on its own line, and `hint: ...`; no more than a screen of it
+    unless the `whole` is asked for.
+    """
     problems = error.problems
     if isinstance(error, RecipeError) and len(problems) > 1:
         one = len({p.file for p in problems} - {"command line"}) < 2
@@ -106,18 +113,19 @@ def error_text(error: AigcError) -> str:
     else:
         label = "stopped" if isinstance(error, Interrupted) else "error"
         lines = [f"{label}: {error.message}"]
-    hint = [bounded(f"hint: {error.hint}")] if error.hint else []
-    return "\n".join([bounded("\n".join(lines)), *hint])
+    parts = ["\n".join(lines), *([f"hint: {error.hint}"] if error.hint else [])]
+    return "\n".join(parts if whole else map(bounded, parts))
 
 
-def bounded(text: str, lines: int = 30, width: int = 1000) -> str:
+def bounded(text: str, lines: int = 20, width: int = 1000) -> str:
     """The text in at most so many lines and characters a line: a message fits on a screen."""
     rows = text.split("\n")
     kept = [
         row if len(row) <= width else f"{row[:width]}… ({len(row):,} characters)" for row in rows
     ]
-    more = [f"  and {len(rows) - lines:,} more lines (--json has all)"] if len(rows) > lines else []
-    return "\n".join([*kept[:lines], *more])
+    if len(rows) > lines:
+        kept[lines:] = [f"  and {len(rows) - lines:,} more lines; --debug shows all"]
+    return "\n".join(kept)
 
 
 def _plain(data: Any) -> Any:

@@ -104,7 +104,9 @@ def cp(
 
     path = dest / registry.find_recipe(recipe).name if dest.is_dir() else dest
     _write_new(path, with_schema(read_recipe(recipe), _schema_for(path)))
-    Output(json, quiet).result({"path": str(path)}, str(path))
+    output = Output(json, quiet)
+    output.result({"path": str(path)}, str(path))
+    output.next(f"aigc train {shlex.quote(str(path))}")
 
 
 @app.command()

@@ -206,6 +206,8 @@ def _make(
     for note in report["notes"]:
         terminal.log(note)
     terminal.result(report)
+    if request.out.is_dir() and sys.stderr.isatty() and not terminal.json:
+        terminal.log(f"the files are in {request.out}")
 
 
 def _chat(

@@ -283,3 +283,32 @@ def test_the_console_script_is_main() -> None:
         pytest.skip("the package is not installed here")
     done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"aigc {__version__}\n"
+
+
+def test_an_error_is_no_longer_than_a_screen(aigc, monkeypatch) -> None:
+    problems = [e.Problem(f"number {n}", file="r.yaml", line=n) for n in range(1, 201)]
+    fail_with(monkeypatch, e.RecipeError(problems, hint="choose from: " + "x, " * 9999))
+    lines = aigc("recipe", "ls").stderr.splitlines()
+    assert len(lines) <= 22
+    assert max(map(len, lines)) < 1100
+    assert lines[20] == "  and 181 more lines; --debug shows all"
+    assert "  r.yaml:200: number 200" in aigc("recipe", "ls", "--debug").stderr
+    assert len(aigc("recipe", "ls", "--json").json["errors"]) == 200
+
+
+def test_a_hint_lists_some_of_many_choices() -> None:
+    names = [f"name{n:03}" for n in range(100)]
+    assert e.did_you_mean("zzz", names).endswith("name039 and 60 more")
+    assert e.did_you_mean("zzz", names[:2]) == "choose from: name000, name001"
+
+
+def test_what_to_type_next_is_for_terminals_and_quoted(monkeypatch, capsys) -> None:
+    from aigc_cli.cli._output import Output
+
+    Output().next("aigc train x")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    Output().next("aigc train x", "aigc plan x")
+    Output(json=True).next("aigc train x")
+    Output(quiet=True).next("aigc train x")
+    assert capsys.readouterr().err == "next:\n  aigc train x\n  aigc plan x\n"
