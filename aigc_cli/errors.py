@@ -20,7 +20,9 @@ Anything else is a bug, keeps its traceback and exits 1.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 LISTED = 40
@@ -137,6 +139,42 @@ class Interrupted(AigcError):
         super().__init__(message, hint=hint)
         self.signum = signum
         self.exit_code = 128 + signum
+
+
+def out_of_memory(error: BaseException, hint: str) -> RunError | None:
+    """The error as a sentence with the size that was asked for, if it is one of exhausted memory:
+    Python's, NumPy's, or torch's on a CPU or GPU.
+    """
+    text = str(error)
+    ours = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if not ours and not (isinstance(error, RuntimeError) and _NO_MEMORY.search(text)):
+        return None
+    device = "GPU memory" if "CUDA" in text else "memory"
+    size = ""
+    if found := re.search(r"tried to allocate (\d+) bytes", text):
+        size = f": {int(found[1]) / 1e9:,.1f} GB were asked for at once"
+    elif found := re.search(r"(?:Tried|Unable) to allocate ([\d.]+ [KMGTP]?i?B)", text):
+        size = f": {found[1]} were asked for at once"
+    elif found := re.search(r"overflowed with sizes=(\[[\d, ]+\])", text):
+        size = f": a tensor of {found[1]} numbers was asked for"
+    return RunError(f"out of {device}{size}", hint=hint, code="run.memory")
+
+
+_NO_MEMORY = re.compile(
+    "can't allocate memory|out of memory|Storage size calculation overflowed|bad allocation|"
+    "bad_alloc"
+)
+
+
+@contextmanager
+def within_memory(hint: str) -> Iterator[None]:
+    """Inside, exhausted memory is a RunError with this next step."""
+    try:
+        yield
+    except Exception as error:
+        if (told := out_of_memory(error, hint)) is None:
+            raise
+        raise told from error
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

@@ -292,6 +292,18 @@ def _import_user(path: Path) -> ModuleType:
     return module
 
 
+def place_in_user_file(error: BaseException) -> str | None:
+    """`FILE:LINE` where a file of AIGC_PATH raised or caused the error; None where none did."""
+    try:
+        folders = [folder.resolve() for folder in user_folders()]
+    except InputError:
+        return None
+    for file, line in reversed(list(_frames(error))):
+        if any(Path(file).is_relative_to(folder) for folder in folders):
+            return f"{file}:{line}"
+    return None
+
+
 def _line_in(error: BaseException, path: Path) -> str:
     """`:LINE` of the last frame of the traceback that lies in the file, if there is one."""
     lines = [line for file, line in _frames(error) if file == str(path)]

@@ -23,7 +23,8 @@ from typer.core import TyperGroup
 from aigc_cli import __version__
 from aigc_cli.cli import _endings, _output
 from aigc_cli.cli._usage import usage_error
-from aigc_cli.errors import AigcError, DiskFullError, InputError, Interrupted
+from aigc_cli.errors import AigcError, DiskFullError, InputError, Interrupted, out_of_memory
+from aigc_cli.registry import place_in_user_file
 
 # Panel of the help, name, "file:object" in this folder. An object that is a Typer is a group.
 # A panel of "" hides the command, which is how an alias is made.
@@ -126,6 +127,14 @@ def _end(error: AigcError, args: list[str], cause: BaseException) -> int:
 def _bug(error: Exception) -> AigcError:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     text = str(error).partition("\n")[0]
+    if told := out_of_memory(error, "make fewer at once, or of a smaller size"):
+        return told
+    if place := place_in_user_file(error):
+        return InputError(
+            f"{place}: {type(error).__name__}: {text}",
+            hint="a file of AIGC_PATH failed; `aigc model check FAMILY` tries what it promises",
+            code="family",
+        )
     return AigcError(
         f"this is a bug in aigc: {type(error).__name__}: {text} ({frame.filename}:{frame.lineno})",
         hint="run the command again with --debug for the whole traceback, and report it",

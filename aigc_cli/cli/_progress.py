@@ -36,18 +36,23 @@ class Lines:
 
 
 class Bar:
-    """A live line on stderr with step, rate, loss and ETA; other events scroll above it."""
+    """A live line on stderr with phase, step, rate, loss and ETA; other events scroll above it."""
 
     def __init__(self, progress: Any) -> None:
         self._progress = progress
-        self._task: Any = None
+        self._task = progress.add_task("train", total=None, phase="", info="")
 
     def __call__(self, event: Event) -> None:
         from aigc_cli.run.events import describe
 
         kind = event["event"]
         if kind == "tick":
-            self._progress.update(self._task, completed=event["step"])
+            early = {"info": f"loss {event['loss']:.4g}"} if "loss" in event else {}
+            self._progress.update(self._task, completed=event["step"], phase="training", **early)
+            return
+        if kind == "phase":
+            done = f" {event['done']}/{event['of']}" if "of" in event else ""
+            self._progress.update(self._task, phase=f"{event['phase']}{done}")
             return
         if kind == "step":
             loss = next((v for k, v in event.items() if k.startswith("train/")), 0.0)
@@ -60,13 +65,11 @@ class Bar:
         if line:
             self._progress.console.print(line, markup=False, highlight=False)
         if kind == "start":
-            self._task = self._progress.add_task(
-                "train", total=event["steps"], completed=event["step"], info=""
-            )
+            self._progress.update(self._task, total=event["steps"], completed=event["step"])
 
 
 def json_lines(event: Event) -> None:
-    if event["event"] != "tick":
+    if event["event"] not in ("tick", "phase"):
         print(dumps(event), flush=True)
 
 
@@ -95,6 +98,7 @@ def watching(*, json: bool, quiet: bool) -> Iterator[Any]:
         )
 
         columns = (
+            TextColumn("{task.fields[phase]}", markup=False),
             MofNCompleteColumn(),
             BarColumn(bar_width=None),
             TextColumn("{task.fields[info]}", markup=False),

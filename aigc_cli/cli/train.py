@@ -38,6 +38,12 @@ def train(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing --out.")] = False,
+    accept_changed_data: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changed-data", help="With --resume: go on although the data have changed."
+        ),
+    ] = False,
     devices: Annotated[
         str | None, typer.Option(help="trainer.devices: processes here.", show_default=False)
     ] = None,
@@ -53,7 +59,11 @@ def train(
         typer.Option(help="Stop, validate and save after this long, as 2h30m.", show_default=False),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check recipe, data and model; write nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Check everything and try one batch of it; write nothing.",
+        ),
     ] = False,
     smoke: Annotated[
         bool, typer.Option("--smoke", help="A few steps, resume and sample in a temporary folder.")
@@ -85,7 +95,7 @@ def train(
     if dry_run:
         from aigc_cli.run.plan import plan, plan_text
 
-        facts = plan(chosen)
+        facts = plan(chosen, try_step=True)
         output.result(facts, plan_text(facts))
         return
     with watching(json=json, quiet=quiet) as emit:
@@ -100,6 +110,7 @@ def train(
                 resume=resume,
                 overwrite=overwrite,
                 max_time_s=seconds,
+                accept_changed_data=accept_changed_data,
                 emit=emit,
             )
     if folder is not None and not json:

@@ -104,6 +104,11 @@ class Trainer(Section):
     patience: int | None = Field(None, gt=0)
     """Validations in a row without a better `monitor` that end the run; null trains to the end."""
 
+    on_worse: Literal["warn", "fail"] = "warn"
+    """What to do when the run ends far worse than it began, or than answers that need no model: say
+    so, or also end with exit code 3.
+    """
+
     @model_validator(mode="after")
     def _one_budget(self) -> Trainer:
         if (self.max_steps is None) == (self.max_epochs is None):

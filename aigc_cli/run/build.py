@@ -7,15 +7,24 @@ from typing import Any
 
 import torch
 
+from aigc_cli.data._data import DataSource
 from aigc_cli.data._domains import all_gray
-from aigc_cli.errors import DataError, InputError, Problem, RecipeError, did_you_mean
+from aigc_cli.errors import (
+    DataError,
+    InputError,
+    Problem,
+    RecipeError,
+    did_you_mean,
+    within_memory,
+)
 from aigc_cli.models._base import GenerativeModule
+from aigc_cli.models._contract import require_contract, require_networks
 from aigc_cli.recipe.load import Recipe
 from aigc_cli.registry import load_data_kind, load_family
 from aigc_cli.specs import Spec
 
 
-def build(recipe: Recipe) -> tuple[Any, GenerativeModule]:
+def build(recipe: Recipe) -> tuple[DataSource, GenerativeModule]:
     """The checked data and the model it asks for.
 
     Raises:
@@ -23,7 +32,7 @@ def build(recipe: Recipe) -> tuple[Any, GenerativeModule]:
         RecipeError: the family does not accept this kind of data.
     """
     kind = load_data_kind(recipe.kind)
-    data = kind.Data(recipe.data, seed=recipe.seed, bases=recipe.bases)
+    data: DataSource = kind.Data(recipe.data, seed=recipe.seed, bases=recipe.bases)
     try:
         model = build_model(recipe, data.spec)
     except InputError as error:
@@ -38,9 +47,14 @@ def build(recipe: Recipe) -> tuple[Any, GenerativeModule]:
 
 
 def build_model(recipe: Recipe, spec: Spec) -> GenerativeModule:
-    """The recipe's network with its initial weights, a pure function of recipe.seed."""
+    """The recipe's network with its initial weights, a pure function of recipe.seed.
+
+    Raises:
+        InputError: the family's file breaks its contract.
+        RecipeError: the family does not accept this kind of data.
+    """
     family = load_family(recipe.family)
-    accepts = family.Model.accepts
+    accepts = require_contract(family).accepts
     if not isinstance(spec, accepts):
         fitting = ", ".join(s.kind for s in accepts)
         raise RecipeError(
@@ -55,7 +69,9 @@ def build_model(recipe: Recipe, spec: Spec) -> GenerativeModule:
             ]
         )
     torch.manual_seed(recipe.seed)
-    model: GenerativeModule = family.Model(recipe.model, spec)
+    with within_memory("make the network smaller: see model. in the recipe"):
+        model: GenerativeModule = family.Model(recipe.model, spec)
+    require_networks(family, model)
     return model
 
 

@@ -1,221 +1,215 @@
-"""What happens around the training steps: logs, previews, checkpoints, early ending.
+"""What happens around the training steps, in one order: log, validate, show, save, end.
 
 Every cadence counts `model.step`, iterations, which survives a resume.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
-from torch import Tensor
 
 from aigc_cli.errors import Interrupted
+from aigc_cli.models._base import GenerativeModule, Run
 from aigc_cli.recipe.load import Recipe
-from aigc_cli.recipe.sections import Trainer
 from aigc_cli.run.checkpoint import link_checkpoint, save_checkpoint
-from aigc_cli.run.folder import RunFolder
+from aigc_cli.run.devices import World
+from aigc_cli.run.log import Log
+from aigc_cli.run.progress import Progress
 from aigc_cli.run.request import Request
 from aigc_cli.run.sample import make
+from aigc_cli.run.sharding import restore_network, sharded_as
 from aigc_cli.run.stop import TIME_IS_UP, Stop, requeue
 from aigc_cli.run.trained import Trained
 from aigc_cli.run.training import Training
-
-Event = dict[str, Any]
-Emit = Callable[[Event], None]
-
-
-@dataclass
-class Progress:
-    """What the callbacks of one run share."""
-
-    folder: RunFolder
-    settings: Trainer
-    max_steps: int
-    emit: Emit
-    best: dict[str, Any] | None = None
-    status: str = "running"
-    saved_step: int = -1
-    rate: float = 0.0
-    last_means: dict[str, float] = field(default_factory=dict)
-
-    def out_of_patience(self, step: int) -> bool:
-        """Whether `trainer.patience` validations have passed since the best one."""
-        patience, best = self.settings.patience, self.best
-        if patience is None or best is None:
-            return False
-        return step - int(best["step"]) >= patience * self.settings.validate_every
+from aigc_cli.run.validation import Validation
+from aigc_cli.run.worth import first_batch_values, verdict
 
 
-class Metrics(pl.Callback):
-    """Means of the loss terms since the last row, rate, share of time spent waiting for
-    data, ETA.
+class Restore(pl.Callback):
+    """Prepares the model once it is on its device, and puts a checkpoint's state back."""
+
+    def __init__(
+        self, recipe: Recipe, state: dict[str, Any] | None, max_steps: int, world: World
+    ) -> None:
+        self.recipe, self.state, self.max_steps, self.world = recipe, state, max_steps, world
+
+    def on_fit_start(self, trainer: pl.Trainer, module: Training) -> None:
+        settings, model = self.recipe.trainer, module.model
+        if settings.channels_last:
+            model.to(memory_format=torch.channels_last)
+        if self.state is not None:
+            restore_network(model, trainer.optimizers, self.state)
+        model.prepare(
+            Run(settings, self.recipe.seed, self.max_steps, self.world.rank, self.world.size)
+        )
+        if self.state is not None:
+            if model.ema is not None:
+                own = model.ema.state_dict()
+                saved = self.state["ema"]
+                model.ema.load_state_dict({k: sharded_as(saved[k], t) for k, t in own.items()})
+            scaler = getattr(trainer.precision_plugin, "scaler", None)
+            if scaler is not None and self.state["scaler"] is not None:
+                scaler.load_state_dict(self.state["scaler"])
+        if settings.compile:
+            for network in model.networks().values():
+                network.compile()
+        module.begin()
+        self.state = None  # half of the memory of a large run
+
+
+class Cadence(pl.Callback):
+    """Calls the parts of a run when they are due.
+
+    What a signal cuts short is listed in the checkpoint as pending, and a resumed run begins with
+    it: so no step lacks its validation, and no signal waits for one.
     """
 
-    def __init__(self, progress: Progress, samples_per_step: int) -> None:
-        self.progress = progress
-        self.samples_per_step = samples_per_step
-        self._board: Any = None
+    def __init__(
+        self,
+        progress: Progress,
+        *,
+        log: Log,
+        validation: Validation,
+        previews: Previews,
+        checkpoints: Checkpoints,
+        stop: Stop,
+    ) -> None:
+        self.progress, self.stop = progress, stop
+        self.rows, self.validation, self.previews = log, validation, previews
+        self.checkpoints = checkpoints
+        self.verdict: str | None = None
+        """That the run ended far worse than it began, once it has ended."""
+
+    def on_fit_start(self, trainer: pl.Trainer, module: Training) -> None:
+        self.stop.listen(at_once=True)
+        self.rows.open(trainer, module.step, self.validation.monitor)
+        monitor = self.validation.monitor
+        if self.progress.began is None and module.step == 0:
+            with self._interruptible(trainer, module, []):
+                values = first_batch_values(module.model, self.validation.loaders, monitor)
+            if "" in values:
+                self.progress.began = {"metric": monitor, "value": values[""]}
+        if self.progress.pending:
+            self._look(trainer, module, self.progress.pending)
+            self._save_when_due(trainer, module, is_last=True)
 
     def on_train_start(self, trainer: pl.Trainer, module: Training) -> None:
-        self._reset()
-        self._batch_ended = time.perf_counter()
-        if trainer.is_global_zero:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(
-                str(self.progress.folder.tensorboard), purge_step=module.step + 1
-            )
+        self.stop.listen()
+        if module.step == 0:
+            self._look(trainer, module, ["preview"])
+        self.rows.begin()
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, module: Training, batch: Any, batch_idx: int
     ) -> None:
-        self._waited += time.perf_counter() - self._batch_ended
+        self.rows.batch_came()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: Training, outputs: Any, batch: Any, idx: int
     ) -> None:
-        for name, value in module.iteration.terms.items():
-            self._sums[name] = self._sums.get(name, 0) + value
-        self._steps += 1
-        done = module.step
-        if trainer.is_global_zero:
-            self.progress.emit({"event": "tick", "step": done})
-        if done % self.progress.settings.log_every == 0 or done == self.progress.max_steps:
-            self._log(trainer, module)
-        self._batch_ended = time.perf_counter()
-
-    def on_validation_end(self, trainer: pl.Trainer, module: Training) -> None:
-        if trainer.is_global_zero and self.progress.last_means:
-            for name, value in self.progress.last_means.items():
-                self._write(f"val/{name}", value, module.step)
-        self._batch_ended = time.perf_counter()  # validation is not waiting for data
-        self._begun += time.perf_counter() - self._paused
-
-    def on_validation_start(self, trainer: pl.Trainer, module: Training) -> None:
-        self._paused = time.perf_counter()
+        self.rows.add(trainer, module)
+        self.rows.pause()
+        step, settings = module.step, self.progress.settings
+        asked = self.stop.agreed()
+        is_last = step >= self.progress.max_steps
+        due = []
+        if is_last or asked == TIME_IS_UP or step % settings.validate_every == 0:
+            due.append("validation")
+        if is_last or step % settings.preview_every == 0:
+            due.append("preview")
+        if asked > 0:
+            self._interrupt(asked, trainer, module, due)
+        self._look(trainer, module, due)
+        if "validation" in due and not is_last and self.progress.out_of_patience(step):
+            waited = f"{settings.patience} validations without a better"
+            message = f"{waited} {self.validation.monitor}: ending"
+            self.progress.emit({"event": "note", "message": message})
+            is_last = True
+        if asked == TIME_IS_UP:
+            self.progress.status = "stopped"
+            is_last = True
+        self._save_when_due(trainer, module, is_last=is_last)
+        trainer.should_stop |= is_last
+        self.rows.resume()
 
     def on_train_end(self, trainer: pl.Trainer, module: Training) -> None:
-        if self._board is not None:
-            self._board.close()
+        """See how the run ended, beside how it began."""
+        monitor, began = self.validation.monitor, self.progress.began
+        with self._interruptible(trainer, module, []):
+            values = first_batch_values(
+                module.model, self.validation.loaders, monitor, baselines=True
+            )
+        direction = module.model.metrics[monitor]
+        self.verdict = verdict(monitor, direction, values, began["value"] if began else None)
+        self.rows.close()
 
     def on_exception(self, trainer: pl.Trainer, module: Training, exception: BaseException) -> None:
-        with suppress(OSError):  # a full disk is said once
-            self.on_train_end(trainer, module)
+        self.rows.close()
 
-    def _log(self, trainer: pl.Trainer, module: Training) -> None:
-        module.iteration.raise_if_diverged()
-        names = sorted(self._sums)
-        means = torch.stack([torch.as_tensor(self._sums[name]).float() for name in names])
-        means = means / self._steps
-        if trainer.world_size > 1:
-            means = means.to(module.device)
-            dist.all_reduce(means)
-            means = means / trainer.world_size
-        seconds = time.perf_counter() - self._begun
-        rate = self._steps * self.samples_per_step / seconds
-        self.progress.rate = rate
-        if trainer.is_global_zero:
-            optimizers = trainer.optimizers
-            row = {f"train/{n}": float(v) for n, v in zip(names, means.tolist(), strict=True)}
-            row["lr"] = optimizers[-1].param_groups[0]["lr"]
-            for name, value in row.items():
-                self._write(name, value, module.step)
-            speed = {
-                "samples_per_s": round(rate, 2),
-                "data_wait": round(self._waited / seconds, 4),
-            }
-            for name, value in speed.items():
-                self._write(name, value, module.step)
-            left = (self.progress.max_steps - module.step) * seconds / self._steps
-            event = {
-                "event": "step",
-                "step": module.step,
-                **row,
-                **speed,
-                "eta_s": round(left),
-            }
-            losses = {n: float(v) for n, v in zip(names, means.tolist(), strict=True)}
-            if failures := module.model.health(losses):
-                event["health"] = failures
-            self.progress.folder.append(event)
-            self.progress.emit(event)
-        self._reset()
+    def _look(self, trainer: pl.Trainer, module: Training, due: list[str]) -> None:
+        """Validate and show; what a signal cuts short is pending."""
+        left = list(due)
+        with self._interruptible(trainer, module, left):
+            while left:
+                if left[0] == "validation":
+                    means = self.validation(trainer, module.model)
+                    self.rows.validated(means, module.step)
+                else:
+                    path = self.previews(trainer, module.model)
+                    if path is not None:
+                        self.rows.previewed(path, module.step)
+                left.pop(0)
+        self.progress.pending = []
+        if due and trainer.is_global_zero:
+            self.progress.emit({"event": "phase", "phase": "training"})
 
-    def _write(self, name: str, value: float, step: int) -> None:
-        if self._board is not None:
-            self._board.add_scalar(name, value, step)
+    @contextmanager
+    def _interruptible(
+        self, trainer: pl.Trainer, module: Training, left: list[str]
+    ) -> Iterator[None]:
+        """Inside, a signal acts at once; what is in `left` is then pending."""
+        try:
+            with self.stop.at_once():
+                yield
+        except Interrupted as ending:
+            self._interrupt(ending.signum, trainer, module, left)
 
-    def _reset(self) -> None:
-        self._sums: dict[str, Tensor | int] = {}
-        self._steps = 0
-        self._waited = 0.0
-        self._begun = time.perf_counter()
+    def _save_when_due(
+        self, trainer: pl.Trainer, module: Training, *, is_last: bool = False
+    ) -> None:
+        best = self.progress.best
+        is_best = best is not None and best["step"] == module.step
+        every = self.progress.settings.checkpoint_every
+        if is_last or is_best or module.step % every == 0:
+            self.checkpoints.save(trainer, module)
+        if is_best and trainer.is_global_zero:
+            link_checkpoint(self.progress.folder.last, self.progress.folder.best)
 
-
-class Validation(pl.Callback):
-    """Validates with the averaged weights and remembers the best value of the monitored metric."""
-
-    def __init__(self, progress: Progress, monitor: str) -> None:
-        self.progress = progress
-        self.monitor = monitor
-
-    def on_validation_start(self, trainer: pl.Trainer, module: Training) -> None:
-        self._averaged = module.model.averaged_weights()
-        self._averaged.__enter__()
-
-    def on_validation_epoch_end(self, trainer: pl.Trainer, module: Training) -> None:
-        self._averaged.__exit__(None, None, None)
-        means = module.model.validation_means()
-        self.progress.last_means = means
-        value, best = means[self.monitor], self.progress.best
-        sign = 1 if module.model.metrics[self.monitor] == "max" else -1
-        better = best is None or sign * value > sign * best["value"]
-        if better and value == value:  # not NaN
-            self.progress.best = {"metric": self.monitor, "value": value, "step": module.step}
-        if trainer.is_global_zero:
-            values = {f"val/{name}": mean for name, mean in means.items()}
-            row = {"event": "val", "step": module.step, **values, "best": self.progress.best}
-            self.progress.folder.append(row)
-            self.progress.emit(row)
-        if module.step < self.progress.max_steps and self.progress.out_of_patience(module.step):
-            waited = f"{self.progress.settings.patience} validations without a better"
-            self.progress.emit({"event": "note", "message": f"{waited} {self.monitor}: ending"})
-            trainer.should_stop = True
+    def _interrupt(
+        self, number: int, trainer: pl.Trainer, module: Training, pending: list[str]
+    ) -> NoReturn:
+        """Save, and end by the signal."""
+        self.progress.pending = pending
+        self.progress.saved_step = -1  # what is pending is part of the state
+        self.checkpoints.save(trainer, module)
+        message = f"stopped by signal {number} after step {module.step}; the state is saved"
+        if trainer.is_global_zero and (note := requeue()):
+            message += f"; {note}"
+        raise Interrupted(number, message)
 
 
-class Checkpoints(pl.Callback):
-    """Writes last.ckpt at its cadence and best.ckpt, the same file, when the step is the
-    best one.
-    """
+class Checkpoints:
+    """Writes last.ckpt."""
 
     def __init__(self, progress: Progress, collect: Callable[[], dict[str, Any]]) -> None:
         self.progress = progress
         self.collect = collect
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: Training, outputs: Any, batch: Any, idx: int
-    ) -> None:
-        settings = self.progress.settings
-        validates_now = module.step % settings.validate_every == 0
-        if module.step % settings.checkpoint_every == 0 and not validates_now:
-            self.save(trainer, module)
-
-    def on_validation_end(self, trainer: pl.Trainer, module: Training) -> None:
-        best = self.progress.best
-        is_best = best is not None and best["step"] == module.step
-        if is_best or module.step % self.progress.settings.checkpoint_every == 0:
-            self.save(trainer, module)
-            if is_best and trainer.is_global_zero:
-                link_checkpoint(self.progress.folder.last, self.progress.folder.best)
 
     def save(self, trainer: pl.Trainer, module: Training) -> None:
         """Write last.ckpt unless this very step is in it; every process takes part, the first
@@ -226,18 +220,13 @@ class Checkpoints(pl.Callback):
         module.iteration.raise_if_diverged()
         state = self.collect()
         if trainer.is_global_zero:
-            save_checkpoint(state, self.progress.folder.last)
-            self.progress.emit(
-                {
-                    "event": "checkpoint",
-                    "step": module.step,
-                    "path": str(self.progress.folder.last),
-                }
-            )
+            last = self.progress.folder.last
+            save_checkpoint(state, last)
+            self.progress.emit({"event": "checkpoint", "step": module.step, "path": str(last)})
         self.progress.saved_step = module.step
 
 
-class Previews(pl.Callback):
+class Previews:
     """What the averaged model makes: the files of `aigc sample RUN --seed 0` in a folder for each
     such step, also before the first.
     """
@@ -246,71 +235,22 @@ class Previews(pl.Callback):
         self.progress = progress
         self.recipe, self.items = recipe, items
 
-    def on_train_start(self, trainer: pl.Trainer, module: Training) -> None:
-        if module.step == 0:
-            self._show(trainer, module)
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: Training, outputs: Any, batch: Any, idx: int
-    ) -> None:
-        done = module.step
-        if done % self.progress.settings.preview_every == 0 or done == self.progress.max_steps:
-            self._show(trainer, module)
-
-    def _show(self, trainer: pl.Trainer, module: Training) -> None:
-        """On every process, since sharded weights need them all; the first one's files stay."""
-        folder = self.progress.folder.previews / f"step-{module.step:07d}"
-        model = module.model
-        module.eval()
-        with TemporaryDirectory() as elsewhere, model.averaged_weights():
-            out = folder if trainer.is_global_zero else Path(elsewhere)
-            trained = Trained(model, self.recipe, model.spec, step=module.step)
-            with torch.autocast(module.device.type, enabled=False):
-                make(trained, Request(out, overwrite=True), items=self.items)
-        module.train()
-        if trainer.is_global_zero:
-            self.progress.emit({"event": "sample", "step": module.step, "path": str(folder)})
-
-
-class EarlyEnd(pl.Callback):
-    """Acts on signals and on --max-time after the step in progress; last in the list of
-    callbacks.
-    """
-
-    def __init__(self, progress: Progress, stop: Stop, checkpoints: Checkpoints) -> None:
-        self.progress = progress
-        self.stop = stop
-        self.checkpoints = checkpoints
-
-    def on_train_start(self, trainer: pl.Trainer, module: Training) -> None:
-        self.stop.listen()
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: Training, outputs: Any, batch: Any, idx: int
-    ) -> None:
-        asked = self.stop.agreed()
-        is_last = module.step >= self.progress.max_steps
-        validates_now = is_last or module.step % self.progress.settings.validate_every == 0
-        if asked > 0 and not validates_now:
-            self._interrupt(asked, trainer, module)
-        if asked == TIME_IS_UP:
-            self.progress.status = "stopped"
-        if asked == TIME_IS_UP or is_last:
-            trainer.should_stop = True  # Lightning then validates once more and ends
-
-    def on_validation_end(self, trainer: pl.Trainer, module: Training) -> None:
-        """A step that validates ends with its validation, or a resumed run would lack it."""
-        asked = self.stop.agreed()
-        if asked > 0:
-            self._interrupt(asked, trainer, module)
-
-    def _interrupt(self, number: int, trainer: pl.Trainer, module: Training) -> NoReturn:
-        self.checkpoints.save(trainer, module)
-        message = f"stopped by signal {number} after step {module.step}; the state is saved"
-        if trainer.is_global_zero and (note := requeue()):
-            message += f"; {note}"
-        raise Interrupted(number, message)
-
-    def on_train_end(self, trainer: pl.Trainer, module: Training) -> None:
-        self.checkpoints.save(trainer, module)
-        self.stop.restore()
+    def __call__(self, trainer: pl.Trainer, model: GenerativeModule) -> Path | None:
+        """The folder, on the process whose files stay; all make them, since sharded weights need
+        every one.
+        """
+        self.progress.emit({"event": "phase", "phase": "preview"})
+        folder = self.progress.folder.previews / f"step-{model.step:07d}"
+        model.eval()
+        try:
+            with TemporaryDirectory() as elsewhere, model.averaged_weights():
+                out = folder if trainer.is_global_zero else Path(elsewhere)
+                trained = Trained(model, self.recipe, model.spec, step=model.step)
+                with torch.autocast(model.device.type, enabled=False):
+                    make(trained, Request(out, overwrite=True), items=self.items)
+        finally:
+            model.train()
+        if not trainer.is_global_zero:
+            return None
+        self.progress.emit({"event": "sample", "step": model.step, "path": str(folder)})
+        return folder

@@ -9,6 +9,9 @@ A checkpoint is a dict of plain data and tensors in torch's zip format:
     weights, ema              networks' state; moving average of the generator or None
     optimizers, scaler        state of every optimizer; of the fp16 loss scaler or None
     best                      {"metric", "value", "step"} or None
+    data                      digest of what it learned from
+    began                     {"metric", "value"} of a validation batch before the first step
+    pending                   what a signal left undone after the step: "validation", "preview"
     features, judge           frozen network to see with; classifier that rewards; or None
 
 Everything random follows from recipe.seed and step (docs/design.md), so no generator state is kept.
@@ -180,13 +183,6 @@ def file_digest(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def remove_temporary(folder: Path) -> None:
-    """Delete what a kill in the middle of a write left anywhere below `folder`."""
-    for left in [*folder.rglob(".tmp-*"), *folder.rglob(".*.tmp")]:
-        with suppress(OSError):
-            left.unlink()
 
 
 def _require_whole(state: dict[str, Any], path: Path) -> None:

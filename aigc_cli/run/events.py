@@ -53,7 +53,9 @@ def describe(event: dict[str, Any]) -> str | None:
                 else ""
             )
             took = duration(event["seconds"])
-            return f"{event['status']} after step {event['step']:,} in {took}{result}"
+            rows = event.get("warnings") or {}
+            seen = "".join(f", {name} in {count} rows of the log" for name, count in rows.items())
+            return f"{event['status']} after step {event['step']:,} in {took}{result}{seen}"
     return None
 
 

@@ -6,11 +6,13 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,10 +22,12 @@ from aigc_cli.errors import OutputError
 from aigc_cli.media.files import write_bytes, write_error
 from aigc_cli.recipe.load import Recipe
 from aigc_cli.recipe.write import to_yaml
-from aigc_cli.run.checkpoint import remove_temporary
 from aigc_cli.run.environment import environment
-from aigc_cli.run.paths import RUNS, RunPaths
+from aigc_cli.run.paths import RUNS, RunPaths, is_run
 
+TEMPORARY = re.compile(
+    r"\.tmp-[0-9a-f]{32}-(last|best)\.ckpt|\.tmp-probe-\d+|\.latest-\d+|\.[0-9a-f]{32}\.tmp"
+)  # the names that checkpoint.py, media/files.py and this file write under
 FOLDER_VARIABLE = "AIGC_RUN_FOLDER"  # how a launcher hands its choice to the workers
 
 
@@ -71,7 +75,19 @@ class RunFolder(RunPaths):
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"pid {os.getpid()} on {socket.gethostname()}, {_now()}\n".encode())
         self._lock = descriptor
-        remove_temporary(self.path)
+        self._remove_temporary()
+
+    def _remove_temporary(self) -> None:
+        """Delete what a kill in the middle of a write left: files of our own names, in our own
+        folders, when this is a run.
+        """
+        if not is_run(self.path):
+            return
+        for folder in (self.path, self.checkpoints, self.previews):
+            with suppress(OSError):
+                left = [file for file in folder.iterdir() if TEMPORARY.fullmatch(file.name)]
+                for file in left:
+                    file.unlink()
 
     def unlock(self) -> None:
         if self._lock is not None:
@@ -110,12 +126,16 @@ class RunFolder(RunPaths):
         except OSError as error:
             raise write_error(error, self.metrics, len(line)) from error
 
-    def forget_after(self, step: int) -> None:
-        """Drop rows of metrics.jsonl later than `step`: steps that a resumed run does again."""
+    def forget_after(self, step: int, *, pending: Sequence[str] = ()) -> None:
+        """Drop rows of metrics.jsonl later than `step`: steps that a resumed run does again; also
+        its validation, where that is pending.
+        """
         if not self.metrics.exists():
             return
         rows = self.metrics.read_text().splitlines(keepends=True)
-        kept = [row for row in rows if _step_of(row) is not None and (_step_of(row) or 0) <= step]
+        again = {(step, "val")} if "validation" in pending else set()
+        known = ((row, _place_of(row)) for row in rows)
+        kept = [row for row, at in known if at is not None and at[0] <= step and at not in again]
         if kept != rows:
             write_text(self.metrics, "".join(kept))
 
@@ -157,6 +177,23 @@ def new_folder(recipe: Recipe, out: Path | None, *, overwrite: bool) -> RunFolde
     return RunFolder(out)
 
 
+def require_own(folder: RunFolder) -> None:
+    """See that a folder to be continued or begun is a run, or empty: nothing of the user's is
+    touched.
+
+    Raises:
+        OutputError: it holds other things.
+    """
+    path = folder.path
+    if not path.exists() or is_run(path) or (path.is_dir() and not any(path.iterdir())):
+        return
+    raise OutputError(
+        f"{path}: is not a run folder, and holds other things",
+        hint="choose another --out",
+        code="output.exists",
+    )
+
+
 def newest_run(recipe: Recipe) -> RunFolder | None:
     """The newest run in ./runs/<recipe> with a checkpoint that this recipe may continue."""
     tail = f"-{identity_hash(recipe)}"
@@ -192,9 +229,10 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def _step_of(row: str) -> int | None:
+def _place_of(row: str) -> tuple[int, str] | None:
     try:
-        return int(json.loads(row)["step"])
+        found = json.loads(row)
+        return int(found["step"]), str(found["event"])
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
 from aigc_cli.errors import InputError, did_you_mean
-from aigc_cli.run.paths import RUNS, RunPaths
+from aigc_cli.run.paths import RUNS, RunPaths, is_run
 
 Row = dict[str, Any]
 Plain = TypeVar("Plain", dict[str, Any], list[Any])
@@ -28,11 +28,6 @@ def find_runs(folder: Path = RUNS) -> Iterator[Path]:
             yield path
         else:
             yield from find_runs(path)
-
-
-def is_run(path: Path) -> bool:
-    run = RunPaths(path)
-    return any(map(os.path.isfile, (run.status_file, run.recipe, run.metrics)))
 
 
 def find_run(text: str) -> Path:

@@ -19,6 +19,9 @@ writes them.
 
 from __future__ import annotations
 
+import json
+import os
+import shlex
 from pathlib import Path
 
 from aigc_cli.errors import CheckpointError, InputError
@@ -44,6 +47,28 @@ class RunPaths:
         self.last = self.checkpoints / "last.ckpt"
         self.best = self.checkpoints / "best.ckpt"
         self.lock_file = path / "run.lock"
+
+
+def is_run(path: Path) -> bool:
+    """Whether a training run of ours wrote there."""
+    run = RunPaths(path)
+    return any(map(os.path.isfile, (run.status_file, run.recipe, run.metrics)))
+
+
+def way_on(folder: RunPaths) -> str | None:
+    """The command with which a run that ended early goes on: from its checkpoint, or, before the
+    first one, anew; None where it is no run.
+    """
+    if folder.last.exists() or folder.best.exists():
+        return f"continue with: aigc train --resume {shlex.quote(str(folder.path))}"
+    try:
+        argv = json.loads(folder.command.read_text())[-1]["argv"]
+        words = [str(word) for word in argv[1:]]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    if "--overwrite" not in words and any(word.startswith("--out") for word in words):
+        words.append("--overwrite")
+    return f"nothing was saved yet; start again with: {shlex.join(['aigc', *words])}"
 
 
 def find_checkpoint(text: str | Path) -> Path:
@@ -72,5 +97,6 @@ def find_checkpoint(text: str | Path) -> Path:
             if file.is_file():
                 return file
     raise CheckpointError(
-        f"{text}: no checkpoint in this folder", hint="expected checkpoints/best.ckpt or last.ckpt"
+        f"{text}: no checkpoint in this folder",
+        hint=way_on(RunPaths(path)) or "expected checkpoints/best.ckpt or last.ckpt",
     )

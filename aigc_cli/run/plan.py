@@ -10,12 +10,13 @@ from aigc_cli.recipe.load import Recipe, recipe_from_dict
 from aigc_cli.run import devices
 from aigc_cli.run.build import build, check_monitor, count_steps
 from aigc_cli.run.events import duration
+from aigc_cli.run.rehearsal import rehearse
 from aigc_cli.run.train import train
 
 
-def plan(recipe: Recipe, measure: int = 0) -> dict[str, Any]:
+def plan(recipe: Recipe, measure: int = 0, *, try_step: bool = False) -> dict[str, Any]:
     """Parameters, bytes and steps; with `measure`, the speed and memory of that many real steps
-    here.
+    here; with `try_step` one real batch goes through everything that the first step runs.
 
     Writes nothing but a temporary folder. Raises what `train` would raise before its first step.
     """
@@ -44,6 +45,8 @@ def plan(recipe: Recipe, measure: int = 0) -> dict[str, Any]:
         "batch_per_device": share,
         "monitor": monitor,
     }
+    if try_step:
+        rehearse(recipe, data, model, share)
     if measure:
         facts |= _measure(recipe, measure, steps)
     return facts

@@ -13,14 +13,16 @@ from aigc_cli.errors import AigcError, InputError, RunError
 from aigc_cli.recipe.load import Recipe, load_recipe, recipe_from_dict, require_trainable
 from aigc_cli.run import devices
 from aigc_cli.run.build import attach_networks, build, check_monitor
-from aigc_cli.run.callbacks import Emit
 from aigc_cli.run.checkpoint import load_checkpoint
+from aigc_cli.run.failures import LostPeer
 from aigc_cli.run.folder import FOLDER_VARIABLE
 from aigc_cli.run.launch import end_with_parent, launch
 from aigc_cli.run.paths import find_checkpoint
+from aigc_cli.run.progress import Emit
 from aigc_cli.run.request import Request
+from aigc_cli.run.resume import choose_folder
 from aigc_cli.run.sample import make
-from aigc_cli.run.train import choose_folder, train
+from aigc_cli.run.train import train
 from aigc_cli.run.trained import load_trained
 from aigc_cli.run.weights import complete
 
@@ -52,6 +54,7 @@ def start(
     resume: str | None,
     overwrite: bool,
     max_time_s: float | None,
+    accept_changed_data: bool = False,
     emit: Emit,
 ) -> Path | None:
     """Train here, or start the worker processes that do; the run folder on the process that
@@ -64,9 +67,20 @@ def start(
     if processes == 1:
         if FOLDER_VARIABLE in os.environ:
             end_with_parent()
-        result = train(
-            recipe, out=out, resume=resume, overwrite=overwrite, max_time_s=max_time_s, emit=emit
-        )
+        try:
+            result = train(
+                recipe,
+                out=out,
+                resume=resume,
+                overwrite=overwrite,
+                max_time_s=max_time_s,
+                accept_changed_data=accept_changed_data,
+                emit=emit,
+            )
+        except LostPeer as lost:
+            if FOLDER_VARIABLE in os.environ:  # the launcher says which was killed, and how
+                raise SystemExit(lost.exit_code) from None
+            raise
         return result.folder if world.rank == 0 else None
     if recipe.trainer.num_nodes > 1:
         raise InputError(

@@ -1,8 +1,9 @@
 """Ending a run early: Ctrl-C, SIGTERM, SLURM's warning signal, --max-time.
 
-A signal only leaves a note. After the step in progress all processes agree on the note, the
-state is saved and the run ends with 128 + signal. A second Ctrl-C more than a second later stops at
-once.
+While it trains a signal only leaves a note: after the step in progress all processes agree on the
+note, the state is saved and the run ends with 128 + signal. Before the first step, and in one
+process while it validates and shows, a signal is an `Interrupted` at once. A second Ctrl-C more
+than a second later stops whatever is going on.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 import torch
 import torch.distributed as dist
+
+from aigc_cli.errors import Interrupted
 
 TIME_IS_UP = -1
 
@@ -28,24 +33,40 @@ class Stop:
     def __init__(self, max_time_s: float | None = None) -> None:
         self.asked = 0
         self._first = 0.0
+        self._at_once = False
         self._deadline = time.monotonic() + max_time_s if max_time_s is not None else None
         self._previous: dict[int, Any] = {}
         self._group: Any = None
 
-    def listen(self) -> None:
-        """Take the signals over; after Lightning, whose SIGTERM handler ends with exit code 0."""
+    def listen(self, *, at_once: bool = False) -> None:
+        """Take the signals over; again after Lightning, whose SIGTERM handler ends with code 0.
+
+        at_once: a signal raises Interrupted, as inside `at_once`.
+        """
+        self._at_once = at_once
         wanted = [signal.SIGINT, signal.SIGTERM]
         if "SLURM_JOB_ID" in os.environ:
             wanted.append(signal.SIGUSR1)
         for number in wanted:
-            self._previous[number] = signal.signal(number, self._note)
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            previous = signal.signal(number, self._note)
+            self._previous.setdefault(number, previous)
+        started = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+        if self._group is None and started:
             self._group = dist.new_group(backend="gloo")  # so that no step waits for a GPU
 
     def restore(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside, a signal raises Interrupted, unless other processes would wait for this one."""
+        before, self._at_once = self._at_once, self._group is None
+        try:
+            yield
+        finally:
+            self._at_once = before
 
     def agreed(self) -> int:
         """The note all processes act on, after this step."""
@@ -65,6 +86,9 @@ class Stop:
             raise KeyboardInterrupt
         if self.asked <= 0:
             self.asked, self._first = number, now
+            if self._at_once:
+                self._at_once = False
+                raise Interrupted(number, f"stopped by signal {number} before the first step")
 
 
 def requeue() -> str | None:

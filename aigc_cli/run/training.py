@@ -12,7 +12,6 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor
 
@@ -60,11 +59,3 @@ class Training(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         self.iteration(batch)
-
-    def on_validation_epoch_start(self) -> None:
-        self.model.start_means()
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        # In full precision whatever trains, so that `aigc evaluate` gives the same numbers.
-        with torch.autocast(self.device.type, enabled=False):
-            self.model.add_to_means(self.model.evaluate_batch(batch))

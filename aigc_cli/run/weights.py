@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
 
 from aigc_cli.errors import CheckpointError, InputError, Problem, RecipeError
 from aigc_cli.models._base import GenerativeModule
@@ -147,7 +146,7 @@ def weights_digest(model: nn.Module) -> str:
     """BLAKE2b of all weights and buffers by name, in hex, whatever device they are on."""
     state = hashlib.blake2b(digest_size=16)
     for name, value in sorted(model.state_dict().items()):
-        whole = value.full_tensor() if isinstance(value, DTensor) else value
+        whole = value.full_tensor() if hasattr(value, "full_tensor") else value  # a DTensor
         state.update(f"{name} {tuple(whole.shape)} {whole.dtype}".encode())
         plain = whole.detach().cpu().contiguous().reshape(-1)
         state.update(plain.view(torch.uint8).numpy().tobytes())

@@ -15,7 +15,7 @@ import pytest
 from aigc_cli.errors import Interrupted
 from aigc_cli.recipe.load import load_recipe
 from aigc_cli.run.train import train
-from tests.run.conftest import Ending, assert_same_run, load, rows_of
+from tests.run.conftest import Ending, assert_same_run, load, paint, rows_of
 
 Aigc = Callable[..., Ending]
 
@@ -87,6 +87,7 @@ LONG = ["trainer.max_steps=1000000", "trainer.validate_every=1000000", "--max-ti
 def test_pictures_deleted_during_training_end_with_their_name(
     aigc: Aigc, here: Path, workers: int
 ) -> None:
+    paint(here / "photos", 99)  # so that most are not read yet
     words = ["data.cache=off", f"trainer.workers={workers}", "--out", "run", *LONG]
 
     def delete() -> None:

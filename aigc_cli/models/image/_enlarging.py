@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from aigc_cli.media.image import Pixels, from_tensor
+from aigc_cli.media.resize import resize_bicubic
 from aigc_cli.metrics.image import psnr_rgb, psnr_y, ssim_y
 from aigc_cli.metrics.image._pair import Bordered
 from aigc_cli.models._base import Batch
@@ -72,11 +73,17 @@ class Enlarging(ImageModule):
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
         made = self.super_resolve(batch["low"], EnlargeOptions(precision="fp32"))
-        preds, target = _pixels(made), _pixels(batch["high"])
+        return self._compare(_pixels(made), batch)
+
+    def baselines(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
+        """`bicubic`: MATLAB's imresize, which the field compares with."""
+        larger = [resize_bicubic(low, scale=self.scale) for low in _pixels(batch["low"])]
+        return {"bicubic": self._compare(larger, batch)}
+
+    def _compare(self, preds: Sequence[Pixels], batch: Batch) -> dict[str, Tensor]:
+        pairs = list(zip(preds, _pixels(batch["high"]), strict=True))
         return {
-            metric.name: torch.tensor(
-                [metric.compute(p, t) for p, t in zip(preds, target, strict=True)]
-            )
+            metric.name: torch.tensor([metric.compute(p, t) for p, t in pairs])
             for metric in self.compared
         }
 

@@ -1,0 +1,54 @@
+"""A broken contract of a user's family is told with its file before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.run.conftest import PLUGIN, Ending
+
+Aigc = Callable[..., Ending]
+
+CASES = {
+    "no evaluate_batch": ("def evaluate_batch", "def judge_batch", "does not write evaluate_batch"),
+    "no loss": ("def generator_loss", "def g_loss", "does not write generator_loss"),
+    "another base": (
+        "class Model(AdversarialModule)", "class Model(nn.Module)", "Model is no subclass of",
+    ),
+    "no specs": ("accepts = (ImageSpec,)", "accepts = ImageSpec", "Model.accepts must be a tuple"),
+    "no direction": ('{"distance": "min"}', '{"distance": "low"}', "Model.metrics must give"),
+    "no network": ('("generator",)', '("decoder",)', "its networks are generator, discriminator"),
+    "a mistake in the code": ("self.d_steps = config.d_steps", "self.x = config.x", "no attribute"),
+    "a mistake in the loss": (
+        "return self.generator(z).unflatten(1, self.shape)\n\n    def disc",
+        "return self.generator(z).unflatten(1, self.form)\n\n    def disc",
+        "has no attribute 'form'",
+    ),
+    "other values": (
+        'return {"distance": (batch',
+        'return {"far": (batch',
+        "evaluate_batch returns far, and metrics promises distance",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [["--out", "run"], ["--dry-run"]], ids=["train", "dry-run"])
+@pytest.mark.parametrize("case", CASES)
+def test_the_file_of_the_family_is_named_and_not_aigc(
+    aigc: Aigc, here: Path, monkeypatch: pytest.MonkeyPatch, case: str, command: list[str]
+) -> None:
+    old, new, said = CASES[case]
+    text = (PLUGIN / "models/toy/tiny_gan.py").read_text(encoding="utf-8")
+    assert text.count(old) == 1
+    file = here / "mine/models/toy/tiny_gan.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(text.replace(old, new))
+    monkeypatch.setenv("AIGC_PATH", str(here / "mine"))
+    ending = aigc("train", "tiny_gan.yaml", *command)
+    assert ending.code == 2, ending.err
+    assert str(file) in ending.err
+    assert said in ending.err
+    assert "bug in aigc" not in ending.err
+    assert "Traceback" not in ending.err
