@@ -72,6 +72,39 @@ family cyclegan_emoji "--input $run/previews/step-0000030.png direction=b2a" \
     data.train_b=builtin:photos:train data.val_b=builtin:photos:validation \
     model.num_features=8 model.num_blocks=1 model.discriminator_features=8
 
+step "every demo in an empty folder, without any download"
+mkdir empty && cd empty
+demo() { # demo RECIPE "words for sample": two steps, then what its header shows
+    expect 0 "$AIGC" train "$1" --out "$1" trainer.max_steps=2 trainer.log_every=1 \
+        trainer.validate_every=2 trainer.checkpoint_every=2 trainer.preview_every=2
+    expect 0 "$AIGC" evaluate "$1"
+    local words
+    IFS='|' read -ra words <<<"$2"
+    expect 0 "$AIGC" sample "$1" "${words[@]}"
+}
+demo edsr_demo "--input|builtin:photos:validation|tile=128"
+demo dcgan_demo "-n|4|label=7"
+demo pix2pix_demo "--input|builtin:emoji:yellow"
+demo cyclegan_demo "--input|builtin:emoji:yellow|direction=a2b"
+demo colorize_demo "--input|builtin:emoji:yellow|temperature=0.38"
+demo classifier_demo "--input|builtin:fashion:validation"
+demo lm_demo "--prompt|ROMEO:|max_tokens=8"
+demo seq2seq_demo "--prompt|Where is the station?"
+demo text_classifier_demo "--prompt|thank you so much"
+demo summarize_demo "--prompt|We propose a new method. It works well."
+demo chat_demo "--prompt|What is the capital of France?|max_tokens=8"
+expect 0 "$AIGC" sample style_demo --input builtin:photos:validation --reference builtin:paintings:wave \
+    size=64 steps=2
+cd ..
+
+step "data that is not here, and a license that limits use"
+export AIGC_DATA="$work/data"
+expect 2 "$AIGC" train classifier_goemotions
+grep -q "aigc data get goemotions (4.4 MB)" stderr
+expect 2 "$AIGC" data get aeslc
+grep -q -- "--accept" stderr
+"$AIGC" data ls --json | json 'len(d["sets"])'
+
 step "mistakes end with one sentence"
 expect 2 "$AIGC" train edsr_small_x2 model.lr=fast trainer.max_stps=3
 grep -q "did you mean" stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import zipfile
 from collections import Counter
 from fnmatch import fnmatchcase
@@ -80,6 +81,26 @@ def test_every_shipped_recipe_says_where_its_data_comes_from(name, monkeypatch):
         else:
             # A share such as 10%, `auto`, or the name of a class; never a path nobody can get.
             assert "/" not in text or "%" in text, text
+
+
+DEMOS = [name for name in recipes() if re.fullmatch(r"[a-z0-9]+(_classifier)?_demo", name)]
+
+
+def test_every_verb_has_a_demo():
+    families = {load_recipe(name).family for name in DEMOS}
+    assert families >= {
+        "dcgan", "pix2pix", "cyclegan", "colorize", "style_optim", "classifier",
+        "lm", "seq2seq", "summarize", "text_classifier", "chat",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DEMOS)
+def test_a_demo_needs_no_download(name):
+    recipe = load_recipe(name)
+    assert recipe.init_from is None
+    assert not recipe.is_trained or how_to_get(recipe.as_dict()["data"]) == "built in"
+    features = recipe.model.model_dump().get("features")
+    assert features in (None, "none") or features.startswith("random:")
 
 
 def test_a_set_that_is_not_here_is_one_line_with_command_and_size(capsys):
