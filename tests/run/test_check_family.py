@@ -19,11 +19,13 @@ SOURCE = (PLUGIN / "models/toy/tiny_gan.py").read_text(encoding="utf-8")
 BROKEN = [
     (  # noise of its own makes
         "sampling", "noise.randn(self.config.latent_dim)",
-        "torch.rand(n, self.config.latent_dim, generator=torch.Generator().manual_seed(time_ns()))",
+        "torch.rand(noise.count, self.config.latent_dim, "
+        "generator=torch.Generator().manual_seed(time_ns()))",
         "with the same seed",
     ),
     (  # the same for every seed
-        "sampling", "noise.randn(self.config.latent_dim)", "torch.ones(n, self.config.latent_dim)",
+        "sampling", "noise.randn(self.config.latent_dim)",
+        "torch.ones(noise.count, self.config.latent_dim)",
         "the same with seed 0 and seed 1",
     ),
     (  # what is made beside it
