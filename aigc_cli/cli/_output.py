@@ -28,14 +28,14 @@ def recipe_names(incomplete: str) -> list[str]:
     return [name for name in registry.recipes() if name.startswith(incomplete)]
 
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and full messages.")]
 RecipeName = Annotated[
     str,
     typer.Argument(
         metavar="RECIPE",
-        help="A recipe file, or a name of `aigc recipe ls`.",
+        help="Recipe file or name (see `aigc recipe ls`).",
         autocompletion=recipe_names,
         show_default=False,
     ),
@@ -44,7 +44,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(
         metavar=KEY_VALUE,
-        help="Changes to the recipe, such as model.lr=1e-4 or trainer.max_steps=200.",
+        help="Overrides of the recipe, such as model.lr=1e-4 trainer.max_steps=200.",
         show_default=False,
     ),
 ]

@@ -14,7 +14,7 @@ from aigc_cli.cli._progress import transferring
 from aigc_cli.cli._table import records, table
 from aigc_cli.errors import InputError
 
-app = typer.Typer(help="Get data by name; look at it before training.", rich_markup_mode=None)
+app = typer.Typer(help="List, download, inspect and check data.", rich_markup_mode=None)
 
 FULL = (
     "name", "title", "about", "modality", "size", "license", "restricted", "here", "path", "parts",
@@ -41,19 +41,21 @@ def show(
         typer.Option(
             "-n",
             min=1,
-            help="Pictures on the sheet (16), or texts to print (3).",
+            help="Number of images on the sheet (16) or texts to print (3).",
             show_default=False,
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Write a sheet of pictures here.", show_default=False),
+        typer.Option(
+            "--out", "-o", help="Write a contact sheet of images to this file.", show_default=False
+        ),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Counts, sizes, modes and classes; for a recipe also what a batch holds; texts as read."""
+    """Show counts, sizes and classes; for a recipe also the contents of a batch."""
     from aigc_cli.run.inputs import check_data
 
     check_data(data, overrides or ())
@@ -72,7 +74,7 @@ def check(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Unusable pictures (exit code 2); duplicates, overlap, tiny classes, cut texts (warnings)."""
+    """Report unusable files (exit code 2); warn of duplicates, overlap, small classes."""
     from aigc_cli.run.inputs import check_data
 
     check_data(data, overrides or ())

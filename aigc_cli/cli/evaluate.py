@@ -32,17 +32,17 @@ Options = Annotated[
 ]
 Data = Annotated[
     Path | None,
-    typer.Option(help="Other data than the recipe's validation part.", show_default=False),
+    typer.Option(help="Data to use instead of the recipe's validation data.", show_default=False),
 ]
 Generated = Annotated[
     Path | None,
-    typer.Option(help="A file or folder to score, without any model.", show_default=False),
+    typer.Option(help="File or folder to score without a model.", show_default=False),
 ]
 References = Annotated[
     list[str] | None,
     typer.Option(
         "--reference",
-        help="What --generated should be like, for texts more than once; for FID of a model: "
+        help="Reference for --generated, repeatable for texts; for FID of a model: "
         "val, train or a folder.",
         show_default=False,
     ),
@@ -50,39 +50,40 @@ References = Annotated[
 Baseline = Annotated[
     Path | None,
     typer.Option(
-        help="What another system made, to see whether the difference is significant.",
+        help="Output of another system, for a significance test.",
         show_default=False,
     ),
 ]
 Metrics = Annotated[
     list[str] | None,
-    typer.Option("--metric", "-m", help="Name, or several with commas; 'list' explains each."),
+    typer.Option("--metric", "-m", help="Metric names, comma-separated; 'list' describes them."),
 ]
 Require = Annotated[
     list[str] | None,
-    typer.Option(help='Exit with 4 unless it holds, as "psnr_y>=36.0".', show_default=False),
+    typer.Option(
+        help='Condition such as "psnr_y>=36.0"; exit code 4 if not met.', show_default=False
+    ),
 ]
 Count = Annotated[
     int | None,
     typer.Option(
         min=2,
-        help="How many to make for FID and its kin. Default: as many as the reference, up to "
-        "10000.",
+        help="Number of samples for FID and similar. Default: size of the reference, up to 10000.",
         show_default=False,
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Of what is made.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Made or judged at once.")]
-Devices = Annotated[int, typer.Option(min=1, help="Processes that share FID and its kin.")]
+Seed = Annotated[int, typer.Option(min=0, help="Random seed of the samples.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Batch size.")]
+Devices = Annotated[int, typer.Option(min=1, help="Number of processes for FID and similar.")]
 Limit = Annotated[
-    int | None, typer.Option(min=1, help="Use only the first ones.", show_default=False)
+    int | None, typer.Option(min=1, help="Use only the first N items.", show_default=False)
 ]
 Save = Annotated[
     Path | None,
-    typer.Option(help="Folder for what is made, beside what it should be.", show_default=False),
+    typer.Option(help="Save outputs beside their references in this folder.", show_default=False),
 ]
-Overwrite = Annotated[bool, typer.Option(help="Write into a --save that holds files.")]
-Full = Annotated[bool, typer.Option("--full", help="Whole protocols in `--metric list`.")]
+Overwrite = Annotated[bool, typer.Option(help="Write into a --save folder that is not empty.")]
+Full = Annotated[bool, typer.Option("--full", help="Show full protocols in `--metric list`.")]
 
 
 def evaluate(
@@ -108,7 +109,7 @@ def evaluate(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Score a model, or files that anyone made; --require fails a build."""
+    """Score a model or generated files; --require makes it a CI gate."""
     from aigc_cli.run import inputs
 
     output = Output(json, quiet)

@@ -10,13 +10,13 @@ import typer
 from aigc_cli.cli._output import Debug, Json, Output, Quiet
 from aigc_cli.errors import InputError
 
-app = typer.Typer(help="Models of others: get them, take them in, and give yours away.")
+app = typer.Typer(help="List, download, import, export and check models.")
 COLUMNS = ("model", "here", "MB", "license", "use")
 
 
 @app.command()
 def ls(json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
-    """List the models that others have trained and `aigc model get` brings."""
+    """List the pretrained models that `aigc model get` downloads."""
     from aigc_cli.run.model_catalog import models, models_home
 
     home = models_home()
@@ -59,21 +59,21 @@ def export(
     source: Annotated[
         str, typer.Argument(metavar="RUN|CKPT", help="A run folder or a .ckpt file.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to be written.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output folder.")],
     format: Annotated[
         str, typer.Option(help="hf: a folder of Hugging Face's transformers.")
     ] = "hf",
     adapter: Annotated[
-        bool, typer.Option("--adapter", help="Only what LoRA trained, as PEFT loads it.")
+        bool, typer.Option("--adapter", help="Export only the LoRA adapter, in PEFT's format.")
     ] = False,
     ema: Annotated[
-        bool, typer.Option(help="Use the moving average of the weights, if one was kept.")
+        bool, typer.Option(help="Use the moving average of the weights, if there is one.")
     ] = True,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Write a language model as transformers loads it, adapters merged; prints the folder."""
+    """Export a language model to transformers, adapters merged; print the folder."""
     from aigc_cli.run.paths import find_checkpoint
 
     if format != "hf":
@@ -93,12 +93,12 @@ def import_(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder of transformers: Llama, Qwen or GPT-2.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Checkpoint to be written, .ckpt.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output checkpoint, .ckpt.")],
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Write a model of transformers as a checkpoint; prints its name."""
+    """Import a transformers model as a checkpoint and print its path."""
     from aigc_cli.run.export import import_model
 
     report = import_model(folder, out)

@@ -13,13 +13,13 @@ def plan(
     recipe: RecipeName,
     overrides: Overrides = None,
     measure: Annotated[
-        int, typer.Option(min=0, help="Real steps to time on this machine; 0 only counts.")
+        int, typer.Option(min=0, help="Steps to time on this machine; 0 skips timing.")
     ] = 20,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Parameters, memory, time and disk of a run, before spending them."""
+    """Estimate parameters, memory, time and disk space of a run."""
     from aigc_cli.recipe.load import load_recipe, require_trainable
     from aigc_cli.run.inputs import check_training
 

@@ -24,7 +24,7 @@ app = typer.Typer(help="Find, copy, write and check recipes.")
 
 Outfile = Annotated[
     Path | None,
-    typer.Option("-o", "--out", help="Write to this file, not to stdout.", show_default=False),
+    typer.Option("-o", "--out", help="Write to this file instead of stdout.", show_default=False),
 ]
 
 
@@ -63,15 +63,15 @@ def ls(
 def show(
     recipe: RecipeName,
     overrides: Overrides = None,
-    full: Annotated[bool, typer.Option("--full", help="With every default filled in.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Include all default values.")] = False,
     doc: Annotated[
-        bool, typer.Option("--doc", help="Every key it may have, with type, default and meaning.")
+        bool, typer.Option("--doc", help="List all keys with type, default and description.")
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Print a recipe as it is written; with --full or overrides, as it will be run."""
+    """Print a recipe; with --full or overrides, the resolved values."""
     from aigc_cli.recipe.keys import keys
     from aigc_cli.recipe.load import load_recipe, read_recipe, recipe_type
     from aigc_cli.recipe.write import to_yaml
@@ -93,12 +93,12 @@ def show(
 @app.command()
 def cp(
     recipe: RecipeName,
-    dest: Annotated[Path, typer.Argument(metavar="DEST", help="A new file, or a folder.")],
+    dest: Annotated[Path, typer.Argument(metavar="DEST", help="New file, or a folder.")],
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Copy a recipe to change it. A file that exists is never replaced."""
+    """Copy a recipe for editing; existing files are never overwritten."""
     from aigc_cli.recipe.header import with_schema
     from aigc_cli.recipe.load import read_recipe
 
@@ -111,19 +111,19 @@ def cp(
 
 @app.command()
 def new(
-    family: Annotated[str, typer.Option(help="Kind of model, as in `aigc recipe ls`.")],
-    data: Annotated[str, typer.Option(help="What to train on: a folder, a zip, hf:NAME ...")],
+    family: Annotated[str, typer.Option(help="Model family (see `aigc recipe ls --full`).")],
+    data: Annotated[str, typer.Option(help="Training data: a folder, a zip, hf:NAME ...")],
     overrides: Overrides = None,
     kind: Annotated[
         str | None,
-        typer.Option(help="Kind of data, where the family takes several.", show_default=False),
+        typer.Option(help="Kind of data, if the family supports several.", show_default=False),
     ] = None,
     out: Outfile = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Look at your data and write a commented recipe that fits it."""
+    """Write a commented recipe that fits your data."""
     from aigc_cli.recipe.header import with_schema
     from aigc_cli.recipe.load import recipe_from_text
     from aigc_cli.recipe.new import new_recipe
@@ -149,13 +149,15 @@ def new(
 def check(
     recipes: Annotated[
         list[str],
-        typer.Argument(metavar="RECIPE... [KEY=VALUE]...", help="Files or names, then overrides."),
+        typer.Argument(
+            metavar="RECIPE... [KEY=VALUE]...", help="Recipe files or names, then overrides."
+        ),
     ],
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Report every mistake of the recipes, all at once."""
+    """Check recipes and report all errors."""
     from aigc_cli.recipe.load import load_recipe
 
     names = [text for text in recipes if "=" not in text or Path(text).is_file()]
@@ -181,7 +183,7 @@ def check(
 def diff(
     a: RecipeName, b: RecipeName, json: Json = False, quiet: Quiet = False, debug: Debug = False
 ) -> None:
-    """Show in which values two recipes differ, defaults included."""
+    """Compare the resolved values of two recipes."""
     from aigc_cli.recipe.diff import differences
     from aigc_cli.recipe.load import load_recipe
 
@@ -195,7 +197,7 @@ def diff(
 def schema(
     out: Outfile = None, json: Json = False, quiet: Quiet = False, debug: Debug = False
 ) -> None:
-    """Print the JSON schema with which editors complete and check recipes."""
+    """Print the JSON schema of recipes, for editors."""
     from json import dumps
 
     from aigc_cli.media.files import write_bytes

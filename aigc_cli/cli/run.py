@@ -12,7 +12,7 @@ import typer
 from aigc_cli.cli._output import Debug, Json, Output, Quiet
 from aigc_cli.cli._table import pairs, records, table
 
-app = typer.Typer(help="See what was trained, and how it went.")
+app = typer.Typer(help="List, show and compare training runs.")
 
 COLUMNS = ("run", "state", "step", "best", "started", "took")
 STATES = {
@@ -37,7 +37,7 @@ Run = Annotated[
     str,
     typer.Argument(
         metavar="RUN",
-        help="A run folder, or a recipe for its newest run.",
+        help="Run folder, or a recipe for its latest run.",
         autocompletion=_run_names,
         show_default=False,
     ),
@@ -54,7 +54,7 @@ def ls(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """List the runs, the newest first."""
+    """List runs, newest first."""
     from aigc_cli.run.history import list_runs
 
     runs = list_runs(folder)
@@ -71,7 +71,7 @@ def ls(
 
 @app.command()
 def show(run: Run, json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
-    """Recipe, command, machine, validation curve, evaluations and files of a run."""
+    """Show the recipe, command, machine, metrics and files of a run."""
     from aigc_cli.run.history import details, find_run
 
     facts = details(find_run(run))
@@ -84,20 +84,22 @@ def compare(
         list[str],
         typer.Argument(
             metavar="RUN RUN...",
-            help="Run folders, or recipes for their newest runs.",
+            help="Run folders, or recipes for their latest runs.",
             autocompletion=_run_names,
             show_default=False,
         ),
     ],
     metric: Annotated[
         str | None,
-        typer.Option("--metric", "-m", help="Only this validation metric.", show_default=False),
+        typer.Option(
+            "--metric", "-m", help="Show only this validation metric.", show_default=False
+        ),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Recipe values in which runs differ, and their results, side by side."""
+    """Compare recipe values and results of runs side by side."""
     from aigc_cli.run import history
 
     found = history.compare([history.find_run(run) for run in runs], metric)

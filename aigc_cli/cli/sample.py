@@ -19,8 +19,7 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="RUN|CKPT|RECIPE",
-        help="A run folder, such as runs/NAME/latest, a .ckpt file, or a recipe that needs no "
-        "training.",
+        help="Run folder such as runs/NAME/latest, .ckpt file, or a recipe that needs no training.",
     ),
 ]
 Options = Annotated[
@@ -32,7 +31,7 @@ Options = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Ema = Annotated[bool, typer.Option(help="Use the moving average of the weights, if one was kept.")]
+Ema = Annotated[bool, typer.Option(help="Use the moving average of the weights, if there is one.")]
 
 
 def check_device(device: str) -> None:
@@ -57,26 +56,24 @@ Prompts = Annotated[
 References = Annotated[
     list[Path] | None,
     typer.Option(
-        "--reference", help="A further input, such as the style to paint in.", show_default=False
+        "--reference", help="Additional input, such as a style image.", show_default=False
     ),
 ]
 Count = Annotated[
     int | None,
     typer.Option(
-        "-n", min=1, help="How many samples, or answers to each input.", show_default=False
+        "-n", min=1, help="Number of samples, or of outputs for each input.", show_default=False
     ),
 ]
 Interpolate = Annotated[
-    int, typer.Option(min=0, help="Steps from each sample to the next, also as a film.")
+    int, typer.Option(min=0, help="Interpolation steps between samples, also as a video.")
 ]
-Chat = Annotated[bool, typer.Option("--chat", help="Talk with a chat model; /help lists commands.")]
-System = Annotated[
-    str | None, typer.Option(help="With --chat: what the model is told first.", show_default=False)
-]
-Seed = Annotated[int, typer.Option(min=0, help="The same seed makes the same files.")]
+Chat = Annotated[bool, typer.Option("--chat", help="Chat in the terminal; /help lists commands.")]
+System = Annotated[str | None, typer.Option(help="System prompt for --chat.", show_default=False)]
+Seed = Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same files.")]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help="Folder for the files. Default: samples/NAME-TIME."),
+    typer.Option("--out", "-o", help="Output folder. Default: samples/NAME-TIME."),
 ]
 SingleFile = Annotated[
     Path | None,
@@ -93,10 +90,10 @@ Format = Annotated[
         show_default=False,
     ),
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Samples made at once; never changes them.")]
-Overwrite = Annotated[bool, typer.Option(help="Write into a folder that holds files.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Batch size; does not change the results.")]
+Overwrite = Annotated[bool, typer.Option(help="Write into a folder that is not empty.")]
 GoOn = Annotated[
-    bool, typer.Option("--continue", help="Finish an interrupted call; repeat its other options.")
+    bool, typer.Option("--continue", help="Continue an interrupted command; repeat its options.")
 ]
 
 
@@ -123,7 +120,7 @@ def sample(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Make files with a trained model; prints their paths."""
+    """Generate files with a trained model and print their paths."""
     from aigc_cli.run import inputs
     from aigc_cli.run.request import Request, default_output
 

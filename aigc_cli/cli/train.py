@@ -18,7 +18,7 @@ def train(
         str | None,
         typer.Argument(
             metavar="[RECIPE]",
-            help="A recipe file, or a name of `aigc recipe ls`. Not needed with --resume RUN.",
+            help="Recipe file or name (see `aigc recipe ls`). Not needed with --resume RUN.",
             autocompletion=recipe_names,
             show_default=False,
         ),
@@ -26,7 +26,9 @@ def train(
     overrides: Overrides = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Run folder. Default: runs/RECIPE/TIME-HASH.", show_default=False),
+        typer.Option(
+            help="Output folder of the run. Default: runs/RECIPE/TIME-HASH.", show_default=False
+        ),
     ] = None,
     resume: Annotated[
         str | None,
@@ -37,7 +39,7 @@ def train(
             show_default=False,
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace an existing --out.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Overwrite an existing --out.")] = False,
     accept_changed_data: Annotated[
         bool,
         typer.Option(
@@ -45,18 +47,18 @@ def train(
         ),
     ] = False,
     devices: Annotated[
-        str | None, typer.Option(help="trainer.devices: processes here.", show_default=False)
+        str | None, typer.Option(help="Number of processes (trainer.devices).", show_default=False)
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="trainer.device: auto, cpu, cuda.", show_default=False)
+        str | None, typer.Option(help="auto, cpu or cuda (trainer.device).", show_default=False)
     ] = None,
     precision: Annotated[
         str | None,
-        typer.Option(help="trainer.precision: auto, fp32, bf16, fp16.", show_default=False),
+        typer.Option(help="auto, fp32, bf16 or fp16 (trainer.precision).", show_default=False),
     ] = None,
     max_time: Annotated[
         str | None,
-        typer.Option(help="Stop, validate and save after this long, as 2h30m.", show_default=False),
+        typer.Option(help="Time limit, such as 2h30m; then validate and save.", show_default=False),
     ] = None,
     dry_run: Annotated[
         bool,
@@ -66,13 +68,13 @@ def train(
         ),
     ] = False,
     smoke: Annotated[
-        bool, typer.Option("--smoke", help="A few steps, resume and sample in a temporary folder.")
+        bool, typer.Option("--smoke", help="Train, resume and sample for a few steps, then delete.")
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Train a model; makes a run folder and prints its name."""
+    """Train a model from a recipe and print its run folder."""
     from aigc_cli.cli._progress import watching
     from aigc_cli.run.events import parse_duration
     from aigc_cli.run.inputs import check_training

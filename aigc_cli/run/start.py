@@ -38,9 +38,7 @@ def resolve(recipe: str | None, overrides: Sequence[str], resume: str | None) ->
     if recipe is not None:
         return complete(require_trainable(load_recipe(recipe, overrides)))
     if resume in (None, "auto"):
-        raise InputError(
-            "which recipe? aigc train RECIPE", hint="see what there is with: aigc recipe ls"
-        )
+        raise InputError("missing argument 'RECIPE'", hint="list recipes with: aigc recipe ls")
     state = load_checkpoint(find_checkpoint(str(resume)))
     path = Path(state["recipe_path"]) if state["recipe_path"] else None
     return recipe_from_dict(state["recipe"], path, overrides)
