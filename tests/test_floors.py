@@ -106,17 +106,6 @@ OWN_ROOMS = ("specs", "modalities", "media", "data", "metrics", "models", "nn", 
 """Floors where files of one modality live; what is above and beside them must know none."""
 MODALITIES = sorted(p.stem for p in (PACKAGE / "modalities").glob("[a-z]*.py"))
 ALLOWED: dict[str, str] = {
-    **dict.fromkeys(
-        (
-            "run/corpus.py",
-            "run/evaluate.py",
-            "run/evaluate_files.py",
-            "run/evaluate_images.py",
-            "run/evaluate_texts.py",
-            "run/pictures.py",
-        ),
-        "evaluation is still to move into the modalities",
-    ),
     "cli/recipe.py": "a key of its own JSON",
 }
 """Files above that name a modality, each with its reason."""

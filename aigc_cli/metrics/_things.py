@@ -23,18 +23,26 @@ class Pair:
     beside: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
 class Corpus:
     """N things by number, and for each those it may be like (none without references), and the
     same thing of another system where there is one; read when they are asked for.
     """
 
-    names: Sequence[str]
-    read: Callable[[int], Any]
-    refs: Callable[[int], Sequence[Any]]
-    baseline: Callable[[int], Any] | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    """What else to report, such as what was skipped."""
+    def __init__(
+        self,
+        names: Sequence[str],
+        read: Callable[[int], Any],
+        refs: Callable[[int], Sequence[Any]] = lambda number: [],
+        baseline: Callable[[int], Any] | None = None,
+        facts: Mapping[str, Any] | None = None,
+        *,
+        has_references: bool = True,
+    ) -> None:
+        self.names, self.read, self.refs, self.baseline = names, read, refs, baseline
+        self.has_references = has_references
+        """Of every thing."""
+        self.facts = dict(facts or {})
+        """What else to report, such as what was skipped; complete once all was read."""
 
     def pairs(self) -> Iterator[Pair]:
         """Each with the first thing it should be like."""
@@ -149,3 +157,28 @@ class Side:
         assert self.fake is not None
         assert self.fake.logits is not None
         return self.fake.logits
+
+
+@dataclass(frozen=True)
+class Sets:
+    """What is compared with what. `train` is where copies may come from.
+
+    `other` are further real things, whose value against `reference` is the floor; `inputs` are
+    what was made into the generated ones; `held_out` real things that are not in `train`.
+    `classes` names the class numbers of generated things; `made`: by a model, in any number.
+    """
+
+    generated: Things
+    reference: Things | None = None
+    train: Things | None = None
+    other: Things | None = None
+    held_out: Things | None = None
+    inputs: Things | None = None
+    classes: tuple[str, ...] | None = None
+    made: bool = False
+
+    def side(self, things: Things | None, extractor: Extractor | None) -> Side | None:
+        """These things in the place of the generated ones, without features."""
+        if things is None:
+            return None
+        return Side(things, self.reference, self.train, extractor=extractor, classes=self.classes)

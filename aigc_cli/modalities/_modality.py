@@ -248,6 +248,18 @@ class Modality(ABC):
             made = on_cpu(task.model.sample(noise, task.options, given, references))
         return [made[i * task.count : (i + 1) * task.count] for i in range(len(inputs))]
 
+    def answers(
+        self, task: Task, inputs: Inputs, batch_size: int, numbers: Sequence[int] | None = None
+    ) -> Iterator[tuple[int, Input, Sequence[Any]]]:
+        """(number, input, its `task.count` answers) for these numbers of inputs, in order."""
+        numbers = range(len(inputs)) if numbers is None else numbers
+        at_once = self.at_once(batch_size, task)
+        for first in range(0, len(numbers), at_once):
+            group = numbers[first : first + at_once]
+            asked = [inputs[number] for number in group]
+            made = self.make(asked, group, task, alone=len(inputs) == 1)
+            yield from zip(group, asked, made, strict=True)
+
     def fitted(self, inputs: Sequence[Input], task: Task) -> Sequence[Any]:
         """The things as `ClassifierModule.batch_of` takes them."""
         return [input.given for input in inputs]
@@ -257,6 +269,23 @@ class Modality(ABC):
         """A few tiny files of this modality, written into the folder, for tests and `aigc model
         check`; the first holds one thing or several.
         """
+
+    # What is compared; see _judging.py for more.
+
+    def read(self, path: Path) -> Sequence[Any]:
+        """The things in one of its files, as metrics receive them.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        raise InputError(f"{self.title} cannot be read to be compared: no `read` in their modality")
+
+    def thing_of_item(self, item: Mapping[str, Tensor]) -> Any:
+        """The thing in an item of a recipe's data, as metrics receive it."""
+        raise InputError(
+            f"{self.title} of a recipe's data are not compared: no `thing_of_item` in their "
+            "modality"
+        )
 
     # What goes out.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,25 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from aigc_cli import registry
-from aigc_cli.errors import InputError, RequirementError, did_you_mean
-from aigc_cli.metrics.find import members, resolve
+from aigc_cli.errors import DataError, InputError, RequirementError, did_you_mean
+from aigc_cli.metrics.find import find_metric, members, resolve
 from aigc_cli.metrics.requirement import check, parse_requirement
-from aigc_cli.recipe.sections import Section
 
 NOTHING = "nothing to evaluate"
 TOGETHER = "--generated and --reference are for files, RUN and --data for a model"
 HOW = "aigc evaluate RUN, or aigc evaluate --generated PATH --reference PATH"
 
+FACTS = ("of", "higher_is_better", "unit", "protocol")
+
 Report = dict[str, Any]
 Job = Callable[[], Report | None]
 """The work after every check; None on processes that do not report."""
-
-
-class Reading(Section):
-    """How files that are compared are read, as KEY=VALUE."""
-
-    suffix: str = ""
-    """What generated names have behind those of their references: _x2 pairs a_x2.png with a.png."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +62,7 @@ def open_job(source: str | None, asked: Asked) -> Job:
     Raises:
         InputError: neither or both were given; otherwise as `evaluate_model`, `evaluate_files`.
     """
+    _require_there(asked)
     if asked.generated is not None:
         from aigc_cli.run.evaluate_files import evaluate_files
 
@@ -81,6 +77,22 @@ def open_job(source: str | None, asked: Asked) -> Job:
     from aigc_cli.run.evaluate import evaluate_model
 
     return evaluate_model(source, asked)
+
+
+def _require_there(asked: Asked) -> None:
+    """See that what is named exists, before torch is imported.
+
+    Raises:
+        DataError: a file or folder is absent.
+    """
+    named = [("--data", asked.data), ("--generated", asked.generated)]
+    named += [("--baseline", asked.baseline)]
+    if asked.generated is not None:
+        named += [("--reference", Path(text)) for text in asked.references]
+    for option, path in named:
+        inside = path is not None and re.search(r"^\w+:|\.zip/", str(path))  # a zip
+        if path is not None and not inside and not path.exists():
+            raise DataError(f"{option}: '{path}' does not exist")
 
 
 def check_requirements(report: dict[str, Any], texts: Sequence[str]) -> None:
@@ -138,7 +150,10 @@ def explain_metrics() -> list[dict[str, Any]]:
     rows = []
     for name, file in registry.metrics().items():
         facts = file.facts
-        if "of" in facts:
+        if not file.group:
+            if not {"of", "higher_is_better"} <= facts.keys():  # no literals: it has to be imported
+                metric = find_metric(name)
+                facts = {key: getattr(metric, key) for key in FACTS}
             rows.append(
                 {
                     "modality": file.modality,

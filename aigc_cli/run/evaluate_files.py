@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from aigc_cli import registry
 from aigc_cli.errors import InputError
 from aigc_cli.metrics._metric import Metric
-from aigc_cli.metrics._things import Corpus
+from aigc_cli.metrics._things import Corpus, Sets
 from aigc_cli.metrics.find import belongs, open_metrics
 from aigc_cli.metrics.report import corpus_report
+from aigc_cli.modalities._judging import Judging, find_judging, judging_of_files
 from aigc_cli.recipe.options import read_options
 from aigc_cli.run.asked import Asked, Job, Report, counter, with_required
 from aigc_cli.run.pairs import compare_pairs
+from aigc_cli.run.sets import check_sets, compare_sets
 
 
 def evaluate_files(asked: Asked) -> Job:
@@ -26,22 +28,31 @@ def evaluate_files(asked: Asked) -> Job:
             option or metric is not for this kind of file.
     """
     begun = time.monotonic()
-    generated = asked.generated
+    generated, references = asked.generated, [Path(text) for text in asked.references]
     assert generated is not None
-    names = asked.names
-    room = _room(generated, names)
-    names = with_required(asked.metrics or room.USUAL, asked.require)
-    _all_of(names, registry.metrics()[names[0]].modality, generated)
 
-    # which of KEY=VALUE are about metrics, and which about how files are read
+    # of which modality the files are, and what of KEY=VALUE is about metrics
+    named = asked.names
+    known = registry.metrics()
+    judging = find_judging(known[named[0]].modality) if named else judging_of_files(generated)
+    names = with_required(asked.metrics or judging.usual, asked.require)
+    if not names:
+        raise InputError("no metric is asked for", hint="name one with --metric; list shows all")
+    if others := [name for name in names if known[name].modality != judging.name]:
+        raise InputError(
+            f"{others[0]} is of modality {known[others[0]].modality}, and {names[0]} of "
+            f"{judging.name}",
+            hint="measure them in two calls",
+        )
     own = [text for text in asked.options if belongs(text.partition("=")[0], names)]
     others = [text for text in asked.options if text not in own]
     metrics = open_metrics(names, own)
-    reading = read_options(room.Reading_, others)
+    reading = read_options(judging.reads, others)
     loose = [metric for metric in metrics if metric.of != "set"]
     sets = [metric for metric in metrics if metric.of == "set"]
-    needy = [metric.name for metric in metrics if metric.reference]
-    if needy and not asked.references:
+
+    # what they need, before anything is compared
+    if not references and (needy := [metric.name for metric in metrics if metric.reference]):
         raise InputError(
             f"{needy[0]} compares with what should be there", hint="add --reference PATH"
         )
@@ -49,16 +60,12 @@ def evaluate_files(asked: Asked) -> Job:
         raise InputError(
             "--save without a model shows sets", hint="add a metric of sets, such as fid"
         )
-    references = [Path(text) for text in asked.references]
     prepare(metrics, asked)
-    corpus = None
+    corpus = both = None
     if loose:
-        corpus = room.open_corpus(generated, references, asked.baseline, reading, asked.limit)
-    both = None
+        corpus = judging.open_corpus(generated, references, asked.baseline, reading, asked.limit)
     if sets:
-        both, skipped = _sets(room, generated, references, reading, asked.limit)
-        from aigc_cli.run.sets import check_sets
-
+        both, skipped = _sets(judging, generated, references, reading, asked.limit)
         check_sets(sets, both)
     if asked.save is not None:
         from aigc_cli.modalities._output import prepare_folder
@@ -66,22 +73,12 @@ def evaluate_files(asked: Asked) -> Job:
         prepare_folder(asked.save, overwrite=asked.overwrite)
 
     def job() -> Report | None:
-        report: Report = {
-            "ok": True,
-            "generated": str(generated),
-            "require": list(asked.require),
-            "reference": list(asked.references),
-        }
-        if asked.baseline is not None:
-            report["baseline"] = str(asked.baseline)
         found: dict[str, Any] = {"metrics": {}, "items": []}
         if corpus is not None:
-            found = compare_corpus(corpus, loose)
+            found = compare_corpus(corpus, loose, asked.seen if sets else lambda name: None)
         if both is not None:
-            from aigc_cli.run.sets import compare_sets
-
             more = compare_sets(
-                sets, both, batch_size=asked.batch_size, save=asked.save, show=room.show_sets,
+                sets, both, batch_size=asked.batch_size, save=asked.save, show=judging.show_sets,
                 seen=counter(asked.seen, "things"),
             )  # fmt: skip
             if more is None:
@@ -89,18 +86,29 @@ def evaluate_files(asked: Asked) -> Job:
             found = {**found, **more, "metrics": {**found["metrics"], **more["metrics"]}}
             if skipped:
                 found["skipped"] = skipped
-        return {**report, **found, "seconds": round(time.monotonic() - begun, 1)}
+        return {
+            "ok": True,
+            "generated": str(generated),
+            "reference": list(asked.references),
+            **({} if asked.baseline is None else {"baseline": str(asked.baseline)}),
+            "require": list(asked.require),
+            **found,
+            "seconds": round(time.monotonic() - begun, 1),
+        }
 
     return job
 
 
-def compare_corpus(corpus: Corpus, metrics: Sequence[Metric]) -> dict[str, Any]:
+def compare_corpus(
+    corpus: Corpus, metrics: Sequence[Metric], seen: Callable[[str], None]
+) -> dict[str, Any]:
     """Scores of things with what they should be: one by one where that is all that is asked for,
     or else together, with intervals.
     """
     together = corpus.baseline is not None or any(metric.of == "corpus" for metric in metrics)
     if not together:
-        return {**corpus.facts, **compare_pairs(corpus.pairs(), metrics)}
+        found = compare_pairs(corpus.pairs(), metrics, seen=seen)
+        return {**corpus.facts, **found}
     count = range(len(corpus.names))
     other = None if corpus.baseline is None else [corpus.baseline(number) for number in count]
     report = corpus_report(metrics, corpus.preds, corpus.references, baseline=other)
@@ -134,41 +142,17 @@ def prepare(metrics: Sequence[Metric], asked: Asked, bases: Sequence[Path] = ())
         metric.prepare(device)
 
 
-def _room(generated: Path, names: Sequence[str]) -> Any:
-    """What knows these files: that of the metrics, or else of the endings."""
-    from aigc_cli.run import evaluate_texts
-
-    named = generated.with_suffix("") if generated.suffix == ".gz" else generated
-    texts = (
-        registry.metrics()[names[0]].modality == "text"
-        if names
-        else (named.suffix in evaluate_texts.ENDINGS or (generated / "samples.jsonl").is_file())
-    )
-    if texts:
-        return evaluate_texts
-    from aigc_cli.run import evaluate_images
-
-    return evaluate_images
-
-
-def _all_of(names: Sequence[str], modality: str, generated: Path) -> None:
-    known = registry.metrics()
-    if others := [name for name in names if known[name].modality != modality]:
-        raise InputError(
-            f"{others[0]} is of modality {known[others[0]].modality}, and {names[0]} of {modality}",
-            hint="measure them in two calls",
-        )
-
-
 def _sets(
-    room: Any, generated: Path, references: Sequence[Path], reading: Any, limit: int | None
-) -> tuple[Any, list[str]]:
-    from aigc_cli.run.sets import Sets
-
-    made, skipped = room.open_set(generated, "--generated", reading, limit)
+    judging: Judging,
+    generated: Path,
+    references: Sequence[Path],
+    reading: Any,
+    limit: int | None,
+) -> tuple[Sets, list[str]]:
+    made, skipped = judging.open_set(generated, "--generated", reading, limit)
     if not references:
         return Sets(made), skipped
     if len(references) > 1:
         raise InputError("a set is compared with one other", hint="give --reference once")
-    real, more = room.open_set(references[0], "--reference", reading, limit)
+    real, more = judging.open_set(references[0], "--reference", reading, limit)
     return Sets(made, real, train=real), [*skipped, *more]

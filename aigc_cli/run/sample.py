@@ -221,7 +221,8 @@ class _Call:
         numbers = [n for n in range(len(self.inputs)) if not self._kept(n, writer, output)]
         done = sorted(set(range(len(self.inputs))) - set(numbers))
         yield from ([*kept.files] for n in done if (kept := output.kept(n)) is not None)
-        for number, input, made in answers(
+        assert self.takes is not None
+        for number, input, made in self.takes.answers(
             self.task, self.inputs, self.request.batch_size, numbers
         ):
             files = writer.answered(number, input, made)
@@ -283,23 +284,6 @@ class _Call:
         if not self.task.model.conditional or getattr(self.task.options, "label", None) is not None:
             return None
         return min(len(getattr(self.trained.spec, "labels", None) or ()), 16) or None
-
-
-def answers(
-    task: Task, inputs: Inputs, batch_size: int, numbers: Sequence[int] | None = None
-) -> Iterator[tuple[int, Input, Sequence[Any]]]:
-    """(number, input, its `task.count` answers) for these numbers of inputs, in order.
-
-    Answer i to input n depends on the seed, n and i alone.
-    """
-    modality = find_modality(task.model.takes or "")
-    numbers = range(len(inputs)) if numbers is None else numbers
-    at_once = modality.at_once(batch_size, task)
-    for first in range(0, len(numbers), at_once):
-        group = numbers[first : first + at_once]
-        asked = [inputs[number] for number in group]
-        made = modality.make(asked, group, task, alone=len(inputs) == 1)
-        yield from zip(group, asked, made, strict=True)
 
 
 class _WithReferences(Inputs):

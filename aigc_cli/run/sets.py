@@ -3,41 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from aigc_cli.errors import InputError
 from aigc_cli.metrics._metric import Metric, SetMetric
-from aigc_cli.metrics._things import Extractor, Features, Side, Things
-from aigc_cli.run.extract import extract, processes
+from aigc_cli.metrics._things import Features, Sets, Side, Things
 from aigc_cli.run.pairs import plain
-
-
-@dataclass(frozen=True)
-class Sets:
-    """What is compared with what. `train` is where copies may come from.
-
-    `other` are further real things, whose value against `reference` is the floor; `inputs` are
-    what was made into the generated ones; `held_out` real things that are not in `train`.
-    `classes` names the class numbers of generated things; `made`: by a model, in any number.
-    """
-
-    generated: Things
-    reference: Things | None = None
-    train: Things | None = None
-    other: Things | None = None
-    held_out: Things | None = None
-    inputs: Things | None = None
-    classes: tuple[str, ...] | None = None
-    made: bool = False
-
-    def side(self, things: Things | None, extractor: Extractor | None) -> Side | None:
-        """These things in the place of the generated ones, without features."""
-        if things is None:
-            return None
-        return Side(things, self.reference, self.train, extractor=extractor, classes=self.classes)
-
 
 Show = Callable[[Path, Sets, Side], None]
 """Draws sheets of the sets into a folder."""
@@ -57,6 +30,8 @@ def compare_sets(
     Raises:
         InputError: a metric does not fit the sets or its extractor; before anything is made.
     """
+    from aigc_cli.run.extract import processes
+
     check_sets(metrics, sets)
     groups: dict[str, list[SetMetric]] = {}
     for metric in metrics:
@@ -128,6 +103,8 @@ def _sides(
     """What is compared, by column: "" is the value, "real" and "identity" its floors, "own" the
     reference by itself and "fresh" real things that were held out.
     """
+    from aigc_cli.run.extract import extract
+
     extractor = metrics[0].extractor
     compares = any(metric.reference for metric in metrics)
     learned = any(metric.train for metric in metrics)

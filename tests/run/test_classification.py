@@ -14,7 +14,7 @@ from PIL import Image
 from torchmetrics.functional.classification import multiclass_f1_score
 
 from aigc_cli.metrics.labels._classes import by_class
-from aigc_cli.run.confusion import as_csv, draw
+from aigc_cli.modalities._judging_labels import as_csv, draw
 from aigc_cli.run.features import open_features
 from tests.run.conftest import Ending
 

@@ -15,15 +15,17 @@ from PIL import Image
 
 from aigc_cli.data._sources import open_source
 from aigc_cli.errors import InputError
-from aigc_cli.metrics._things import Features
+from aigc_cli.metrics._things import Features, Sets
 from aigc_cli.metrics.find import open_metrics
 from aigc_cli.metrics.image.fid import fid
 from aigc_cli.metrics.image.kid import kid
+from aigc_cli.modalities._image_things import Files, Part
+from aigc_cli.modalities._judging import Trial, find_judging
+from aigc_cli.modalities._judging_image import Drawn
 from aigc_cli.nn.fid_inception import FILES, FIDInception
 from aigc_cli.run import extract as extracting
 from aigc_cli.run.extract import extract, open_extractor
-from aigc_cli.run.pictures import Drawn, Files, Part
-from aigc_cli.run.sets import Sets, compare_sets
+from aigc_cli.run.sets import compare_sets
 from aigc_cli.run.trained import load_trained
 from tests.run.conftest import Child, Ending, paint
 
@@ -69,7 +71,8 @@ def test_a_model_is_compared_with_held_out_pictures(aigc: Aigc, gan: str, here: 
     extractor = open_extractor("random:cnn", "cpu")
     trained = load_trained(gan, device="cpu")
     real = Part(_data(gan).val, "")
-    made = extract(extractor, Drawn(trained, 20, 3)).pooled
+    trial = Trial(trained.model, trained.recipe, lambda: None, seed=3)
+    made = extract(extractor, Drawn(find_judging("image"), trial, 20)).pooled
     held_out = extract(extractor, real).pooled
     assert report["metrics"]["fid"]["value"] == pytest.approx(fid(held_out, made), rel=1e-3)
     assert report["metrics"]["kid"]["value"] == pytest.approx(

@@ -179,7 +179,7 @@ def test_a_model_is_compared_with_the_answers_of_another(aigc: Aigc, run: str, h
     assert "3 items and 4 texts of other.txt do not pair" in short.err
     unused = aigc("evaluate", run, "--baseline", "other.txt")
     assert unused.code == 2
-    assert "--baseline is for metrics of texts" in unused.err
+    assert "--baseline is for metrics of a corpus" in unused.err
 
 
 MISTAKES = {
@@ -194,7 +194,7 @@ MISTAKES = {
     "empty": (["--generated", "empty.txt", "--reference", "truth.txt"], "empty.txt is empty"),
     "absent": (
         ["--generated", "no.txt", "--reference", "truth.txt"],
-        "no.txt cannot be read: No such file or directory",
+        "--generated: 'no.txt' does not exist",
     ),
     "bytes": (
         ["--generated", "good.txt", "--reference", "latin.txt"],
@@ -219,7 +219,7 @@ MISTAKES = {
     ),
     "border": ([*PAIR, "border=2"], "border: unknown key"),
     "pictures": (
-        ["--generated", "a", "--reference", "b", "lang=zh"],
+        ["--generated", "a.png", "--reference", "a.png", "lang=zh"],
         "lang: unknown key",
     ),
     "a group": ([*PAIR, "--require", "rouge>=1"], "choose from: rouge_1, rouge_2"),
@@ -229,6 +229,7 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_one_sentence(aigc: Aigc, here: Path, mistake: str) -> None:
     (here / "three.txt").write_text("a\nb\nc\n")
+    (here / "a.png").write_bytes(b"")
     (here / "empty.txt").write_text("")
     (here / "latin.txt").write_bytes("ok\ncafé\nc\nd\n".encode("latin-1"))
     (here / "keys.jsonl").write_text('{"reply": "a"}\n')

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import yaml
 
 from aigc_cli.recipe.example import example_recipe
-from tests.run.conftest import Child, Ending, assert_same, load
+from tests.run.conftest import PLUGIN, Child, Ending, assert_same, load
 
 Aigc = Callable[..., Ending]
 Start = Callable[..., Child]
@@ -103,3 +104,60 @@ def test_recipe_new_and_plan_know_it(aigc: Aigc, recipe: str, here: Path) -> Non
     assert planned.code == 0, planned.err
     listed = aigc("recipe", "ls", "--json")
     assert "melody_vae" in listed.out
+
+
+SET_METRIC = '''"""How much wider the range of notes is than in real melodies."""
+
+from aigc_cli.metrics._metric import SetMetric
+
+
+class Metric(SetMetric):
+    """Range of notes, divided by the real range."""
+
+    of = "set"
+    higher_is_better = True
+    protocol = "highest minus lowest note, relative to real melodies"
+
+    def compute(self, side):
+        ranges = []
+        for things in (side.things, side.real_things):
+            notes = [int(n) for melody in things.read(range(len(things))) for n in melody]
+            ranges.append(max(notes) - min(notes))
+        return ranges[0] / ranges[1]
+'''
+
+
+def test_it_is_evaluated_by_metrics_of_its_own(
+    aigc: Aigc, recipe: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By one that stands in AIGC_PATH, and one that is written into another folder of it."""
+    (here / "more/metrics/melody").mkdir(parents=True)
+    (here / "more/metrics/melody/breadth.py").write_text(SET_METRIC)
+    monkeypatch.setenv("AIGC_PATH", f"{PLUGIN}:{here / 'more'}")
+    assert aigc("train", recipe, "--out", "run").code == 0
+    assert aigc("sample", "run", "-n", 3, "--out", "made").code == 0
+    listed = aigc("evaluate", "--metric", "list", "--json").json["metrics"]
+    own = [row["metric"] for row in listed if row["modality"] == "melody"]
+    assert own == ["leaps", "breadth"]
+
+    files = sorted((here / "made").glob("sample-*.melody"))
+    notes = [[int(word) for word in file.read_text().split()] for file in files]
+    steps = [sum(abs(b - a) for a, b in pairwise(m)) / (len(m) - 1) for m in notes]
+    read = aigc("evaluate", "--generated", "made", "-m", "leaps", "--json")
+    assert read.code == 0, read.err
+    assert read.json["metrics"]["leaps"]["value"] == pytest.approx(sum(steps) / 3, abs=1e-6)
+    assert [item["name"] for item in read.json["items"]] == [file.stem for file in files]
+    drawn = aigc("evaluate", "run", "-m", "leaps", "--limit", 3, "--json").json["metrics"]["leaps"]
+    assert drawn["value"] == pytest.approx(sum(steps) / 3, abs=1e-6)
+
+    words = ("-m", "leaps,breadth,nats", "--count", 3, "--require", "breadth>=0", "--json")
+    whole = aigc("evaluate", "run", *words)
+    assert whole.code == 0, whole.err
+    assert list(whole.json["metrics"]) == ["nats", "breadth", "leaps"]
+    beside = ("--reference", "data/scales.melody", "-m", "breadth", "--json")
+    value = aigc("evaluate", "--generated", "made", *beside).json["metrics"]["breadth"]["value"]
+    all_notes = [n for melody in notes for n in melody]
+    assert value == pytest.approx((max(all_notes) - min(all_notes)) / 18, abs=1e-6)
+    wrong = aigc("evaluate", "run", "-m", "fid")
+    assert wrong.code == 2
+    assert "fid is not for this family" in wrong.err

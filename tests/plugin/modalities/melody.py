@@ -70,6 +70,13 @@ class Modality(_modality.Modality):
         (folder / "up.melody").write_text("60 62 64 65 67 69 71 72\n")
         return [folder / "up.melody"]
 
+    def read(self, path: Path) -> list[list[int]]:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [[int(word) for word in line.split()] for line in lines]
+
+    def thing_of_item(self, item: Mapping[str, Tensor]) -> list[int]:
+        return list(map(int, item["notes"]))
+
     def writer(self, output: Output, task: Task) -> Writer:
         return Writer(output, task)
 

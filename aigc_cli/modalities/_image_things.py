@@ -1,4 +1,4 @@
-"""Sets of pictures that are judged: parts of a recipe's data, what a model makes, files."""
+"""Sets of images that are judged: parts of a recipe's data, translations, files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aigc_cli.data._domains import Scaled
 from aigc_cli.data._pictures import in_8_bits, planes, to_range
 from aigc_cli.data._sources import Source
 from aigc_cli.metrics._things import Things
-from aigc_cli.run.trained import Trained
+from aigc_cli.modalities._judging import Trial
 from aigc_cli.sampling.noise import SampleNoise
 
 
@@ -82,45 +82,21 @@ class Whole:
         return {"image": to_range(pixels.copy())}
 
 
-class Drawn(Things):
-    """Samples number 0 ... count - 1 of a seed: those of `aigc sample -n COUNT --seed SEED`."""
-
-    def __init__(self, trained: Trained, count: int, seed: int) -> None:
-        self.trained, self.count, self.seed = trained, count, seed
-        self.text = f"{count} samples of seed {seed}"
-
-    def __len__(self) -> int:
-        return self.count
-
-    def read(self, numbers: Sequence[int]) -> list[Tensor]:
-        model, options = self.trained.model, self.trained.recipe.sample
-        made = []
-        for first, n in _runs(numbers):
-            with torch.no_grad():
-                made.append(model.sample(SampleNoise(self.seed, first, n), options))
-        return list(rounded(torch.cat(made).float().cpu()))
-
-    def labels(self, numbers: Sequence[int]) -> Tensor | None:
-        model, options = self.trained.model, self.trained.recipe.sample
-        parts = [model.labels_of(options, first, n) for first, n in _runs(numbers)]
-        return None if not parts or parts[0] is None else torch.cat(parts).cpu()  # type: ignore[arg-type]
-
-
 class Translated(Things):
     """What a model makes of each picture of a set, one answer each."""
 
-    def __init__(self, trained: Trained, inputs: Things, seed: int) -> None:
-        self.trained, self.inputs, self.seed = trained, inputs, seed
+    def __init__(self, trial: Trial, inputs: Things) -> None:
+        self.trial, self.inputs = trial, inputs
         self.text = f"translations of {inputs.text}"
 
     def __len__(self) -> int:
         return len(self.inputs)
 
     def read(self, numbers: Sequence[int]) -> list[Tensor]:
-        model, options = self.trained.model, self.trained.recipe.sample
+        model, options = self.trial.model, self.trial.recipe.sample
         made = []
         for number, image in zip(numbers, self.inputs.read(numbers), strict=True):
-            noise = SampleNoise(self.seed, number, 1)
+            noise = SampleNoise(self.trial.seed, number, 1)
             with torch.no_grad():
                 made.append(model.sample(noise, options, image.to(model.device))[0])
         return [rounded(image.float().cpu()) for image in made]
@@ -153,15 +129,3 @@ def rounded(images: Tensor) -> Tensor:
 
 def _levels(images: Tensor) -> Tensor:
     return images.add(1).mul(127.5).add(0.5).floor().clamp(0, 255)
-
-
-def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
-    """Numbers as (first, count) of consecutive ones."""
-    runs: list[tuple[int, int]] = []
-    for number in numbers:
-        first, n = runs[-1] if runs else (number, 0)
-        if runs and number == first + n:
-            runs[-1] = (first, n + 1)
-        else:
-            runs.append((number, 1))
-    return runs

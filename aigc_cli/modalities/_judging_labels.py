@@ -6,70 +6,70 @@ import csv
 import io
 from collections.abc import Sequence
 from math import ceil
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch.utils.data import DataLoader, Subset
 
+from aigc_cli.media.files import write_bytes
 from aigc_cli.media.image import Picture, write_picture
-from aigc_cli.metrics._metric import Metric
+from aigc_cli.metrics._things import Corpus
 from aigc_cli.metrics.labels._classes import Counts, by_class, count
-from aigc_cli.metrics.report import corpus_report
+from aigc_cli.modalities import _judging
+from aigc_cli.modalities._judging import Trial
 from aigc_cli.models._classifier import ClassifierModule
-from aigc_cli.run.folder import write_text
-from aigc_cli.run.trained import Trained
-from aigc_cli.specs.image import ImageSpec
-from aigc_cli.specs.text import LabelledTextSpec
 
 BLUE = np.array([31, 90, 160])  # of a cell that holds its whole row
 
 
-def judge(
-    trained: Trained,
-    data: Any,
-    metrics: Sequence[Metric],
-    *,
-    limit: int | None = None,
-    save: Path | None = None,
-) -> dict[str, Any]:
-    """{"metrics": what is asked for, "classes": a row for each class}; `save` also gets
-    confusion.png and confusion.csv, a row for each class as it is, a column for each class as it is
-    named.
+class Judging(_judging.Judging):
+    """Classes of things, whatever they are."""
+
+    beside = ("macro_recall", "macro_f1")
+
+    def made_corpus(self, trial: Trial) -> Corpus:
+        return Labels(trial)
+
+
+class Labels(Corpus):
+    """The labels of validation items, as the model names them and as they are, once they are asked
+    for. `trial.save` gets confusion.png and confusion.csv, a row for each class as it is, a column
+    for each class as it is named.
     """
-    names = _names(trained)
-    preds, target = named(trained, data, limit)
-    counts = count(preds, target, names)
-    if save is not None:
-        write_text(save / "confusion.csv", as_csv(counts, names))
-        write_picture(save / "confusion.png", draw(counts, names))
-    found = corpus_report(metrics, preds, [[label] for label in target])["metrics"]
-    return {"metrics": found, "classes": by_class(counts, names)}
 
+    def __init__(self, trial: Trial) -> None:
+        self.trial, self.val = trial, trial.open_data().val
+        self._named: tuple[list[str], list[str]] | None = None
+        lines = [str(number + 1) for number in trial.first(self.val)]
+        super().__init__(lines, lambda i: self.named[0][i], lambda i: [self.named[1][i]])
 
-def named(trained: Trained, data: Any, limit: int | None) -> tuple[list[str], list[str]]:
-    """The labels of validation items, as the model names them and as they are."""
-    names = _names(trained)
-    classifier = trained.model
-    assert isinstance(classifier, ClassifierModule)
-    items = data.val if limit is None else Subset(data.val, range(min(limit, len(data.val))))
-    size = data.val_batch_size or trained.recipe.trainer.global_batch
-    preds, target = [], []
-    with torch.no_grad():
-        for batch in DataLoader(items, size, collate_fn=getattr(data.val, "collate", None)):
-            on_device = {name: values.to(classifier.device) for name, values in batch.items()}
-            found = classifier.classify(on_device).argmax(1)
-            preds += [names[i] for i in found.tolist()]
-            target += [names[i] for i in batch["label"].tolist()]
-    return preds, target
+    @property
+    def named(self) -> tuple[list[str], list[str]]:
+        """By the model, and the truth."""
+        if self._named is None:
+            self._named = preds, target = self._classify()
+            names = self.trial.model.spec.labels
+            counts = count(preds, target, names)
+            self.facts["classes"] = by_class(counts, names)
+            if (save := self.trial.save) is not None:
+                write_bytes(save / "confusion.csv", as_csv(counts, names).encode())
+                write_picture(save / "confusion.png", draw(counts, names))
+        return self._named
 
-
-def _names(trained: Trained) -> tuple[str, ...]:
-    assert isinstance(trained.spec, (ImageSpec, LabelledTextSpec))
-    assert trained.spec.labels is not None
-    return trained.spec.labels
+    def _classify(self) -> tuple[list[str], list[str]]:
+        classifier = self.trial.model
+        assert isinstance(classifier, ClassifierModule)
+        names = classifier.spec.labels  # type: ignore[attr-defined]
+        items = Subset(self.val, self.trial.first(self.val))
+        collate = getattr(self.val, "collate", None)
+        preds, target = [], []
+        with torch.no_grad():
+            for batch in DataLoader(items, self.trial.batch_size, collate_fn=collate):
+                on_device = {name: values.to(classifier.device) for name, values in batch.items()}
+                preds += [names[i] for i in classifier.classify(on_device).argmax(1).tolist()]
+                target += [names[i] for i in batch["label"].tolist()]
+        return preds, target
 
 
 def as_csv(counts: Counts, names: Sequence[str]) -> str:
