@@ -280,6 +280,14 @@ def read_exif(file: BinaryIO, image: ImageFile) -> tuple[int, bytes | None]:
     return orientation if orientation != 1 else _orientation_in_xmp(image), upright
 
 
+def has_more_frames(image: ImageFile) -> bool:
+    """Whether there is a second frame or page; its pixels may be damaged."""
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # as in `opened`, but the first frame is whole
+        return False
+
+
 def xmp_of(image: ImageFile) -> bytes:
     """The XMP packet of a file; empty where it has none."""
     for key in ("xmp", "XML:com.adobe.xmp"):

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from aigc_cli.errors import OutputError
-from aigc_cli.media._decode import opened, read_exif, read_samples, turn_upright
+from aigc_cli.media._decode import has_more_frames, opened, read_exif, read_samples, turn_upright
 from aigc_cli.media._encode import ENCODERS, Extras
 from aigc_cli.media.files import write_bytes
 
@@ -50,6 +50,8 @@ class Picture:
     alpha: Pixels | None = None
     exif: bytes | None = None
     icc: bytes | None = None
+    is_first: bool = False
+    """Whether the file holds more frames or pages behind this one."""
 
     @property
     def height(self) -> int:
@@ -123,6 +125,7 @@ def read_picture(
         samples = read_samples(file, image)
         orientation, exif = read_exif(file, image)
         profile = image.info.get("icc_profile")
+        is_first = has_more_frames(image)
     samples = turn_upright(samples, orientation)
     channels = 3 if samples.shape[2] >= 3 else 1
     return Picture(
@@ -130,6 +133,7 @@ def read_picture(
         alpha=np.ascontiguousarray(samples[:, :, -1]) if samples.shape[2] > channels else None,
         exif=exif,
         icc=profile if _profile_fits(profile, channels) else None,
+        is_first=is_first,
     )
 
 

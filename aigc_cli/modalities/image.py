@@ -101,6 +101,7 @@ class Writer(_modality.Writer):
         self._frames: list[Picture] = []
         self._sides: dict[str, int] = {}
         self._lost: Counter[str] = Counter()
+        self._first_frames = 0
 
     def _write(
         self, path: Path, picture: Picture, facts: Mapping[str, Any], provenance: Provenance
@@ -141,6 +142,7 @@ class Writer(_modality.Writer):
             self._write(path, answer, facts, "compositeWithTrainedAlgorithmicMedia")
             files.append(File(path, facts))
             self._sides[input.name] = min(answer.width, answer.height)
+        self._first_frames += picture.is_first
         beside = {key: Picture(from_tensor(image)) for key, image in input.beside.items()}
         self._columns = 1 + len(answers) + len(beside)
         captions = ["input", *([""] * len(answers)), *beside]
@@ -180,6 +182,9 @@ class Writer(_modality.Writer):
     def finish(self, rows: int | None = None) -> list[File]:
         """`rows`: images in a row of the sheet; a square where nothing is said."""
         self._note_large()
+        if self._first_frames:
+            inputs = "1 input holds" if self._first_frames == 1 else f"{self._first_frames} hold"
+            self.notes.append(f"{inputs} several frames or pages; only the first was used")
         for lost, count in self._lost.items():
             images = "1 image has" if count == 1 else f"{count} images have"
             self.notes.append(f"{images} lost {lost}: .{self.format} cannot hold it")

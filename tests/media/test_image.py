@@ -261,6 +261,14 @@ def test_profile_is_kept_only_where_it_fits() -> None:
     assert read_picture(encoded(Image.fromarray(GRAY), "JPEG", icc_profile=SRGB)).icc is None
 
 
+@pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_first_frame_says_that_there_are_more(format: str, count: int) -> None:
+    frames = [Image.fromarray(noise(H, W, 3, seed=n)) for n in range(count)]
+    more = {"save_all": True, "append_images": frames[1:]} if count > 1 else {}
+    assert read_picture(encoded(frames[0], format, **more)).is_first is (count > 1)
+
+
 def test_animation_gives_its_first_frame() -> None:
     frames = [Image.fromarray(np.full((5, 5), v, np.uint8)) for v in (10, 200, 90)]
     for format in ("GIF", "PNG", "WEBP"):

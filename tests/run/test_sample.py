@@ -366,3 +366,11 @@ def test_images_that_cannot_be_used_are_named_or_left_out(aigc: Aigc, run: str, 
     assert large.code == 0, large.err
     assert len(large.json["items"]) + len(large.json["skipped"]) == 12
     assert 0 < len(large.json["items"]) < 11
+
+
+def test_what_holds_several_frames_is_noted(aigc: Aigc, run: str, here: Path) -> None:
+    first, second = (Image.fromarray(ramp(8, 8, 3)).rotate(90 * n) for n in range(2))
+    first.save(here / "film.gif", save_all=True, append_images=[second])
+    ending = aigc("sample", run, "--input", "film.gif", "--out", "out", "--json")
+    note = "1 input holds several frames or pages; only the first was used"
+    assert ending.json["notes"] == [note]
