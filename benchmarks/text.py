@@ -2,18 +2,18 @@
 
     TEXT=tinyshakespeare/train.txt python -m benchmarks.text
 
-Decoding: 256 tokens, greedy, after a prompt of 16, by a Llama of 6 blocks and 256 features with
-random weights in fp32. It is compared with the same network reading everything again at each step,
-as nanoGPT samples (the head at the last token alone), and with `generate` of transformers on the
-same weights with its default cache; all three must write the same tokens. Training, where a text is
-given: the steps of recipe lm_shakespeare_classic beside a plain PyTorch loop of the same network,
-batches and optimizer.
+Decoding: greedy, after a prompt of 16, by a Llama of 6 blocks and 256 features with random weights,
+in each precision, beside `generate` of transformers on the same weights with its default cache; in
+float32 both must write the same tokens. `TOKENS` and `BATCH` say how many. Training, where a text
+is given: the steps of recipe lm_shakespeare_classic beside a plain PyTorch loop of the same
+network, batches and optimizer.
 
 Sides are interleaved and ratios are those of medians, above 1 when aigc is faster.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import statistics
@@ -26,7 +26,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from aigc_cli.models.text._causal import CausalDecoder
 from aigc_cli.models.text.lm import Config, Model, Options
+from aigc_cli.nn.cached_lm import CachedLM
+from aigc_cli.nn.linear import Precision
 from aigc_cli.recipe.load import load_recipe
 from aigc_cli.run.build import build
 from aigc_cli.sampling.noise import SampleNoise
@@ -34,7 +37,7 @@ from aigc_cli.specs.text import TextSpec
 from aigc_cli.text.tokenizer import Tokenizer
 from benchmarks._sides import ALIKE, Skip, batches, seconds_between, with_aigc
 
-TOKENS, PROMPT, CONTEXT, ROUNDS, STEPS = 256, 16, 512, 5, 30
+PROMPT, CONTEXT, ROUNDS, STEPS = 16, 512, 5, 30
 SIZES: dict[str, Any] = {"dim": 256, "num_layers": 6, "num_heads": 4, "hidden_dim": 704}
 RECIPE = "lm_shakespeare_classic"
 
@@ -51,27 +54,7 @@ def prompts(lm: Model, rows: int) -> Tensor:
     return torch.randint(3, lm.tokenizer.vocab_size, (rows, PROMPT), generator=random)
 
 
-def cached(lm: Model, rows: int = 1, beams: int = 1) -> list[int]:
-    options = Options(
-        temperature=0, max_tokens=TOKENS, min_tokens=TOKENS, beams=beams, length_penalty=0
-    )
-    decoder = lm.read_ids(prompts(lm, rows).tolist())
-    answers = lm.answer(decoder, rows, options, SampleNoise(0, 0, rows))
-    return list(answers[0][0].ids)
-
-
-@torch.no_grad()
-def uncached(lm: Model) -> list[int]:
-    tokens = prompts(lm, 1)
-    never = torch.tensor([*lm.banned_ids, *lm.stop_ids])
-    for _ in range(TOKENS):
-        last = lm.net.hidden(tokens, slice(tokens.shape[1]), None, True)[:, -1]
-        logits = F.linear(last, lm.net.head_weight).index_fill(1, never, -torch.inf)
-        tokens = torch.cat([tokens, logits.argmax(-1, keepdim=True)], 1)
-    return tokens[0, PROMPT:].tolist()
-
-
-def of_transformers(lm: Model) -> Callable[[], list[int]]:
+def of_transformers(lm: Model) -> Any:
     """The same weights in LlamaForCausalLM."""
     try:
         from transformers import LlamaConfig, LlamaForCausalLM
@@ -87,48 +70,65 @@ def of_transformers(lm: Model) -> Callable[[], list[int]]:
     theirs = LlamaForCausalLM(config).eval()
     theirs.load_state_dict(lm.net.state_dict(), strict=False)
     theirs.tie_weights()
-    never = [[token] for token in (*lm.banned_ids, *lm.stop_ids)]
-    x = prompts(lm, 1)
-
-    def write() -> list[int]:
-        made = theirs.generate(
-            x, attention_mask=torch.ones_like(x), do_sample=False, max_new_tokens=TOKENS,
-            bad_words_ids=never,
-        )  # fmt: skip
-        return made[0, PROMPT:].tolist()
-
-    return write
+    return theirs
 
 
-def decoding() -> dict[str, Any]:
-    lm = language_model()
-    sides: dict[str, Callable[[], list[int]]] = {
-        "cached": lambda: cached(lm),
-        "uncached": lambda: uncached(lm),
-        "transformers": of_transformers(lm),
-        "batch_16": lambda: cached(lm, 16),
-        "beam_5": lambda: cached(lm, beams=5),
-    }
+def decoding(rows: int, tokens: int) -> dict[str, Any]:
+    """Greedy texts of `rows` prompts at once in each precision of both sides."""
+    lm, theirs = language_model(), of_transformers(language_model())
+    x, half = prompts(lm, rows), copy.deepcopy(theirs).bfloat16()
+    options = Options(temperature=0, max_tokens=tokens, min_tokens=tokens)
+
+    def ours(dtype: Precision) -> Callable[[], list[list[int]]]:
+        network = CachedLM(lm.net, dtype)
+
+        def write() -> list[list[int]]:
+            decoder = CausalDecoder(network, x.tolist(), lm.tokenizer.bos_id)
+            answers = lm.answer(decoder, rows, options, SampleNoise(0, 0, rows))
+            return [list(several[0].ids) for several in answers]
+
+        return write
+
+    def generate(model: Any) -> Callable[[], list[list[int]]]:
+        never = [[token] for token in (*lm.banned_ids, *lm.stop_ids)]
+
+        def write() -> list[list[int]]:
+            made = model.generate(
+                x, attention_mask=torch.ones_like(x), do_sample=False, max_new_tokens=tokens,
+                bad_words_ids=never,
+            )  # fmt: skip
+            return made[:, PROMPT:].tolist()
+
+        return write
+
+    sides = {
+        "transformers_float32": generate(theirs), "transformers_bfloat16": generate(half),
+        "float32": ours("float32"), "bfloat16": ours("bfloat16"), "int8": ours("int8"),
+    }  # fmt: skip
+    # Of one thread its own time, which what else runs here does not lengthen.
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     seconds: dict[str, list[float]] = {name: [] for name in sides}
+    texts = {}
     for number in range(ROUNDS + 1):
-        texts = {}
         for name, write in sides.items():
-            begun = time.perf_counter()
+            begun = clock()
             texts[name] = write()
             if number:  # the first round warms up
-                seconds[name].append(time.perf_counter() - begun)
-        assert texts["cached"] == texts["uncached"] == texts["transformers"] == texts["batch_16"]
+                seconds[name].append(clock() - begun)
+    assert texts["float32"] == texts["transformers_float32"]
     median = {name: statistics.median(values) for name, values in seconds.items()}
-    return {
-        "tokens": TOKENS,
-        "tokens_per_s": round(TOKENS / median["cached"], 1),
-        "over_uncached": round(median["uncached"] / median["cached"], 2),
-        "over_transformers": round(median["transformers"] / median["cached"], 2),
-        "batch_16_tokens_per_s": round(16 * TOKENS / median["batch_16"], 1),
-        "batch_16_over_batch_1": round(16 * median["cached"] / median["batch_16"], 2),
-        "beam_5_tokens_per_s": round(TOKENS / median["beam_5"], 1),
-        "rounds": ROUNDS,
-    }
+    best = min(median["transformers_float32"], median["transformers_bfloat16"])
+    exact = [token for text in texts["float32"] for token in text]
+    found: dict[str, Any] = {"batch": rows, "tokens": tokens, "rounds": ROUNDS}
+    for name in sides:
+        made = [token for text in texts[name] for token in text]
+        found[name] = {
+            "tokens_per_s": round(rows * tokens / median[name], 1),
+            "over_best_transformers": round(best / median[name], 2),
+            "range": [round(best / max(seconds[name]), 2), round(best / min(seconds[name]), 2)],
+            "equal_tokens": round(sum(map(int.__eq__, made, exact)) / len(exact), 3),
+        }
+    return found
 
 
 def plain_loop(extra: list[str]) -> Iterator[None]:
@@ -169,7 +169,13 @@ def training(text: Path) -> dict[str, Any]:
 
 
 def main() -> dict[str, Any]:
-    found = {"benchmark": "language model, fp32", "decoding": decoding()}
+    rows, tokens = int(os.environ.get("BATCH", "1")), int(os.environ.get("TOKENS", "256"))
+    found = {
+        "benchmark": "language model",
+        "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 1),
+        "decoding": decoding(rows, tokens),
+    }
     text = os.environ.get("TEXT")
     return {**found, "training": training(Path(text))} if text else found
 

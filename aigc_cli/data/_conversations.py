@@ -53,6 +53,10 @@ _ROLES = {
     "human": "user",
     "assistant": "assistant",
     "gpt": "assistant",
+    "developer": "system",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
 }
 
 
@@ -82,10 +86,31 @@ def message(value: Any, place: Place) -> Message:
                     f"{place}: role {value[role]!r} is not known",
                     hint=f"choose from: {', '.join(_ROLES)}",
                 )
-            if not isinstance(value.get(content), str):
-                raise DataError(f"{place}: a turn has no text under {content!r}")
-            return {"role": _ROLES[value[role]], "content": value[content]}
+            said = value.get(content)
+            if said is None and "tool_calls" in value:
+                said = ""  # a turn that only asks a tool
+            return {"role": _ROLES[value[role]], "content": _joined(said, content, place)}
     raise DataError(f"{place}: a turn is no object with role and content, or from and value")
+
+
+def _joined(said: Any, key: str, place: Place) -> str:
+    """A text, or a list of parts that are texts as one text.
+
+    Raises:
+        DataError: it is neither, or a part is something else, such as an image.
+    """
+    if isinstance(said, str):
+        return said
+    if not isinstance(said, list):
+        raise DataError(f"{place}: a turn has no text under {key!r}")
+    for part in said:
+        if not isinstance(part, dict) or not isinstance(part.get("text"), str):
+            kind = part.get("type") if isinstance(part, dict) else part
+            raise DataError(
+                f"{place}: a part of a turn is {kind!r:.40} and no text",
+                hint="parts are {type: text, text: ...}",
+            )
+    return "".join(part["text"] for part in said)
 
 
 def conversation(record: Record, place: Place, turns_key: Name | None = None) -> list[Message]:

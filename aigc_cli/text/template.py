@@ -20,7 +20,7 @@ from typing import NamedTuple
 from aigc_cli.errors import InputError, did_you_mean
 from aigc_cli.text.tokenizer import Tokenizer
 
-ROLES = ("system", "user", "assistant")
+ROLES = ("system", "user", "assistant", "tool")
 Messages = Sequence[Mapping[str, str]]
 """Turns with `role` and `content`."""
 
@@ -125,19 +125,28 @@ class Template:
             yield from self.opening("assistant")
 
 
+def _marked(role: str) -> tuple[Piece, ...]:
+    """The token of a role; a tool, which has none, speaks in a turn of the user."""
+    if role == "tool":
+        return Piece("<|user|>", token=True), Piece("Tool: ")
+    return (Piece(f"<|{role}|>", token=True),)
+
+
 TEMPLATES = {
     template.name: template
     for template in (
         Template(
             "turns",
-            "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>"
+            "{{ bos_token }}{% for message in messages %}"
+            "{% if message['role'] == 'tool' %}<|user|>Tool: "
+            "{% else %}<|{{ message['role'] }}|>{% endif %}"
             "{{ message['content'] }}{{ eos_token }}{% endfor %}"
             "{% if add_generation_prompt %}<|assistant|>{% endif %}",
             begin=(BOS,),
-            opening=lambda role: (Piece(f"<|{role}|>", token=True),),
+            opening=_marked,
             end=EOS,
             closing=(EOS,),
-            needs=tuple(f"<|{role}|>" for role in ROLES),
+            needs=tuple(f"<|{role}|>" for role in ROLES if role != "tool"),
         ),
         Template(
             "chatml",

@@ -52,6 +52,18 @@ def jsonl(path: Path, rows: list[object]) -> Path:
         ),
         ({"instruction": "do", "input": "", "output": "done"}, [user("do"), assistant("done")]),
         ({"prompt": "q", "completion": "a"}, [user("q"), assistant("a")]),
+        (
+            {"messages": [
+                {"role": "developer", "content": [{"type": "text", "text": "be "},
+                                                  {"type": "text", "text": "brief"}]},
+                {"role": "user", "content": [{"type": "text", "text": "q"}]},
+                {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+                {"role": "tool", "content": "4", "tool_call_id": "1"},
+                assistant("a"),
+            ]},
+            [{"role": "system", "content": "be brief"}, user("q"), assistant(""),
+             {"role": "tool", "content": "4"}, assistant("a")],
+        ),
     ],
 )  # fmt: skip
 def test_forms_of_a_conversation(record, expected):
@@ -72,6 +84,11 @@ def test_turns_alternate():
         ({"messages": ["x"]}, "f:1: a turn is no object with role and content"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "f:1: role 'robot' is not known"),
         ({"messages": [{"role": "user"}]}, "f:1: a turn has no text under 'content'"),
+        ({"messages": [{"role": "user", "content": None}]}, "f:1: a turn has no text under"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+            "f:1: a part of a turn is 'image_url' and no text",
+        ),
         ({"instruction": 3}, "f:1: 'instruction' is no text"),
     ],
 )

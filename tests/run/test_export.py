@@ -13,6 +13,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from aigc_cli.models.text._causal import CausalModule
+from aigc_cli.recipe.load import load_recipe
+from aigc_cli.run.build import build
 from aigc_cli.run.trained import load_trained
 from tests.run.conftest import Ending, assert_same, load
 
@@ -157,6 +160,44 @@ def test_what_is_in_a_folder_of_adapters(aigc: Aigc, chain: Path) -> None:
     ending = aigc("model", "export", "lm", "--adapter", "--out", "nothing")
     assert (ending.code, (chain / "nothing").exists()) == (2, False)
     assert "--adapter: family lm has no adapters" in ending.err
+
+
+def test_weights_from_elsewhere_keep_their_own_dropout(aigc: Aigc, chain: Path) -> None:
+    """A tenth of it makes the loss of a Llama that never met any three times as large."""
+    trained(aigc, "lm")
+    assert aigc("model", "export", "lm", "--out", "folder").code == 0
+    assert aigc("model", "import", "folder", "--out", "imported.ckpt").code == 0
+    own = ("model.dropout=0.1", "model.lora.rank=2", "trainer.max_steps=1")
+    kept = {"imported.ckpt": 0.0, "lm": 0.1}
+    for source, dropout in kept.items():
+        words = ("chat.yaml", f"init_from={source}", *own, "--out", f"from-{dropout}-{source}")
+        ending = aigc("train", *words)
+        assert ending.code == 0, ending.err
+        state = load(chain / words[-1] / "checkpoints/last.ckpt")
+        assert state["recipe"]["model"]["dropout"] == dropout
+        assert ("with their dropout of 0" in ending.err) == (dropout == 0)
+        assert "from scratch: 42, such as net." in ending.err  # A, B and scale of 14 layers
+
+
+def test_dropout_that_ruins_weights_is_said(chain: Path) -> None:
+    lm = load_recipe(str(chain / "lm.yaml"), ["model.dropout=0.5"])
+    _, model = build(lm)
+    assert isinstance(model, CausalModule)
+    with (
+        torch.no_grad()
+    ):  # weights that are sure of what they say, and wrong where some are missing
+        for parameter in model.parameters():
+            parameter.mul_(20)
+    tokens = torch.randint(3, 200, (2, 24))
+    likeliest = model.eval().net(tokens).argmax(-1)
+    batch = {"tokens": tokens, "target": likeliest}
+    model.train()
+    terms = model.loss(batch)
+    assert model.training
+    assert model.net.training
+    (said,) = model.health({"loss": terms["loss"].item()})
+    assert said.startswith("dropout makes the loss ")
+    assert model.health({"loss": terms["loss"].item()}) == []  # once
 
 
 def test_adapters_resume_exactly(aigc: Aigc, chain: Path) -> None:

@@ -64,7 +64,8 @@ def test_transformers_renders_the_same_tokens(
     (tmp_path / "chat_template.jinja").write_text(template.jinja)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     plain = [turn | {"content": turn["content"].replace("<eos>", "it")} for turn in TALK]
-    talk = plain[:4] if answer else plain
+    plain.insert(2, {"role": "tool", "content": "4 hits"})
+    talk = plain[:5] if answer else plain
     rendered = theirs.apply_chat_template(talk, add_generation_prompt=answer, return_dict=False)
     assert rendered == template.encode(talk, tokenizer, answer=answer)[0]
 

@@ -55,6 +55,8 @@ class CausalModule(TextModule):
     input_optional = True
     config: CausalConfig
     byte_lengths: Tensor
+    _at_rest: float | None = None
+    """Loss of the first batch without dropout, until it was compared."""
     _writer: CachedLM | None = None
     """What writes, once the weights stay as they are."""
 
@@ -120,7 +122,25 @@ class CausalModule(TextModule):
         return losses
 
     def loss(self, batch: Batch) -> Terms:
-        return {"loss": self.nats(batch).sum() / self.mean_weight}
+        loss = self.nats(batch).sum() / self.mean_weight
+        if self.step == 0 and self.training and self.drops:
+            self.net.eval()
+            with torch.no_grad():
+                self._at_rest = float(self.nats(batch).sum() / self.mean_weight)
+            self.net.train()
+        return {"loss": loss}
+
+    @property
+    def drops(self) -> bool:
+        """Whether training zeroes anything by chance."""
+        return self.config.dropout > 0
+
+    def health(self, means: dict[str, float]) -> list[str]:
+        """Whether dropout ruins weights that were trained without it."""
+        rest, self._at_rest = self._at_rest, None
+        if rest is None or means["loss"] < 1.5 * rest:
+            return []
+        return [f"dropout makes the loss {means['loss']:.2f}, which is {rest:.2f} without"]
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
         supervised = batch["target"] != IGNORE

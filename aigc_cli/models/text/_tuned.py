@@ -73,6 +73,10 @@ class TunedModule(CausalModule):
         if config.lora.rank:
             self._adapt(config.lora)
 
+    @property
+    def drops(self) -> bool:
+        return super().drops or self.config.lora.dropout > 0
+
     def _adapt(self, lora: Lora) -> None:
         self.net.requires_grad_(False)
         adapters = add_adapters(
