@@ -118,14 +118,4 @@ def train(
     if folder is not None and not json:
         print(folder, flush=True)
         run = shlex.quote(str(folder))
-        output.next(f"aigc sample {run}{_input(chosen.family)}", f"aigc evaluate {run}")
-
-
-def _input(family: str) -> str:
-    """What `aigc sample` needs to be given for a family."""
-    from aigc_cli.registry import load_family
-
-    takes = load_family(family).Model.takes
-    return {None: " -n 16", "image": " --input photo.jpg", "text": " --prompt TEXT"}.get(
-        takes, " --input FILE"
-    )
+        output.next(f"aigc sample {run}", f"aigc evaluate {run}")

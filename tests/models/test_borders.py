@@ -19,7 +19,7 @@ UNPAIRED = UnpairedSpec(channels=3, image_size=32)
 PAIRED = PairSpec(source_channels=3, target_channels=3, image_size=32)
 PICTURES = ImageSpec(channels=3, image_size=32, labels=None)
 FAMILIES = {
-    "adain": (UNPAIRED, {"features": "random:cnn", "widths": (32, 64, 128, 256)}),
+    "adain": (UNPAIRED, dict(load_family("adain").Config.TINY)),
     "colorize": (PICTURES, {"num_features": 8, "depth": 1}),
     "colorize_gan": (PICTURES, {"num_features": 8, "disc_features": 4, "disc_layers": 1}),
     "cvae_translate": (PAIRED, {"num_features": 8, "num_downs": 2}),

@@ -105,7 +105,7 @@ def test_function_words_of_a_folder_replace_ours(weights: Path) -> None:
     assert "function:meteor" in found.signature
     weight = 1 - PARAMETERS["de"].delta
     assert found.value == pytest.approx(weight * (1 - 0.55))
-    assert "lang:other" in measure("meteor_15", ["el gato"], [["el perro"]], "es").signature
+    assert "lang:other" in measure("meteor_15", ["el gato"], [["el perro"]], lang="es").signature
 
 
 def test_equal_texts_have_no_penalty_and_none_at_all_is_zero() -> None:

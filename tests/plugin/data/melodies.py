@@ -57,11 +57,14 @@ class Data:
     val_batch_size = None
 
     def __init__(self, config, *, seed=0, bases=(), spec=None):
-        train = read(find_path(config.train, bases), config.length)
-        val = read(find_path(config.val, bases), config.length) if config.val else train[::4]
-        if config.val is None:
-            train = [notes for number, notes in enumerate(train) if number % 4]
-        self.spec = specs.MelodySpec(config.length)
+        length = spec.length if spec else config.length
+        held = config.val or config.train
+        val = read(find_path(held, bases), length)[:: None if config.val else 4]
+        train = []  # `spec`: only what validates is opened
+        if spec is None:
+            train = read(find_path(config.train, bases), length)
+            train = train if config.val else [n for i, n in enumerate(train) if i % 4]
+        self.spec = spec or specs.MelodySpec(length)
         self.train, self.val = Melodies(train), Melodies(val)
         self.report = {"data.train": train, "data.val": val}
 
