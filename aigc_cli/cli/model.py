@@ -90,19 +90,29 @@ def export(
 
 @app.command("import")
 def import_(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Folder of transformers: Llama, Qwen or GPT-2.")
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR|FILE.gguf|hub:OWNER/NAME[@REVISION]",
+            help="Llama, SmolLM, Qwen2, Qwen3 or GPT-2, of transformers or llama.cpp.",
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Output checkpoint, .ckpt.")],
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Import a transformers model as a checkpoint and print its path."""
+    """Import a language model of another program as a checkpoint and print its path; with a chat
+    template that is known here it becomes a chat model."""
     from aigc_cli.run.export import import_model
 
-    report = import_model(folder, out)
-    Output(json, quiet).result(report, report["checkpoint"])
+    report = import_model(source, out)
+    output = Output(json, quiet)
+    if report["unknown_template"]:
+        output.log("its chat template is none that is known here, so it continues texts")
+    if report["revision"]:
+        output.log(f"revision {report['revision']}")
+    output.result(report, report["checkpoint"])
 
 
 @app.command()

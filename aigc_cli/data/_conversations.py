@@ -65,9 +65,9 @@ class ConversationConfig(TextsConfig):
 
     tokenizer: ChatTokenizerConfig = ChatTokenizerConfig()
     """How texts become tokens; with init_from that of the model, by `from`."""
-    template: Literal["turns", "chatml", "text"] = "turns"
+    template: Literal["turns", "chatml", "text", "llama3", "smollm2", "qwen2", "qwen2.5"] = "turns"
     """How turns become one text: turns marks them by tokens of `specials: chat`, chatml by those of
-    Qwen, text by words, for any model.
+    Qwen, text by words, for any model; with init_from of a chat model, that of the model.
     """
     context: int = Field(512, ge=4, le=1 << 20)
     """Most tokens in a row."""

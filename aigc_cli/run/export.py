@@ -5,19 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from aigc_cli import __version__
 from aigc_cli.errors import InputError, OutputError
 from aigc_cli.models.text._network import NetworkConfig
 from aigc_cli.models.text._tuned import TunedConfig
 from aigc_cli.nn.lora import merge_adapters
 from aigc_cli.recipe.load import recipe_from_dict
-from aigc_cli.run.checkpoint import FORMAT, load_checkpoint, save_checkpoint
-from aigc_cli.run.hugging_face import is_folder, read_folder, write_adapter, write_folder
+from aigc_cli.run.checkpoint import load_checkpoint
+from aigc_cli.run.foreign import read_foreign, require_foreign, write_foreign
+from aigc_cli.run.hub import HUB, fetch_folder
+from aigc_cli.run.hugging_face import write_adapter, write_folder
 from aigc_cli.run.paths import find_checkpoint
-from aigc_cli.specs import Spec
-from aigc_cli.specs.text import ChatSpec, TextSpec
 from aigc_cli.text.template import TEMPLATES
 from aigc_cli.text.tokenizer import Tokenizer
 
@@ -71,54 +68,28 @@ def export_model(
     }
 
 
-def import_model(folder: Path, out: Path) -> dict[str, Any]:
-    """Write a folder of transformers as a checkpoint, of family chat where its template is one of
-    ours and lm otherwise.
+def import_model(source: str, out: Path) -> dict[str, Any]:
+    """Write a model of another program as a checkpoint, of family chat where its chat template is
+    one of ours and lm otherwise. source: a folder of transformers, a GGUF file, hub:OWNER/NAME.
 
     Raises:
-        InputError: it is no such folder, or not one that can be read. OutputError: `out` is there,
-            is not named .ckpt, or cannot be written.
+        InputError: it is none of these, or not one that can be read. MissingError: the hub cannot
+            be reached. OutputError: `out` is there, is not named .ckpt, or cannot be written.
     """
-    if not is_folder(folder):
-        raise InputError(
-            f"{folder}: no folder of transformers", hint="expected config.json and *.safetensors"
-        )
+    if not source.startswith(HUB):
+        require_foreign(Path(source))
     if out.suffix != ".ckpt" or out.exists():
         why = "already exists" if out.exists() else "a checkpoint's name ends in .ckpt"
         raise OutputError(f"{out}: {why}", hint="choose another --out")
-    found = read_folder(folder)
-    texts = found.tokenizer.to_json(), found.context
-    known = {template.jinja: name for name, template in TEMPLATES.items()}
-    spec: Spec = TextSpec(*texts)
-    if found.chat_template in known:
-        spec = ChatSpec(*texts, known[found.chat_template])
-    recipe = recipe_from_dict(
-        {
-            "family": "lm" if isinstance(spec, TextSpec) else "chat",
-            "data": {"kind": spec.kind, "train": str(folder), "context": found.context},
-            "model": found.fields,
-            "trainer": {"max_steps": 1},
-        }
-    )
+    path, revision = fetch_folder(source) if source.startswith(HUB) else (Path(source), None)
+    found = read_foreign(path)
     out.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(
-        {
-            "format": FORMAT,
-            "aigc": __version__,
-            "torch": str(torch.__version__),
-            "step": 0,
-            "samples": 0,
-            "recipe": recipe.as_dict(),
-            "recipe_path": None,
-            "spec": spec.as_dict(),
-            "weights": {f"net.{name}": value for name, value in found.weights.items()},
-            "ema": None,
-            "optimizers": [],
-            "scaler": None,
-            "best": None,
-            "features": None,
-        },
-        out,
-    )
-    parameters = sum(value.numel() for value in found.weights.values())
-    return {"checkpoint": str(out), "family": recipe.family, "parameters": parameters}
+    family, spec = write_foreign(found, out)
+    return {
+        "checkpoint": str(out),
+        "family": family,
+        "parameters": sum(value.numel() for value in found.weights.values()),
+        "template": getattr(spec, "template", None),
+        "unknown_template": found.chat_template is not None and family == "lm",
+        "revision": revision,
+    }

@@ -18,7 +18,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -68,12 +68,21 @@ def read_folder(path: Path) -> Folder:
     fields, context = read_config(path)
     tokenizer = read_tokenizer(path / "tokenizer.json")
     weights = _weights(path, fields)
-    rows = tokenizer.vocab_size
+    return assemble(Folder(path, fields, weights, tokenizer, context, _chat_template(path)))
+
+
+def assemble(found: Folder) -> Folder:
+    """The same with one row of embeddings for each token, once its weights are seen to fit.
+
+    Raises:
+        InputError: the network cannot be, or a weight is missing, unknown or of another shape.
+    """
+    weights, rows = dict(found.weights), found.tokenizer.vocab_size
     for key in _EMBEDDINGS & weights.keys():
         if weights[key].ndim == 2:
             weights[key] = _with_rows(weights[key], rows)
-    _require_fit(path, fields, weights, rows, context)
-    return Folder(path, fields, weights, tokenizer, context, _chat_template(path))
+    _require_fit(found.path, found.fields, weights, rows, found.context)
+    return replace(found, weights=weights)
 
 
 _EMBEDDINGS = {"model.embed_tokens.weight", "lm_head.weight", "transformer.wte.weight"}

@@ -17,10 +17,11 @@ from aigc_cli.models._base import GenerativeModule
 from aigc_cli.models.text._network import NetworkConfig, sizes
 from aigc_cli.recipe.load import Recipe, recipe_from_dict
 from aigc_cli.run.checkpoint import load_checkpoint
+from aigc_cli.run.foreign import spec_family, spec_of
 from aigc_cli.run.hugging_face import is_folder, read_folder
+from aigc_cli.run.model_catalog import is_model
 from aigc_cli.run.paths import find_checkpoint
 from aigc_cli.specs import Spec, spec_from_dict
-from aigc_cli.specs.text import TextSpec
 
 SHOWN = 3  # names of tensors in a message
 
@@ -77,8 +78,13 @@ def open_initial(source: str, bases: Sequence[Path]) -> Initial:
         folder = read_folder(place)
         network = sizes(NetworkConfig(**folder.fields))
         weights = {f"net.{name}": value for name, value in folder.weights.items()}
-        spec: Spec = TextSpec(folder.tokenizer.to_json(), folder.context)
-        return Initial(place, "lm", network, weights, spec, imported=True)
+        spec = spec_of(folder)
+        return Initial(place, spec_family(spec), network, weights, spec, imported=True)
+    if place.suffix == ".gguf":
+        raise InputError(
+            f"init_from: {place}: a GGUF file is made a checkpoint first",
+            hint=f"aigc model import {place} --out {place.with_suffix('.ckpt').name}",
+        )
     path = find_checkpoint(place)
     state = load_checkpoint(path)
     weights = {**state["weights"], **(state["ema"] or {})}
@@ -126,7 +132,11 @@ def complete(recipe: Recipe) -> Recipe:
     data = recipe.as_dict()
     data["model"] |= {name: theirs[name] for name in fields - (given & free)}
     if "tokenizer" not in recipe.data.model_fields_set:
-        data["data"]["tokenizer"]["from"] = recipe.init_from
+        known = is_model(recipe.init_from)
+        data["data"]["tokenizer"]["from"] = str(initial.path) if known else recipe.init_from
+    template = getattr(initial.spec, "template", None)
+    if template and "template" in data["data"] and "template" not in recipe.data.model_fields_set:
+        data["data"]["template"] = template
     return recipe_from_dict(data, recipe.path)
 
 

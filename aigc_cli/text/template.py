@@ -6,6 +6,10 @@
 | `chatml` | `<|im_start|>` user, line end, text, `<|im_end|>` | `<|im_end|>`   | OpenAI, Qwen |
 | `text`   | `User: ` text, empty line; `Assistant: ` text eos | eos            | this toolkit |
 
+`llama3` is Meta's, with `<|start_header_id|>`, `<|end_header_id|>` and `<|eot_id|>`.
+`smollm2`, `qwen2` and `qwen2.5` are chatml with the system turn that those models expect where a
+conversation has none.
+
 `text` needs no tokens of its own, so any language model can go on with it. Learned are the answers
 and the token that ends each, always. A message that spells a special token stays text.
 """
@@ -13,7 +17,7 @@ and the token that ends each, always. A message that spells a special token stay
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import NamedTuple
 
@@ -57,6 +61,8 @@ class Template:
     """Behind the end of an answer, not learned."""
     needs: tuple[str, ...] = ()
     """Tokens that the tokenizer must have."""
+    system: str = ""
+    """Words of the system turn of conversations that begin with none; empty for none."""
 
     def check(self, tokenizer: Tokenizer) -> None:
         """
@@ -113,6 +119,8 @@ class Template:
             InputError: a role is unknown.
         """
         yield from self.begin
+        if self.system and messages and messages[0]["role"] != "system":
+            messages = [{"role": "system", "content": self.system}, *messages]
         for message in messages:
             role, content = message["role"], message["content"]
             if role not in ROLES:
@@ -173,7 +181,38 @@ TEMPLATES = {
             closing=(Piece("\n\n"),),
             space=" ",
         ),
+        Template(
+            "llama3",
+            "{{ bos_token }}{% for message in messages %}{{ '<|start_header_id|>' "
+            "+ message['role'] + '<|end_header_id|>\n\n' + message['content'] + '<|eot_id|>' }}"
+            "{% endfor %}{% if add_generation_prompt %}"
+            "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}",
+            begin=(BOS,),
+            opening=lambda role: (
+                Piece("<|start_header_id|>", token=True),
+                Piece(role),
+                Piece("<|end_header_id|>", token=True),
+                Piece("\n\n"),
+            ),
+            end=Piece("<|eot_id|>", token=True),
+            closing=(Piece("<|eot_id|>", token=True),),
+            needs=("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+        ),
     )
+}
+TEMPLATES |= {
+    name: replace(
+        TEMPLATES["chatml"],
+        name=name,
+        system=system,
+        jinja="{% if messages and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
+        f"{system}<|im_end|>\n' }}}}{{% endif %}}{TEMPLATES['chatml'].jinja}",
+    )
+    for name, system in {
+        "smollm2": "You are a helpful AI assistant named SmolLM, trained by Hugging Face",
+        "qwen2": "You are a helpful assistant.",
+        "qwen2.5": "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
+    }.items()
 }
 
 

@@ -1,0 +1,61 @@
+"""Language models of other programs: a folder of `transformers`, or a GGUF file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aigc_cli.errors import InputError
+from aigc_cli.run.gguf import read_gguf
+from aigc_cli.run.hugging_face import Folder, is_folder, read_folder
+from aigc_cli.run.imported import write_imported
+from aigc_cli.specs import Spec
+from aigc_cli.specs.text import ChatSpec, TextSpec
+from aigc_cli.text.jinja import recognize
+
+
+def read_foreign(path: Path) -> Folder:
+    """A folder of transformers or a GGUF file. Raises as `require_foreign`, `read_folder` and
+    `read_gguf`.
+    """
+    require_foreign(path)
+    return read_gguf(path) if path.is_file() else read_folder(path)
+
+
+def require_foreign(path: Path) -> None:
+    """
+    Raises:
+        InputError: it is neither a folder of transformers nor a GGUF file.
+    """
+    if not (is_folder(path) or (path.is_file() and path.suffix == ".gguf")):
+        raise InputError(
+            f"{path}: no folder of transformers and no GGUF file",
+            hint="expected config.json with *.safetensors, or a file *.gguf",
+        )
+
+
+def spec_of(model: Folder) -> Spec:
+    """Of conversations where the model's chat template is one of ours, otherwise of texts."""
+    texts = model.tokenizer.to_json(), model.context
+    known = model.chat_template and recognize(model.chat_template, model.tokenizer)
+    return ChatSpec(*texts, known.name) if known else TextSpec(*texts)
+
+
+def spec_family(spec: Spec) -> str:
+    """The family that continues such texts."""
+    return "chat" if isinstance(spec, ChatSpec) else "lm"
+
+
+def write_foreign(model: Folder, out: Path) -> tuple[str, Spec]:
+    """The model as a checkpoint of family chat or lm; the family and its spec.
+
+    Raises:
+        DiskFullError, OutputError: it cannot be written.
+    """
+    spec = spec_of(model)
+    data = {"kind": spec.kind, "train": str(model.path), "context": model.context}
+    if isinstance(spec, ChatSpec):
+        data["template"] = spec.template
+    family = spec_family(spec)
+    weights = {f"net.{name}": value for name, value in model.weights.items()}
+    write_imported(out, {"family": family, "data": data, "model": model.fields}, spec, weights)
+    return family, spec
