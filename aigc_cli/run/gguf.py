@@ -9,7 +9,6 @@ Read by the library `gguf` (extra `pretrained`). Its header is turned into the c
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -221,10 +220,10 @@ def _tokenizer(header: Header, path: Path) -> Tokenizer:
         if what in (CONTROL, USER):
             engine.add_tokens([AddedToken(token, special=what == CONTROL, normalized=False)])
     ids = {role: header.get(f"tokenizer.ggml.{name}_token_id") for role, name in _ROLES.items()}
-    roles = {role: None if n is None else tokens[n] for role, n in ids.items()}
-    if roles["eos"] is None:
+    bos, eos, pad = (None if (n := ids[role]) is None else tokens[n] for role in _ROLES)
+    if eos is None:
         raise InputError(f"{path}: the tokenizer has no token that ends a text")
-    return Tokenizer.adopt(json.dumps(json.loads(engine.to_str())), **roles)
+    return Tokenizer.adopt(engine.to_str(), eos=eos, bos=bos, pad=pad)
 
 
-_ROLES = {"bos": "bos", "eos": "eos", "pad": "padding"}
+_ROLES = {"bos": "bos", "eos": "eos", "pad": "padding"}  # ours: GGUF's

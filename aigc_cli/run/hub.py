@@ -9,8 +9,14 @@ from aigc_cli.errors import CheckpointError, InputError, MissingError
 
 HUB = "hub:"
 ID = re.compile(r"[\w.-]+/[\w.-]+")
-FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer.json")
-FILES += ("tokenizer_config.json", "chat_template.jinja")
+FILES = [
+    "config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+]
 
 
 def fetch_folder(text: str) -> tuple[Path, str]:
@@ -29,7 +35,7 @@ def fetch_folder(text: str) -> tuple[Path, str]:
         raise InputError(f"{text}: an id of the hub is written hub:OWNER/NAME or with @REVISION")
     place = f"{name} at {constants.ENDPOINT}"
     try:
-        found = snapshot_download(name, revision=revision or None, allow_patterns=list(FILES))
+        found = snapshot_download(name, revision=revision or None, allow_patterns=FILES)
     except (LocalEntryNotFoundError, OSError) as error:
         if isinstance(error, HfHubHTTPError):
             what = f"no model {name}" + (f" of revision {revision}" if revision else "")

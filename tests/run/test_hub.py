@@ -33,13 +33,18 @@ class Hub(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         parts = self.path.split("?")[0].strip("/").split("/")
-        if parts[:4] == ["api", "models", "tiny", "model"] and parts[-1] in (
-            "model",
-            "main",
-            COMMIT,
-        ):
-            rows = [{"rfilename": name} for name in self.files]
-            self.answer(json.dumps({"id": "tiny/model", "sha": COMMIT, "siblings": rows}).encode())
+        if parts[:4] == ["api", "models", "tiny", "model"]:
+            names = list(self.files)
+            facts = {
+                "id": "tiny/model",
+                "sha": COMMIT,
+                "siblings": [{"rfilename": n} for n in names],
+            }
+            tree = [
+                {"type": "file", "path": n, "size": len(self.files[n]), "oid": f"{i:040}"}
+                for i, n in enumerate(names)
+            ]
+            self.answer(json.dumps(tree if "tree" in parts else facts).encode())
         elif parts[:3] == ["tiny", "model", "resolve"] and parts[-1] in self.files:
             self.answer(self.files[parts[-1]])
         else:
