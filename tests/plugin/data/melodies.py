@@ -42,6 +42,18 @@ def read(path, length):
     return melodies
 
 
+class Report:
+    """What is in a part; a resumed run compares it."""
+
+    def __init__(self, source, notes):
+        self.source, self.notes = source, notes
+
+    def as_dict(self):
+        lines = {" ".join(map(str, notes.tolist())) for notes in self.notes}
+        repeated = len(self.notes) - len(lines)
+        return {"source": self.source, "melodies": len(self.notes), "repeated": repeated}
+
+
 class Melodies:
     def __init__(self, notes):
         self.notes = notes
@@ -66,7 +78,7 @@ class Data:
             train = train if config.val else [n for i, n in enumerate(train) if i % 4]
         self.spec = spec or specs.MelodySpec(length)
         self.train, self.val = Melodies(train), Melodies(val)
-        self.report = {"data.train": train, "data.val": val}
+        self.report = {"data.train": Report(config.train, train), "data.val": Report(held, val)}
 
     def start_background(self):
         pass

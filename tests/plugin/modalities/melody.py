@@ -88,10 +88,7 @@ class Modality(_modality.Modality):
         return {"source": source, "melodies": len(lines), "repeated": len(lines) - len(set(lines))}
 
     def parts_of(self, data: Any, recipe: Recipe) -> dict[str, dict[str, Any]]:
-        return {
-            key: {"source": recipe.data.train, "melodies": len(notes), "repeated": 0}
-            for key, notes in data.report.items()
-        }
+        return {key: report.as_dict() for key, report in data.report.items()}
 
     def part_lines(self, part: Mapping[str, Any]) -> Iterator[str]:
         yield f"melodies  {part['melodies']}"
