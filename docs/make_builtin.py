@@ -3,7 +3,7 @@
     python docs/make_builtin.py AIGC_DATA
 
 AIGC_DATA holds tinyshakespeare, emoji_skin_tones, fashion_mnist, tatoeba_en_zh, goemotions,
-scitldr, instruction_demo, pop909 and style_images. Equal originals give equal bytes: no time is
+instruction_demo, pop909 and style_images. Equal originals give equal bytes: no time is
 written and all that is drawn is drawn with seed 0. Licenses: aigc_cli/builtin/NOTICES.md.
 """
 
@@ -40,7 +40,6 @@ def main(data: Path) -> None:
     fashion(data / "fashion_mnist")
     tatoeba(data / "tatoeba_en_zh")
     emotions(data / "goemotions")
-    abstracts(data / "scitldr")
     tasks(data / "instruction_demo")
     pop909(data / "pop909")
     paintings(data / "style_images")
@@ -112,15 +111,6 @@ def emotions(source: Path) -> None:
         rows = [row for rows in found.values() for row in rows[:most]]
         random.Random(0).shuffle(rows)
         write_gz(f"emotions/{part}.tsv.gz", text(rows))
-
-
-def abstracts(source: Path) -> None:
-    """500 abstracts with a sentence on each, and 50 of the development part."""
-    for part, file, count in (("train", "train.jsonl", 500), ("validation", "dev.jsonl", 50)):
-        rows = [json.loads(line) for line in content(source / file).decode().splitlines()[:count]]
-        kept = [{"source": row["source"], "target": row["target"]} for row in rows]
-        lines = [json.dumps(row, ensure_ascii=False) for row in kept]
-        write_gz(f"abstracts/{part}.jsonl.gz", text(lines))
 
 
 def tasks(source: Path) -> None:

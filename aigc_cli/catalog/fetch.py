@@ -22,7 +22,7 @@ from aigc_cli.errors import DataError, DiskFullError, RunError
 
 ATTEMPTS = 5  # in a row that bring no byte
 TIMEOUT_S = 30.0
-WAIT_S = 1.0  # before the second attempt; doubles with each
+WAIT_S = 0.5  # before the second attempt; doubles with each
 BLOCK = 1 << 18
 
 Tick = Callable[[int], None]

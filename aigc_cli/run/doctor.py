@@ -30,6 +30,7 @@ OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 VARIABLES = (
     "AIGC_PATH",
     "AIGC_CACHE",
+    "AIGC_DATA",
     "AIGC_WEIGHTS",
     "AIGC_DOWNLOAD",
     "CUDA_VISIBLE_DEVICES",
@@ -37,7 +38,7 @@ VARIABLES = (
 )
 PROMISE = (
     "nothing leaves this machine: aigc has no telemetry and looks for no updates; "
-    "only data named hf:... and, with AIGC_DOWNLOAD=1, published weights are downloaded"
+    "only aigc data get, data named hf:... and, with AIGC_DOWNLOAD=1, published weights download"
 )
 
 
