@@ -42,7 +42,7 @@ run=$("$AIGC" train edsr_small_x2 "${quick[@]}" --quiet)
 test -f "$run/checkpoints/best.ckpt"
 expect 0 "$AIGC" train edsr_small_x2 "${quick[@]}" trainer.max_steps=40 --resume "$run"
 grep -q '"step": 40' "$run/metrics.jsonl"
-cp "$run"/previews/step-0000030.png "a photo é.png"
+cp "$run"/previews/step-0000030/grid.png "a photo é.png"
 expect 0 "$AIGC" sample "$run" --input "a photo é.png" --out "my samples" tile=128
 test -f "my samples/a photo é_x2.png"
 "$AIGC" evaluate "$run" --limit 1 --json | json 'd["metrics"]["psnr_y"]["bicubic"] > 25 or exit(1)'
@@ -68,7 +68,7 @@ family() { # family RECIPE "words for sample" KEY=VALUE...
     expect 0 "$AIGC" evaluate "$recipe"
 }
 family dcgan_64 "-n 3" model.num_features=8
-family cyclegan_emoji "--input $run/previews/step-0000030.png direction=b2a" \
+family cyclegan_emoji "--input $run/previews/step-0000030 direction=b2a" \
     data.train_b=builtin:photos:train data.val_b=builtin:photos:validation \
     model.num_features=8 model.num_blocks=1 model.discriminator_features=8
 
