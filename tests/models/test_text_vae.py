@@ -12,13 +12,12 @@ from torch.distributions import Normal, kl_divergence
 
 from aigc_cli.errors import InputError
 from aigc_cli.modalities._modality import Task
-from aigc_cli.modalities.text import Prompts
+from aigc_cli.modalities.text import Modality, Prompts
 from aigc_cli.models._base import Run, _Noise
 from aigc_cli.models.text.text_vae import Config, Model, Options, mutual_information
 from aigc_cli.models.text.text_vae import kl_divergence as ours
 from aigc_cli.recipe.load import recipe_from_dict
 from aigc_cli.recipe.sections import Trainer
-from aigc_cli.run.sample import answers
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs.text import IGNORE, TextSpec
 from aigc_cli.text.tokenizer import Tokenizer
@@ -206,11 +205,15 @@ def test_the_command_writes_texts_of_codes_that_are_drawn() -> None:
         {"family": "text_vae", "data": data, "trainer": {"max_steps": 1}, "sample": {}}
     )
     task = Task(built, recipe, count=3)
-    made = [a for _, _, several in answers(task, Prompts(["a dog runs", "a"]), 16) for a in several]
+    made = [
+        a
+        for _, _, several in Modality().answers(task, Prompts(["a dog runs", "a"]), 16)
+        for a in several
+    ]
     noise = SampleNoise.joined([SampleNoise(0, number << 20, 3) for number in range(2)])
     expected = built.write(["a dog runs", "a"], Options(), noise, count=3)
     assert made == [*expected[0], *expected[1]]
-    drawn = [a for _, _, several in answers(task, Prompts([""]), 16) for a in several]
+    drawn = [a for _, _, several in Modality().answers(task, Prompts([""]), 16) for a in several]
     assert len({answer.ids for answer in drawn}) > 1
 
 
