@@ -1,7 +1,7 @@
 """Super-resolution of a whole image, here and in another checkout, turn by turn.
 
-    git worktree add /tmp/before 9168f9b
-    python -m benchmarks.super_resolution /tmp/before
+    git worktree add before 9168f9b
+    python -m benchmarks.super_resolution before
 
 EDSR-baseline x2 with new weights on 510 x 340 pixels, one thread, seconds of CPU: as a whole and in
 tiles of 256 with an overlap of 16. The ratio is that of the medians; the range is of the ratios of

@@ -6,32 +6,28 @@ comes in and goes out is the business of the modalities that the family takes an
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from aigc_cli import __version__
-from aigc_cli.errors import InputError
 from aigc_cli.media.files import write_bytes
 from aigc_cli.modalities import find_modality
-from aigc_cli.modalities._modality import Input, Inputs, Modality, Task, Writer, on_cpu
+from aigc_cli.modalities._modality import Inputs, Modality, Task, Writer, on_cpu
 from aigc_cli.modalities._output import LABELS, File, Output, digest_of
 from aigc_cli.models._classifier import ClassifierModule
 from aigc_cli.recipe.load import section_from_texts
 from aigc_cli.recipe.sections import Section
-from aigc_cli.registry import load_data_kind
+from aigc_cli.run.inputs_of import WithReferences, check_request, validation_items
+from aigc_cli.run.labels import Best, best_of, labels_table
 from aigc_cli.run.request import Request
 from aigc_cli.run.trained import Trained, load_trained
 from aigc_cli.sampling.interpolation import InterpolatedNoise
 from aigc_cli.sampling.noise import SampleNoise
 
-BEST = 5  # classes named for each input
 EXAMPLES = 4  # validation items that are shown when there is no input
 
 
@@ -121,7 +117,7 @@ class _Call:
         model, family = trained.model, trained.recipe.family
         takes = None if model.takes is None else find_modality(model.takes)
         makes = None if model.makes == "labels" else find_modality(model.makes)
-        _check_request(trained, request, takes, makes)
+        check_request(trained, request, takes, makes)
 
         # How answers are asked for, and what each file says of its making.
         reading = section_from_texts(takes.Reading if takes else Section, request.reading, "read")
@@ -147,11 +143,11 @@ class _Call:
         elif takes is not None and model.input_optional and not request.interpolate:
             inputs = takes.open_nothing(task)
         elif takes is not None and not model.input_optional:
-            inputs = takes.examples(_items(trained, takes, items), task, EXAMPLES)
+            inputs = takes.examples(validation_items(trained, takes, items), task, EXAMPLES)
         between = request.interpolate > 0
         if takes is not None and request.references and inputs is not None:
             references = takes.open_references(request.references, task)
-            inputs = _WithReferences(inputs, references)
+            inputs = WithReferences(inputs, references)
         return cls(trained, request, task, inputs, takes, makes, between)
 
     @property
@@ -284,119 +280,6 @@ class _Call:
         if not self.task.model.conditional or getattr(self.task.options, "label", None) is not None:
             return None
         return min(len(getattr(self.trained.spec, "labels", None) or ()), 16) or None
-
-
-class _WithReferences(Inputs):
-    """Inputs, all with the references that the user named."""
-
-    def __init__(self, inputs: Inputs, references: Sequence[Any]) -> None:
-        self.inputs, self.references = inputs, references
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def name(self, number: int) -> str:
-        return self.inputs.name(number)
-
-    def skipped(self) -> Mapping[str, str]:
-        return self.inputs.skipped()
-
-    def __getitem__(self, number: int) -> Input:
-        one = self.inputs[number]
-        return Input(one.name, one.thing, one.given, one.stem, self.references, one.beside)
-
-
-def _check_request(
-    trained: Trained, request: Request, takes: Modality | None, makes: Modality | None
-) -> None:
-    """See that the family can do what is asked.
-
-    Raises:
-        InputError: an input, references, a count or an interpolation that it cannot use.
-    """
-    model, family = trained.model, trained.recipe.family
-    made = "labels" if makes is None else makes.title
-    if request.prompts and request.input is not None:
-        raise InputError("--prompt and --input are two ways to say the same: give one of them")
-    if request.prompts and (takes is None or not takes.takes_prompts):
-        raise InputError(f"--prompt is for texts; family '{family}' makes {made}")
-    if request.output is not None and (makes is None or not makes.single_file):
-        raise InputError(
-            f"--output is one file for all; family '{family}' makes {made}",
-            hint="choose a folder with --out",
-        )
-    if request.input is not None and takes is None:
-        raise InputError(f"family '{family}' takes no --input", hint="give -n instead")
-    if makes is None and (request.count is not None or request.interpolate):
-        raise InputError("-n and --interpolate do not apply: each input has one answer")
-    if request.interpolate and takes is not None and not model.input_optional:
-        raise InputError(
-            f"--interpolate does not apply: family '{family}' works on {takes.title} and knows no "
-            "way from one to another"
-        )
-    unclear = model.conditional and getattr(trained.recipe.sample, "label", None) is None
-    if request.interpolate and unclear:
-        raise InputError(
-            "between samples of different classes there is no way to go",
-            hint="choose one class, as label=NAME",
-        )
-    least, most = model.reference_count
-    given = len(request.references)
-    if given > most or (given < least and (request.input or trained.recipe.is_trained is False)):
-        wanted = f"{least}" if least == most else f"{least} to {most}"
-        raise InputError(
-            f"family '{family}' takes {wanted} --reference, not {given}"
-            if most
-            else f"--reference is not for family '{family}'",
-            hint=f"such as the style to work in: one of {takes.title}" if most and takes else None,
-        )
-
-
-def _items(trained: Trained, takes: Modality, items: Any) -> Any:
-    """Validation items: those given, or those of the recipe.
-
-    Raises:
-        InputError: the recipe's data is not here.
-    """
-    if items is not None:
-        return items
-    recipe = trained.recipe
-    needs = f"family '{recipe.family}' works on {takes.title} and needs some"
-    hint = "add --input FILE, or a folder"
-    if takes.takes_prompts:
-        hint = 'add --prompt "...", or --input FILE'
-    if not recipe.is_trained:
-        raise InputError(needs, hint=hint)
-    try:
-        return (
-            load_data_kind(recipe.kind).Data(recipe.data, seed=recipe.seed, bases=recipe.bases).val
-        )
-    except Exception as error:
-        raise InputError(f"{needs}; those it was validated with are not here", hint=hint) from error
-
-
-Best = list[tuple[str, float]]
-"""The likeliest classes of a thing, the likeliest first."""
-
-
-def best_of(probabilities: Tensor, names: Sequence[str]) -> list[Best]:
-    """Of each row (B, K) the likeliest classes by name, BEST at most."""
-    values, classes = probabilities.topk(min(BEST, len(names)))
-    return [
-        [(names[c], p) for c, p in zip(label, value, strict=True)]
-        for value, label in zip(values.tolist(), classes.tolist(), strict=True)
-    ]
-
-
-def labels_table(what: str, things: Sequence[str], found: Sequence[Best]) -> str:
-    """CSV with a row for each thing: the classes and their probabilities in turn."""
-    table = io.StringIO()
-    rows = csv.writer(table, lineterminator="\n")
-    count = len(found[0])
-    rows.writerow([what, *(f"{k}_{n}" for n in range(1, count + 1) for k in ("label", "p"))])
-    for thing, best in zip(things, found, strict=True):
-        rows.writerow([thing, *(field for label, p in best for field in (label, f"{p:.4f}"))])
-    return table.getvalue()
 
 
 def _batches(count: int, size: int) -> Iterator[range]:
