@@ -11,8 +11,10 @@ own significance tests use; its public ones give no statistics of chrF.
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable
 from itertools import zip_longest
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -24,8 +26,10 @@ from aigc_cli.metrics._corpus import Measured
 from aigc_cli.metrics._significance import RESAMPLES, SEED
 from aigc_cli.metrics.text._text import LanguageOptions, References, Texts
 
-TOKENIZERS = ("13a", "intl", "zh", "char", "ja-mecab", "ko-mecab", "none")
-"""Those of sacreBLEU that need no download."""
+_PIECES = {"flores101": "sacrebleu_tokenizer_spm.model", "flores200": "flores200sacrebleuspm"}
+"""Files that sacreBLEU would download for tokenizers of sentence pieces."""
+TOKENIZERS = ("13a", "intl", "zh", "char", "ja-mecab", "ko-mecab", *_PIECES, "none")
+"""Those of sacreBLEU; nothing is downloaded, so some need a file or a package."""
 _MECAB = {"ja": "ipadic", "ko": "mecab_ko"}  # what sacrebleu[ja] and sacrebleu[ko] install
 
 
@@ -57,8 +61,15 @@ def tokenizer(options: BLEUOptions) -> str:
     """zh for Chinese; MeCab's for Japanese and Korean where it is installed, else char and 13a.
 
     Raises:
-        MissingError: MeCab was asked for and is not installed.
+        MissingError: MeCab or a file of sentence pieces was asked for and is absent.
     """
+    if (file := _PIECES.get(options.tokenize or "")) is not None:
+        folder = Path(os.environ.get("SACREBLEU") or Path.home() / ".sacrebleu") / "models"
+        if not (folder / file).is_file():
+            raise MissingError(
+                f"tokenize={options.tokenize} needs its file {folder / file}",
+                hint=f"sacrebleu -tok {options.tokenize} fetches it once, where there is a network",
+            )
     lang = (options.tokenize or options.lang).removesuffix("-mecab")
     if lang not in _MECAB:
         return options.tokenize or ("zh" if options.lang == "zh" else "13a")

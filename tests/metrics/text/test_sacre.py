@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -115,3 +116,16 @@ def test_tokenized_texts_are_warned_of(caplog: pytest.LogCaptureFixture) -> None
     with caplog.at_level(logging.WARNING, logger="sacrebleu"):
         measure("bleu", ["a cat ."] * 100, [["a cat."]] * 100)
     assert "forgot to detokenize" in caplog.text
+
+
+def test_pieces_are_taken_where_their_file_is_and_never_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SACREBLEU", str(tmp_path))
+    metric = opened("bleu", tokenize="flores200")
+    with pytest.raises(MissingError, match="tokenize=flores200 needs its file") as caught:
+        metric.prepare()
+    assert str(tmp_path / "models/flores200sacrebleuspm") in caught.value.message
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/flores200sacrebleuspm").write_bytes(b"")
+    metric.prepare()
