@@ -33,27 +33,69 @@ import uuid
 import zipfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aigc_cli.errors import CheckpointError, DiskFullError, OutputError
 
 FORMAT = 1
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-NONE = type(None)
-FIELDS: dict[str, type | tuple[type, ...]] = {
-    "format": int,
-    "step": int,
-    "recipe": dict,
-    "recipe_path": (str, NONE),
-    "spec": dict,
-    "weights": dict,
-    "ema": (dict, NONE),
-    "optimizers": list,
-    "scaler": (dict, NONE),
-    "best": (dict, NONE),
-}
+
+
+class _Part(BaseModel):
+    """A part of a checkpoint: exact types, and whatever newer versions add."""
+
+    model_config = ConfigDict(strict=True, extra="allow", arbitrary_types_allowed=True)
+
+
+class Best(_Part):
+    """The best validation."""
+
+    metric: str
+    value: float
+    step: int = Field(ge=0)
+
+
+class Began(_Part):
+    """The first validation batch before the first step."""
+
+    metric: str
+    value: float
+
+
+class Group(_Part):
+    """Weights of an optimizer that share their settings."""
+
+    params: list[int]
+    lr: float
+
+
+class OptimizerState(_Part):
+    """`state_dict()` of an optimizer."""
+
+    state: dict[int, dict[str, Any]]
+    param_groups: list[Group] = Field(min_length=1)
+
+
+class Checkpoint(_Part):
+    """What a checkpoint holds; see above."""
+
+    format: int
+    step: int = Field(ge=0)
+    samples: int = Field(0, ge=0)
+    recipe: dict[str, Any]
+    recipe_path: str | None
+    spec: dict[str, Any]
+    data: str | None = None
+    weights: dict[str, torch.Tensor]
+    ema: dict[str, torch.Tensor] | None
+    optimizers: list[OptimizerState]
+    scaler: dict[str, Any] | None
+    best: Best | None
+    began: Began | None = None
+    pending: list[Literal["validation", "preview"]] = Field(default_factory=list)
 
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
@@ -186,15 +228,24 @@ def file_digest(path: Path) -> str:
 
 
 def _require_whole(state: dict[str, Any], path: Path) -> None:
-    """Every field is there and of its type; weights and their average are tensors by name."""
-    for name, kind in FIELDS.items():
-        if not isinstance(state.get(name, ...), kind):
-            what = type(state[name]).__name__ if name in state else "absent"
-            raise CheckpointError(f"{path}: not a checkpoint written by aigc: '{name}' is {what}")
-    for name in ("weights", "ema"):
-        for key, tensor in (state[name] or {}).items():
-            if not isinstance(key, str) or not isinstance(tensor, torch.Tensor):
-                raise CheckpointError(f"{path}: {name}[{key!r}] is no tensor with a name")
+    """Every field is there, and is what `Checkpoint` says."""
+    try:
+        Checkpoint.model_validate(state)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        absent = first["type"] == "missing"
+        what = "is absent" if absent else f"is {_short(first['input'])}: {first['msg'].lower()}"
+        raise CheckpointError(
+            f"{path}: not a checkpoint written by aigc: '{place}' {what}",
+            hint="use another checkpoint of the run, or a copy of this one",
+        ) from error
+
+
+def _short(value: Any) -> str:
+    """A value for a sentence: what it is where it would be long."""
+    plain = value is None or isinstance(value, (bool, int, float, str))
+    return repr(value)[:60] if plain else f"a {type(value).__name__}"
 
 
 def _require_plain(value: Any, place: str) -> None:

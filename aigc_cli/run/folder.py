@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from aigc_cli.errors import OutputError
+from aigc_cli.errors import DiskFullError, OutputError
 from aigc_cli.media.files import write_bytes, write_error
 from aigc_cli.recipe.load import Recipe
 from aigc_cli.recipe.write import to_yaml
@@ -28,6 +28,7 @@ from aigc_cli.run.paths import RUNS, RunPaths, is_run
 TEMPORARY = re.compile(
     r"\.tmp-[0-9a-f]{32}-(last|best)\.ckpt|\.tmp-probe-\d+|\.latest-\d+|\.[0-9a-f]{32}\.tmp"
 )  # the names that checkpoint.py, media/files.py and this file write under
+STATUS_BYTES = 1024  # of status.json, padded, so that an ending fits in where a start was
 FOLDER_VARIABLE = "AIGC_RUN_FOLDER"  # how a launcher hands its choice to the workers
 
 
@@ -113,8 +114,24 @@ class RunFolder(RunPaths):
 
     def status(self, state: str, **facts: Any) -> None:
         """Replace status.json; `state` is running, finished, stopped, interrupted or failed."""
-        row = {"state": state, "time": _now(), **facts}
-        write_text(self.status_file, json.dumps(row, indent=2))
+        text = json.dumps({"state": state, "time": _now(), **facts}, indent=2)
+        try:
+            write_text(self.status_file, text.ljust(STATUS_BYTES))
+        except DiskFullError:
+            self._write_over(text)
+
+    def _write_over(self, text: str) -> None:
+        """Write the status into the blocks that it has already: also a full disk takes that.
+
+        Raises:
+            DiskFullError: there is none yet, or it is too short.
+        """
+        data = text.encode()
+        size = self.status_file.stat().st_size if self.status_file.exists() else 0
+        if size < len(data):
+            raise DiskFullError(f"{self.status_file}: no space left", hint="free some space")
+        with self.status_file.open("r+b") as file:
+            file.write(data.ljust(size))
 
     def append(self, row: dict[str, Any]) -> None:
         """Add a row to metrics.jsonl; whole lines only."""

@@ -14,6 +14,7 @@ from aigc_cli import __version__
 from aigc_cli.errors import CheckpointError, DataError
 from aigc_cli.models._base import GenerativeModule
 from aigc_cli.recipe.load import Recipe
+from aigc_cli.recipe.sections import Trainer
 from aigc_cli.run import devices
 from aigc_cli.run.checkpoint import FORMAT, find_usable
 from aigc_cli.run.folder import (
@@ -103,6 +104,36 @@ def flatten(
             yield from flatten(value or {}, shape, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def require_optimizers_fit(
+    model: GenerativeModule, trainer: Trainer, state: dict[str, Any], path: Path
+) -> None:
+    """See that the optimizers' states and the moving average are those that this model trains with.
+
+    Raises:
+        CheckpointError: they are of another number of weights or optimizers, or absent.
+    """
+    made = model.configure_optimizers()
+    ours = [_sizes(o.state_dict()) for o in (made if isinstance(made, list) else [made])]
+    theirs = [_sizes(saved) for saved in state["optimizers"]]
+    if ours != theirs:
+        raise CheckpointError(
+            f"{path}: its optimizers are of {theirs} weights, and this model's of {ours}",
+            hint="start a new run with init_from to take its weights alone",
+            code="checkpoint.mismatch",
+        )
+    if trainer.ema is not None and state["ema"] is None:
+        raise CheckpointError(
+            f"{path}: it has no moving average, and trainer.ema is {trainer.ema}",
+            hint="start a new run with init_from to take its weights alone",
+            code="checkpoint.mismatch",
+        )
+
+
+def _sizes(state: dict[str, Any]) -> list[int]:
+    """Weights in each group of an optimizer."""
+    return [len(group["params"]) for group in state["param_groups"]]
 
 
 def check_data(state: dict[str, Any], digest: str, path: Path, *, accepted: bool) -> str | None:

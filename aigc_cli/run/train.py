@@ -26,7 +26,13 @@ from aigc_cli.run.loaders import Loaders
 from aigc_cli.run.log import Log
 from aigc_cli.run.paths import way_on
 from aigc_cli.run.progress import Emit, Event, Progress
-from aigc_cli.run.resume import check_data, check_resumable, choose_folder, collect
+from aigc_cli.run.resume import (
+    check_data,
+    check_resumable,
+    choose_folder,
+    collect,
+    require_optimizers_fit,
+)
 from aigc_cli.run.stop import Stop
 from aigc_cli.run.training import Training
 from aigc_cli.run.validation import Validation
@@ -173,6 +179,7 @@ def prepare(
         if changed is not None:
             notes.append({"event": "warning", "message": changed})
         require_fit(model, state, checkpoint)
+        require_optimizers_fit(model, recipe.trainer, state, checkpoint)
         model.step = state["step"]
         progress.best, progress.began = state["best"], state.get("began")
         progress.pending = list(state.get("pending") or [])

@@ -116,11 +116,11 @@ def _size(path: Path) -> int:
 
 
 def test_leftovers_of_a_kill_are_removed_at_the_next_start(aigc: Aigc, run: Path) -> None:
-    left = [run / "checkpoints/.tmp-0123-last.ckpt", run / ".tmp-77-status.json"]
+    left = [run / f"checkpoints/.tmp-{'0f' * 16}-last.ckpt", run / f".{'0f' * 16}.tmp"]
     for path in left:
         path.write_bytes(b"half")
     assert aigc("train", "--resume", "run", "trainer.max_steps=5").code == 0
-    assert not list(run.rglob(".tmp-*"))
+    assert not [path for path in left if path.exists()]
 
 
 def test_linking_the_same_checkpoint_twice_leaves_nothing_behind(whole: Path) -> None:
@@ -216,13 +216,13 @@ def test_training_on_a_full_disk_ends_with_3_and_keeps_the_run(run: Path) -> Non
 
 @pytest.fixture
 def small_disk(here: Path) -> Any:
-    """A file system of 200 kB, where mounting one is permitted."""
+    """A file system of 600 kB, where mounting one is permitted."""
     mounts = Path(
         tempfile.mkdtemp()
     )  # not in tmp_path, which pytest could not remove while mounted
     place = mounts / "disk"
     place.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(place)]
+    words = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(place)]
     if shutil.which("mount") is None or subprocess.run(words, capture_output=True).returncode:
         pytest.skip("mounting is not permitted here")
     (here / "disk").symlink_to(place)
@@ -352,11 +352,20 @@ UNUSABLE: dict[str, tuple[Spoil, str]] = {
         "checkpoint format 99, this aigc reads format 1\nhint: update aigc",
     ),
     "no optimizers": (changed(without("optimizers")), "'optimizers' is absent"),
-    "step is text": (changed(lambda state: state.update(step="4")), "'step' is str"),
-    "weights are a list": (changed(lambda s: s.update(weights=[1])), "'weights' is list"),
+    "step is text": (
+        changed(lambda state: state.update(step="4")),
+        "'step' is '4': input should be a valid integer",
+    ),
+    "weights are a list": (changed(lambda s: s.update(weights=[1])), "'weights' is a list: "),
     "weight is a number": (
         changed(lambda s: s["weights"].update(x=1.0)),
-        r"weights\['x'\] is no tensor with a name",
+        r"'weights.x' is 1.0: input should be an instance of tensor",
+    ),
+    "a negative step": (changed(lambda s: s.update(step=-5)), "'step' is -5: input should be"),
+    "another best": (changed(lambda s: s.update(best={"x": 1})), "'best.metric' is absent"),
+    "optimizers are numbers": (
+        changed(lambda s: s.update(optimizers=[1, 2])),
+        "'optimizers.0' is 1: input should be",
     ),
     "missing tensor": (
         changed(lambda s: s["weights"].pop("net.head.bias")),

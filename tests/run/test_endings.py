@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from aigc_cli.errors import Interrupted
+from aigc_cli.errors import DiskFullError, Interrupted
 from aigc_cli.models.image.edsr import Model
 from aigc_cli.recipe.load import load_recipe
+from aigc_cli.run.checkpoint import save_checkpoint
 from aigc_cli.run.train import train
 from aigc_cli.run.worth import far_worse, verdict
 from tests.run.conftest import Child, Ending, assert_same_run, load, rows_of
@@ -168,3 +170,73 @@ def test_health_warnings_are_told_at_once_and_counted(
     assert [w["message"] for w in warned] == ["step 3: odd"]
     assert events[-1]["warnings"] == {"odd": 6}
     assert "odd in 6 rows of the log" in (here / "run/log.txt").read_text()
+
+
+RESUMED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "no average": (lambda s: s.update(ema=None), "it has no moving average, and trainer.ema is"),
+    "no optimizer": (lambda s: s.update(optimizers=[]), r"its optimizers are of \[\] weights"),
+    "a weight less": (
+        lambda s: s["optimizers"][0]["param_groups"][0]["params"].pop(),
+        "its optimizers are of",
+    ),
+    "pending is odd": (lambda s: s.update(pending=["lunch"]), "'pending.0' is 'lunch'"),
+}
+
+
+@pytest.mark.parametrize("case", RESUMED)
+def test_a_checkpoint_that_was_changed_is_refused_on_resume(
+    aigc: Aigc, here: Path, case: str
+) -> None:
+    change, said = RESUMED[case]
+    assert aigc("train", "edsr.yaml", "--out", "run", "trainer.max_steps=1").code == 0
+    last = here / "run/checkpoints/last.ckpt"
+    (here / "run/checkpoints/best.ckpt").unlink()
+    state = load(last)
+    change(state)
+    save_checkpoint(state, last)
+    ending = aigc("train", "--resume", "run", "trainer.max_steps=2")
+    assert ending.code == 2, ending.err
+    assert re.search(said, ending.err), ending.err
+
+
+@pytest.mark.parametrize(
+    "words", [["train"], ["plan"], ["train", "--dry-run"]], ids=["train", "plan", "dry-run"]
+)
+def test_exhausted_memory_is_said_with_the_size_and_what_to_make_smaller(
+    aigc: Aigc, here: Path, words: list[str]
+) -> None:
+    ending = aigc(*words, "tiny_gan.yaml", "model.hidden_dim=10000000000000")
+    assert ending.code == 3, ending.err
+    assert re.search(r"error: out of memory: .* asked for", ending.err), ending.err
+    assert "hint: make the network smaller" in ending.err
+
+
+def test_exhausted_memory_in_a_step_names_the_batch(
+    aigc: Aigc, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def greedy(self: Model, batch: Any) -> Any:
+        return {"loss": torch.empty(10**14).sum()}
+
+    monkeypatch.setattr(Model, "loss", greedy)
+    ending = aigc("train", "edsr.yaml", "--out", "run")
+    assert ending.code == 3, ending.err
+    assert "out of memory: 400,000.0 GB were asked for at once" in ending.err
+    assert "hint: set trainer.accumulate=2: the same result in less memory" in ending.err
+    assert '"exit": 3' in (here / "run/status.json").read_text()
+
+
+def test_an_ending_is_written_down_on_a_full_disk(
+    aigc: Aigc, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(event: dict[str, Any]) -> None:
+        if event["event"] == "tick" and event["step"] == 3:
+            monkeypatch.setattr("aigc_cli.run.folder.write_bytes", no_space)
+            raise DiskFullError("no space left")
+
+    def no_space(path: Path, data: bytes) -> None:
+        raise DiskFullError(f"no space left to write {path}")
+
+    with pytest.raises(DiskFullError):
+        train(load_recipe("edsr.yaml"), out=Path("run"), emit=full)
+    status = json.loads((here / "run/status.json").read_text())
+    assert (status["state"], status["exit"], status["step"]) == ("failed", 3, 3)
