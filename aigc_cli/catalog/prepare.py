@@ -99,7 +99,7 @@ def zh_dialogue(source: Path, out: Path) -> None:
             crosswoz = json.loads(archive.read(f"{part}.json"))
         rows = [
             {"id": number, "source": "crosswoz", "turns": _turns(row, "role", "content")}
-            for number, row in crosswoz.items()
+            for number, row in sorted(crosswoz.items())
         ]
         for topic in ("film", "music", "travel"):
             talks = json.loads((source / topic / f"{kdconv}.json").read_bytes())

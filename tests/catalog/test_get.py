@@ -16,6 +16,7 @@ import pytest
 from aigc_cli.catalog import fetch, stage
 from aigc_cli.catalog.find import resolve
 from aigc_cli.catalog.get import get
+from aigc_cli.catalog.prepare import PREPARE
 from aigc_cli.cli import invoke
 from aigc_cli.errors import DataError, DiskFullError, InputError, OutputError, RecipeError, RunError
 
@@ -336,3 +337,49 @@ def test_json_is_one_object(tiny, capsys):
     assert invoke(["data", "get", "tiny", "--json"]) == 0
     out = capsys.readouterr().out
     assert json.loads(out)["sets"][0]["was_there"] is False
+
+
+def test_a_folder_is_verified_by_the_tree_that_git_writes(server, entry, data):
+    # Two files hello and world, git add and git write-tree.
+    archived(entry, server, zipped(**{"d/a.txt": b"hello", "d/b.json": b"world", "cat/1.txt": b""}))
+    tree = {"path": "d/", "count": 2, "tree": "8acde945edd7faf4687cb9dd9fe07d45235314a1"}
+    source = {"archive": f"{server.address}set.zip", "files": [tree]}
+    entry("packed", sources=[source], layout=["d/a.txt"])
+    get("packed")
+    assert (data / "packed/d/b.json").read_bytes() == b"world"
+    source["files"] = [tree | {"tree": "0" * 40}]
+    entry("other", sources=[source], layout=["d/a.txt"])
+    with pytest.raises(
+        DataError, match="git tree 8acde945edd7faf4687cb9dd9fe07d45235314a1, not 0000"
+    ):
+        get("other")
+
+
+def test_what_recipes_read_is_made_of_the_originals(tmp_path):
+    """Each in the form that its recipe reads; the values are by hand."""
+    source, out = tmp_path / "source", tmp_path / "out"
+    (source / "validation").mkdir(parents=True)
+    out.mkdir()
+    for name, line in (("", "Hi . __eou__ Hello ! __eou__"), ("_act", "1 2"), ("_emotion", "0 4")):
+        (source / f"validation/dialogues{name}.txt").write_text(f"{line}\n")
+    PREPARE["dailydialog"](source, out)
+    assert json.loads((out / "validation.jsonl").read_text()) == {
+        "turns": ["Hi .", "Hello !"], "act": [1, 2], "emotion": [0, 4],
+    }  # fmt: skip
+    for part in ("train", "dev", "test"):
+        (source / part).mkdir()
+    (source / "dev/a.subject").write_text(
+        "Dear all,\nlunch?\n\n@subject\nLunch\n\n@ann0\nlunch at 1\n"
+    )
+    PREPARE["aeslc"](source, out)
+    assert json.loads((out / "dev.jsonl").read_text()) == {
+        "text": "Dear all,\nlunch?", "subject": "Lunch", "refs": ["lunch at 1"],
+    }  # fmt: skip
+    (source / "dev.tsv").write_text("ts\tan abstract\ta title\n")
+    PREPARE["csl_titles"](source, out)
+    assert json.loads((out / "dev.jsonl").read_text()) == {
+        "abstract": "an abstract", "title": "a title",
+    }  # fmt: skip
+    (source / "input.txt").write_bytes(b"0123456789" * 2)
+    PREPARE["tinyshakespeare"](source, out)
+    assert (out / "val.txt").read_bytes() == b"89"
