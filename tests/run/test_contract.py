@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from aigc_cli.models._contract import _broken
+from aigc_cli.registry import families, load_family
 from tests.run.conftest import PLUGIN, Ending
 
 Aigc = Callable[..., Ending]
@@ -52,3 +54,8 @@ def test_the_file_of_the_family_is_named_and_not_aigc(
     assert said in ending.err
     assert "bug in aigc" not in ending.err
     assert "Traceback" not in ending.err
+
+
+@pytest.mark.parametrize("family", families())
+def test_every_shipped_family_keeps_the_contract(family: str) -> None:
+    assert list(_broken(load_family(family).Model)) == []
