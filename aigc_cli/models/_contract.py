@@ -11,6 +11,9 @@ from aigc_cli.errors import InputError
 from aigc_cli.models._base import GenerativeModule
 from aigc_cli.specs import Spec
 
+FACTS = ("metrics", "averaged", "counted", "measures")
+"""What a class says of itself, or where it depends on the config, an object."""
+
 
 def require_contract(family: ModuleType) -> type[GenerativeModule]:
     """The class `Model` of a family's file.
@@ -72,14 +75,17 @@ def _broken(model: type) -> Iterator[str]:
         yield f"Model.accepts must be a tuple of Specs, such as (ImageSpec,), and is {accepts!r}"
     if model.training_free:
         return
-    if not _has_directions(metrics := getattr(model, "metrics", None)) or not metrics:
-        yield f"Model.metrics must give 'max' or 'min' for each metric, and is {metrics!r}"
-    if not _is_names(averaged := getattr(model, "averaged", None)):
-        yield f"Model.averaged must be a tuple of names of networks, and is {averaged!r}"
-    if not _is_names(model.counted):
-        yield f"Model.counted must be a tuple of names, and is {model.counted!r}"
-    measures: Any = model.measures  # a property where it depends on the config, as in _paired.py
-    if not (measures is None or isinstance(measures, property) or _has_directions(measures)):
+    # What depends on the config is a property: counted of text_vae, measures of pix2pix. Its values
+    # are seen when the model is built.
+    fixed = {n: v for n in FACTS if not isinstance(v := getattr(model, n, None), property)}
+    if "metrics" in fixed and not (fixed["metrics"] and _has_directions(fixed["metrics"])):
+        yield f"Model.metrics must give 'max' or 'min' for each metric, and is {fixed['metrics']!r}"
+    for name in ("averaged", "counted"):
+        if name in fixed and not _is_names(fixed[name]):
+            what = "names of networks" if name == "averaged" else "names"
+            yield f"Model.{name} must be a tuple of {what}, and is {fixed[name]!r}"
+    measures = fixed.get("measures")
+    if measures is not None and not _has_directions(measures):
         yield f"Model.measures must give 'max' or 'min' for each, and is {measures!r}"
 
 
