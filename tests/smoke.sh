@@ -91,7 +91,6 @@ demo classifier_demo "--input|builtin:fashion:validation"
 demo lm_demo "--prompt|ROMEO:|max_tokens=8"
 demo seq2seq_demo "--prompt|Where is the station?"
 demo text_classifier_demo "--prompt|thank you so much"
-demo chat_demo "--prompt|What is the capital of France?|max_tokens=8"
 expect 0 "$AIGC" sample style_demo --input builtin:photos:validation --reference builtin:paintings:wave \
     size=64 steps=2
 cd ..

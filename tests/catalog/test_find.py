@@ -90,7 +90,7 @@ def test_every_verb_has_a_demo():
     families = {load_recipe(name).family for name in DEMOS}
     assert families >= {
         "dcgan", "pix2pix", "cyclegan", "colorize", "style_optim", "classifier",
-        "edsr", "lm", "seq2seq", "text_classifier", "chat",
+        "edsr", "lm", "seq2seq", "text_classifier",
     }  # fmt: skip
 
 
