@@ -12,6 +12,7 @@ from aigc_cli.text.template import TEMPLATES, find_template
 from aigc_cli.text.tokenizer import SPECIALS, Tokenizer
 
 MARKS = ("<|system|>", "<|user|>", "<|assistant|>", "<|im_start|>", "<|im_end|>")
+MARKS += ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 TALK = [
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": "Who are you?\nSay 猫 <eos>"},
@@ -24,7 +25,7 @@ TALK = [
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     texts = ["Who are you? I think a cat, Be brief. User: Assistant: yes no"]
-    return Tokenizer.train(texts, kind="bpe", vocab_size=300, specials=(*SPECIALS, *MARKS))
+    return Tokenizer.train(texts, kind="bpe", vocab_size=310, specials=(*SPECIALS, *MARKS))
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -86,3 +87,11 @@ def test_what_does_not_fit_is_said(tokenizer: Tokenizer) -> None:
         find_template("turn")
     with pytest.raises(InputError, match="role 'robot' is not known"):
         find_template("text").encode([{"role": "robot", "content": ""}], tokenizer)
+
+
+def test_a_conversation_without_a_system_turn_gets_that_of_its_model(tokenizer: Tokenizer) -> None:
+    asked = [{"role": "user", "content": "Who are you?"}]
+    ids, learned = find_template("smollm2").encode(asked, tokenizer)
+    said = [{"role": "system", "content": find_template("smollm2").system}, *asked]
+    assert ids == find_template("chatml").encode(said, tokenizer)[0]
+    assert not any(learned)
