@@ -118,6 +118,19 @@ def share_of_batch(trainer: Trainer, world: int) -> int:
     return trainer.global_batch // world
 
 
+def check_strategy(trainer: Trainer, world: World) -> None:
+    """See that there are enough devices for the strategy, before anything is written.
+
+    Raises:
+        InputError: fsdp with one device.
+    """
+    if trainer.strategy == "fsdp" and world.size == 1:
+        raise InputError(
+            "trainer.strategy is fsdp, which needs several devices",
+            hint="use --devices 2 or more",
+        )
+
+
 def lightning_arguments(trainer: Trainer, world: World, *, find_unused: bool) -> dict[str, Any]:
     """accelerator, devices, num_nodes, strategy, precision and environment for `pl.Trainer`."""
     from lightning_fabric.plugins.environments import (
@@ -134,11 +147,6 @@ def lightning_arguments(trainer: Trainer, world: World, *, find_unused: bool) ->
     }[world.launcher]()
     strategy: Any = "auto"
     if trainer.strategy == "fsdp":
-        if world.size == 1:
-            raise InputError(
-                "trainer.strategy is fsdp, which needs several devices",
-                hint="use --devices 2 or more",
-            )
         strategy = ModelParallelStrategy(
             data_parallel_size=world.size, tensor_parallel_size=1, save_distributed_checkpoint=False
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,23 @@ class LostPeer(RunError):
     """Another process of the run is gone. Its own sentence, or the launcher's, is the cause."""
 
     code = "run.lost_peer"
+
+
+@contextmanager
+def quiet_threads() -> Iterator[None]:
+    """A full disk is said once, by the run, and not again by the thread that writes TensorBoard."""
+    before = threading.excepthook
+
+    def hook(ended: threading.ExceptHookArgs) -> None:
+        error = ended.exc_value
+        if not (isinstance(error, OSError) and error.errno in NO_SPACE):
+            before(ended)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 @contextmanager

@@ -66,6 +66,7 @@ def check_request(
             "between samples of different classes there is no way to go",
             hint="choose one class, as label=NAME",
         )
+    model.labels_of(trained.recipe.sample, 0, 1)  # a class that the model does not know
     least, most = model.reference_count
     given = len(request.references)
     if given > most or (given < least and (request.input or trained.recipe.is_trained is False)):

@@ -20,7 +20,7 @@ from aigc_cli.run.build import attach_networks, build, check_monitor, count_step
 from aigc_cli.run.callbacks import Cadence, Checkpoints, Previews, Restore
 from aigc_cli.run.checkpoint import link_checkpoint, load_checkpoint
 from aigc_cli.run.events import describe
-from aigc_cli.run.failures import expected_failures, quiet_lightning
+from aigc_cli.run.failures import expected_failures, quiet_lightning, quiet_threads
 from aigc_cli.run.folder import RunFolder
 from aigc_cli.run.loaders import Loaders
 from aigc_cli.run.log import Log
@@ -160,6 +160,7 @@ def prepare(
     emit = emit if world.rank == 0 else _silent
     devices.share_of_batch(recipe.trainer, world.size)
     devices.choose_precision(recipe.trainer)
+    devices.check_strategy(recipe.trainer, world)
     emit({"event": "phase", "phase": "checking data"})
     data, model = build(recipe)
     monitor = check_monitor(recipe, model)
@@ -249,7 +250,7 @@ def _fit(session: Session, stop: Stop) -> str | None:
     restore = Restore(recipe, session.state, progress.max_steps, world)
     session.state = None  # half of the memory of a large run, once it is restored
     stop.listen(at_once=True)
-    with quiet_lightning(), expected_failures(recipe, world):
+    with quiet_threads(), quiet_lightning(), expected_failures(recipe, world):
         trainer = pl.Trainer(
             max_epochs=1,  # the loader is as long as what is left of the run
             callbacks=[restore, cadence],

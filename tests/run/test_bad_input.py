@@ -138,7 +138,12 @@ PICTURE_MISTAKES = {
         "a style picture of 20 x 20 pixels shows no style, it needs 32 on each side",
     ),
     "a style of 20 pixels to train with": (
-        ["train", "style_fast", *(f"data.{key}=small.png" for key in ("train_b", "val_b"))],
+        [
+            "train",
+            "style_fast",
+            "data.train=photos",
+            *(f"data.{key}=small.png" for key in ("train_b", "val_b")),
+        ],
         "small.png  20 x 20, smaller than 32 x 32",
     ),
     "a feature network that is none": (
