@@ -89,6 +89,7 @@ demo cyclegan_demo "--input|builtin:emoji:yellow|direction=a2b"
 demo colorize_demo "--input|builtin:emoji:yellow|temperature=0.38"
 demo classifier_demo "--input|builtin:fashion:validation"
 demo lm_demo "--prompt|ROMEO:|max_tokens=8"
+demo music_lm_demo "-n|1|bars=1|max_tokens=60"
 demo seq2seq_demo "--prompt|Where is the station?"
 demo text_classifier_demo "--prompt|thank you so much"
 expect 0 "$AIGC" sample style_demo --input builtin:photos:validation --reference builtin:paintings:wave \

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from aigc_cli.errors import InputError, PromptError
 from aigc_cli.models._base import Batch, Terms
@@ -15,6 +15,7 @@ from aigc_cli.models._text import TextModule, require_tokenizer
 from aigc_cli.models.text._network import NetworkConfig, build_network
 from aigc_cli.nn.adam import fused_adamw
 from aigc_cli.nn.cached_lm import CachedLM, Prefix
+from aigc_cli.nn.causal_lm import CausalLM
 from aigc_cli.nn.lora import merge_adapters
 from aigc_cli.nn.muon import MuonAdamW
 from aigc_cli.sampling.decoding import Decoder, Decoding
@@ -36,6 +37,22 @@ class CausalConfig(NetworkConfig):
     """AdamW's decay of the first and second moment; 0.95 for the second suits large batches."""
     weight_decay: float = Field(0.1, ge=0)
     """Pull towards zero, of embeddings and matrices only."""
+
+
+def decoder_optimizer(module: nn.Module, net: CausalLM, c: CausalConfig) -> torch.optim.Optimizer:
+    """Of all that is trained in `module`, whose decoder is `net`: decay on matrices only."""
+    params = [p for p in module.parameters() if p.requires_grad]
+    blocks = set(net.blocks.parameters()) if c.optimizer == "muon" else set()
+    hidden = [p for p in params if p in blocks and p.ndim == 2]
+    others = [p for p in params if p not in blocks or p.ndim != 2]
+    groups = [
+        {"params": [p for p in others if p.ndim >= 2], "weight_decay": c.weight_decay},
+        {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if hidden:
+        return MuonAdamW(hidden, groups, c.lr, c.betas, c.weight_decay)
+    return fused_adamw(groups, c.lr, c.betas)
 
 
 class CausalDecoding(Decoding):
@@ -70,19 +87,7 @@ class CausalModule(TextModule):
         self.register_buffer("byte_lengths", sizes, persistent=False)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        c = self.config
-        params = [p for p in self.parameters() if p.requires_grad]
-        blocks = set(self.net.blocks.parameters()) if c.optimizer == "muon" else set()
-        hidden = [p for p in params if p in blocks and p.ndim == 2]
-        others = [p for p in params if p not in blocks or p.ndim != 2]
-        groups = [
-            {"params": [p for p in others if p.ndim >= 2], "weight_decay": c.weight_decay},
-            {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        groups = [group for group in groups if group["params"]]
-        if hidden:
-            return MuonAdamW(hidden, groups, c.lr, c.betas, c.weight_decay)
-        return fused_adamw(groups, c.lr, c.betas)
+        return decoder_optimizer(self, self.net, self.config)
 
     def initial(self, weights: Mapping[str, Tensor], spec: Spec) -> dict[str, Tensor]:
         """All of `net`, of which nothing may be missing there; the other model's adapters are

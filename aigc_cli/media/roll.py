@@ -1,0 +1,38 @@
+"""Piano rolls: time to the right, pitch upwards, a color for each group of instruments."""
+
+from __future__ import annotations
+
+import colorsys
+
+import numpy as np
+
+from aigc_cli.media.events import Music
+from aigc_cli.media.image import Picture
+
+STEP, ROW = 4, 4  # pixels of a step and of a pitch
+MARGIN = 2  # pitches beyond the lowest and the highest
+WIDEST = 16_000  # pixels
+BLACK_KEYS = (1, 3, 6, 8, 10)
+
+
+def piano_roll(music: Music) -> Picture:
+    """An RGB image of a piece: lines at beats, darker ones at bars, rows of black keys gray."""
+    pitches = music.notes[:, 2] if len(music.notes) else np.array([48, 72])
+    low, high = max(int(pitches.min()) - MARGIN, 0), min(int(pitches.max()) + MARGIN, 127)
+    steps = min(max(music.bars, 1) * music.steps_per_bar, WIDEST // STEP)
+    pixels = np.full(((high - low + 1) * ROW, steps * STEP + 1, 3), 255, np.uint8)
+    for pitch in range(low, high + 1):
+        if pitch % 12 in BLACK_KEYS:
+            pixels[(high - pitch) * ROW : (high - pitch + 1) * ROW] = 240
+    pixels[:, :: music.resolution * STEP] = 225
+    pixels[:, :: music.steps_per_bar * STEP] = 150
+    for start, duration, pitch, instrument in music.notes.tolist():
+        top, left = (high - pitch) * ROW, start * STEP + 1
+        pixels[top : top + ROW, left : left + duration * STEP - 1] = _color(instrument)
+    return Picture(pixels)
+
+
+def _color(instrument: int) -> list[int]:
+    """Of one of the groups of General MIDI, all far from each other."""
+    hue = (0.6 + 0.381966 * instrument) % 1  # steps of the golden ratio
+    return [round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.8, 0.75)]

@@ -1,0 +1,249 @@
+"""Music: MIDI files in; out come MIDI, sound and a piano roll."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from aigc_cli.data._paths import find_path
+from aigc_cli.data._sources import is_hidden
+from aigc_cli.data.midi import ENDINGS, files_in, read_pieces, scale_file
+from aigc_cli.errors import DataError
+from aigc_cli.media.events import Events, Music
+from aigc_cli.media.files import write_bytes
+from aigc_cli.media.image import Picture, write_picture
+from aigc_cli.media.midi import MICROSECONDS, TICKS, midi_bytes
+from aigc_cli.media.record import packet
+from aigc_cli.media.roll import piano_roll
+from aigc_cli.media.synth import render, wav_bytes
+from aigc_cli.modalities import _modality
+from aigc_cli.modalities._modality import Findings, Input, Inputs, Task
+from aigc_cli.modalities._output import File, Output
+from aigc_cli.recipe.load import Recipe
+from aigc_cli.recipe.sections import Section
+from aigc_cli.specs.music import MusicSpec
+
+SHEET = 8  # pieces on it
+WIDEST = 2_000  # pixels of a roll on the sheet
+LISTED = 5
+GAP = 12  # pixels between rolls
+
+
+class Reading(Section):
+    """How pieces are read."""
+
+    bars: int = Field(4, gt=0)
+    """First bars of an input that are gone on from."""
+
+
+class Writing(Section):
+    """How pieces are written."""
+
+    sound: bool = True
+    """Whether each has a WAV file beside it."""
+    roll: bool = True
+    """Whether each has a piano roll beside it."""
+
+
+class Writer(_modality.Writer):
+    """A MIDI file for each piece, its sound and its piano roll, and the first SHEET rolls below
+    each other.
+    """
+
+    def __init__(self, output: Output, task: Task) -> None:
+        super().__init__(output, task)
+        assert isinstance(task.writing, Writing)
+        self.options = task.writing
+        self._rolls: list[Picture] = []
+
+    def _write(self, stem: str, music: Music, facts: Mapping[str, Any]) -> list[File]:
+        facts = {**facts, **music.facts}
+        record = {**self.task.record, **facts}
+        path = self.output.name(f"{stem}.mid")
+        notes = music.as_midi()
+        text = json.dumps({"aigc": record}, ensure_ascii=False, default=str)
+        data = midi_bytes(notes, music.tempo, (music.beats_per_bar, 4), text=text)
+        write_bytes(path, data)
+        files = [File(path, facts)]
+        if self.options.sound:
+            beside = self.output.name(f"{stem}.wav")
+            sound = render(notes, MICROSECONDS / 1e6 / music.tempo / TICKS)
+            write_bytes(beside, wav_bytes(sound))
+            files.append(File(beside, {"of": path.name}, sample=False))
+        roll = piano_roll(music)
+        if self.options.roll:
+            beside = self.output.name(f"{stem}.png")
+            write_picture(beside, roll, xmp=packet(record, "trainedAlgorithmicMedia"))
+            files.append(File(beside, {"of": path.name}, sample=False))
+        if len(self._rolls) < SHEET:
+            self._rolls.append(roll)
+        return files
+
+    def drawn(self, number: int, made: Music, facts: Mapping[str, Any]) -> list[File]:
+        return self._write(f"sample-{number:05d}", made, facts)
+
+    def between(self, number: int, made: Music, facts: Mapping[str, Any]) -> list[File]:
+        return self._write(f"between-{number:05d}", made, facts)
+
+    def answered(self, number: int, input: Input, made: Sequence[Music]) -> list[File]:
+        files = []
+        for index, music in enumerate(made):
+            count = f"-{index:02d}" if len(made) > 1 else ""
+            facts = {"input": input.name, "seed": self.task.seed}
+            files += self._write(f"{input.stem}{self.task.model.suffix}{count}", music, facts)
+        return files
+
+    def finish(self, rows: int | None = None) -> list[File]:
+        if not self._rolls:
+            return []
+        rolls = [roll.pixels[:, :WIDEST] for roll in self._rolls]
+        width = max(roll.shape[1] for roll in rolls)
+        parts = []
+        for roll in rolls:
+            part = np.full((roll.shape[0] + GAP, width, 3), 255, np.uint8)
+            part[: roll.shape[0], : roll.shape[1]] = roll
+            parts.append(part)
+        path = self.output.own("sheet.png")
+        write_picture(path, Picture(np.concatenate(parts)))
+        return [File(path, {"pieces": len(rolls)}, sample=False)]
+
+
+class Primes(Inputs):
+    """The first bars of pieces, all checked."""
+
+    def __init__(self, names: Sequence[str], music: Sequence[Music], task: Task) -> None:
+        spec = task.model.spec
+        assert isinstance(spec, MusicSpec)
+        assert isinstance(task.reading, Reading)
+        events, bars = Events(spec.resolution, spec.beats_per_bar), task.reading.bars
+        self.names, self.music = names, [piece.bars_from(0, bars) for piece in music]
+        rows = [[event for part in events.encode(m) for event in part] for m in self.music]
+        long = [
+            f"{name} has {len(row):,} events in its first {piece.bars} bars"
+            for name, row, piece in zip(names, rows, self.music, strict=True)
+            if len(row) >= spec.context
+        ]
+        if long:
+            raise DataError(
+                f"{'; '.join(long[:LISTED])}, and the model reads at most {spec.context - 1:,}",
+                hint=f"take fewer with read.bars={max(bars // 2, 1)}, or train with a larger "
+                "data.context",
+            )
+        self.given = [torch.tensor(row) for row in rows]
+        twice = Counter(Path(name).with_suffix("") for name in names)
+        self.stems = [
+            str(path if twice[path] == 1 else Path(f"{path}_{Path(name).suffix[1:]}"))
+            for name in names
+            for path in [Path(name).with_suffix("")]
+        ]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, number: int) -> str:
+        return self.names[number]
+
+    def __getitem__(self, number: int) -> Input:
+        return Input(
+            self.names[number], self.music[number], self.given[number], self.stems[number]
+        )  # fmt: skip
+
+
+class Modality(_modality.Modality):
+    """Music."""
+
+    name = "music"
+    title = "pieces of music"
+    endings = frozenset(ENDINGS)
+    Reading = Reading
+    Writing = Writing
+    own_files = ("sheet.png",)
+    usual_count = 4
+
+    def open(self, source: Path, task: Task, makes: _modality.Modality | None) -> Inputs:
+        spec = task.model.spec
+        assert isinstance(spec, MusicSpec)
+        events = Events(spec.resolution, spec.beats_per_bar)
+        found = read_pieces(str(source), events, key="--input")
+        if found.skipped:
+            reasons = [f"{name} {why}" for name, why in list(found.skipped.items())[:LISTED]]
+            raise DataError(
+                f"--input: {len(found.skipped):,} files cannot be used: {'; '.join(reasons)}",
+                hint="leave them out",
+            )
+        return Primes(found.names, found.music, task)
+
+    def thing_of(self, given: Tensor, task: Task) -> Music:
+        spec = task.model.spec
+        assert isinstance(spec, MusicSpec)
+        return Events(spec.resolution, spec.beats_per_bar).decode(given.tolist())
+
+    def read(self, path: Path) -> list[Music]:
+        """The piece in a file, on a grid of sixteenths."""
+        return read_pieces(str(path), Events(4, 4), key=path.name).music
+
+    def example_files(self, folder: Path) -> list[Path]:
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [folder / f"scale {root}.mid" for root in (0, 7)]
+        for root, path in zip((0, 7), paths, strict=True):
+            path.write_bytes(scale_file(root, bars=1))
+        return paths
+
+    def writer(self, output: Output, task: Task) -> Writer:
+        return Writer(output, task)
+
+    def recognises(self, source: str) -> bool:
+        """A MIDI file, or the first file of a folder or zip that is not hidden and ends so."""
+        try:
+            if Path(source).suffix.lower() in ENDINGS:
+                return find_path(source, ()).is_file()
+            path = find_path(source.split(".zip/")[0] + ".zip" if ".zip/" in source else source, ())
+            if path.is_dir():
+                files = (p for p in path.rglob("*") if not is_hidden(p.name))
+                return any(p.suffix.lower() in ENDINGS for p in files)
+            return path.suffix.lower() == ".zip" and next(files_in(source), None) is not None
+        except DataError:
+            return False
+
+    def source_part(self, source: str) -> dict[str, Any]:
+        events = Events(4, 4)
+        return read_pieces(source, events).report(events).as_dict()
+
+    def parts_of(self, data: Any, recipe: Recipe) -> dict[str, dict[str, Any]]:
+        return {key: report.as_dict() for key, report in data.report.items()}
+
+    def part_lines(self, part: Mapping[str, Any]) -> Iterator[str]:
+        yield f"pieces   {part['pieces']:,}"
+        yield f"bars     {part['bars']:,}"
+        yield f"notes    {part['notes']:,}"
+        yield f"events   {part['tokens']:,}"
+        for name, why in list(part["skipped"].items())[:LISTED]:
+            yield f"skipped  {name} {why}"
+        if len(part["skipped"]) > LISTED:
+            yield f"skipped  {len(part['skipped']):,} files in all"
+
+    def inspect(self, subject: Recipe | str) -> Findings:
+        findings = super().inspect(subject)
+        seen: dict[str, tuple[str, str]] = {}
+        for key in sorted(findings.parts):  # data.train before data.val
+            part = findings.parts[key]
+            for name, digest in zip(part["names"], part["digests"], strict=True):
+                if digest not in seen:
+                    seen[digest] = (key, name)
+                    continue
+                where, first = seen[digest]
+                if where == key:
+                    findings.warn(f"{name} has the notes of {first}", "duplicates", key)
+                else:
+                    findings.warn(f"{name} has the notes of {first} in {where}", "leak", key)
+            if part["skipped"]:
+                findings.warn(f"{len(part['skipped']):,} files are left out", "skipped", key)
+        return findings
