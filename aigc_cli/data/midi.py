@@ -21,7 +21,7 @@ from aigc_cli.data._rows import HeldOut
 from aigc_cli.data._sources import clean_name, is_hidden
 from aigc_cli.data._stream import Key
 from aigc_cli.errors import DataError
-from aigc_cli.media.events import NAMES, Events, Music, on_grid
+from aigc_cli.media.events import INSTRUMENTS, NAMES, Events, Music, on_grid
 from aigc_cli.media.midi import MAX_BYTES, midi_bytes, read_midi
 from aigc_cli.recipe.sections import Section
 from aigc_cli.specs.music import MusicSpec
@@ -119,7 +119,11 @@ def files_in(text: str, bases: Sequence[Path] = ()) -> Iterator[tuple[str, bytes
     elif suffix in ENDINGS:
         yield clean_name(archive.name), _bytes(archive)
     elif suffix == ".txt":
-        for line in archive.read_text(encoding="utf-8").splitlines():
+        try:
+            lines = archive.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{archive}: is no list of files in UTF-8: {error}") from error
+        for line in lines:
             if line.strip():
                 yield clean_name(line.strip()), _bytes(archive.parent / line.strip())
     else:
@@ -186,7 +190,7 @@ def read_pieces(
 def transposed(music: Music, semitones: int) -> Music:
     """The piece in another key; drums stay, and all of it where a pitch would leave 0 to 127."""
     notes = music.notes.copy()
-    pitched = notes[:, 3] != 16
+    pitched = notes[:, 3] != INSTRUMENTS - 1
     notes[pitched, 2] += semitones
     if len(notes) and not 0 <= int(notes[:, 2].min()) <= int(notes[:, 2].max()) <= 127:
         return music

@@ -17,10 +17,10 @@ from aigc_cli.data._paths import find_path
 from aigc_cli.data._sources import is_hidden
 from aigc_cli.data.midi import ENDINGS, files_in, read_pieces, scale_file
 from aigc_cli.errors import DataError
-from aigc_cli.media.events import Events, Music
+from aigc_cli.media.events import Events, Music, on_grid
 from aigc_cli.media.files import write_bytes
 from aigc_cli.media.image import Picture, write_picture
-from aigc_cli.media.midi import MICROSECONDS, TICKS, midi_bytes
+from aigc_cli.media.midi import MICROSECONDS, TICKS, midi_bytes, read_midi
 from aigc_cli.media.record import packet
 from aigc_cli.media.roll import piano_roll
 from aigc_cli.media.synth import render, wav_bytes
@@ -188,7 +188,8 @@ class Modality(_modality.Modality):
 
     def read(self, path: Path) -> list[Music]:
         """The piece in a file, on a grid of sixteenths."""
-        return read_pieces(str(path), Events(4, 4), key=path.name).music
+        found = files_in(str(path))
+        return [on_grid(read_midi(data, str(path)), Events(4, 4), str(path)) for _, data in found]
 
     def example_files(self, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)

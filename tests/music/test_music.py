@@ -156,6 +156,11 @@ def test_one_bad_file_costs_one_file(tmp_path: Path) -> None:
         for path in tmp_path.glob("*.mid"):
             whole.write(path, f"in/{path.name}")
     assert read_pieces(f"{archive}/in", EVENTS).names == ["in/0.mid", "in/1.mid", "in/2.mid"]
+    (tmp_path / "list.txt").write_bytes(b"0.mid\n\n2.mid\n")
+    assert read_pieces(str(tmp_path / "list.txt"), EVENTS).names == ["0.mid", "2.mid"]
+    (tmp_path / "list.txt").write_bytes(b"\xff\n")
+    with pytest.raises(DataError, match="is no list of files in UTF-8"):
+        read_pieces(str(tmp_path / "list.txt"), EVENTS)
     with pytest.raises(DataError, match="none of 1 MIDI files can be used"):
         read_pieces(str(tmp_path / "bad.mid"), EVENTS)
 
