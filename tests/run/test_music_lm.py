@@ -12,14 +12,17 @@ import yaml
 from PIL import Image
 
 from aigc_cli.data.midi import scale_file
+from aigc_cli.media.events import Events, Grammar
 from aigc_cli.media.midi import read_midi
 from aigc_cli.media.record import read_record
-from aigc_cli.models.music.music_lm import Model, Options
+from aigc_cli.models.music.music_lm import Grammatical, Model, Options
 from aigc_cli.recipe.example import example_recipe
 from aigc_cli.registry import load_family
+from aigc_cli.sampling.decoding import Decoder
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs.music import MusicSpec
 
+EVENTS = Events(4, 4)
 mido = pytest.importorskip("mido")
 
 
@@ -127,3 +130,21 @@ def test_data_check_names_what_is_there_twice(aigc, here: Path) -> None:
     none = aigc("train", "music_lm_demo", "data.train=none")
     assert none.code == 2
     assert "there are no MIDI files" in none.err
+
+
+def test_the_last_bar_ends_where_the_next_would_begin() -> None:
+    class Wants(Decoder):
+        """Wants nothing but another bar."""
+
+        def step(self, tokens: torch.Tensor | None) -> torch.Tensor:
+            logits = torch.zeros(1, EVENTS.offsets["size"])
+            logits[0, EVENTS.offsets["bar"]] = 9
+            return logits
+
+        def select(self, rows: torch.Tensor) -> None: ...
+
+    grammar = Grammar(EVENTS).read([1, 3, 27])
+    grammar.left = 1
+    decoder = Grammatical(Wants(), [grammar])
+    assert decoder.step(None).argmax() == EVENTS.offsets["bar"]
+    assert decoder.step(torch.tensor([EVENTS.offsets["bar"]])).argmax() == EVENTS.offsets["end"]

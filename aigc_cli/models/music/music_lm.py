@@ -59,7 +59,12 @@ class Grammatical(Decoder):
         if tokens is not None:
             for grammar, token in zip(self.grammars, tokens.tolist(), strict=True):
                 grammar.read([token])
-        logits = self.inner.step(tokens)
+        logits = self.inner.step(tokens).clone()
+        # After the last bar the piece ends where the next would begin.
+        full = [row for row, grammar in enumerate(self.grammars) if grammar.left == 0]
+        at = self.grammars[0].events.offsets
+        ends = torch.logaddexp(logits[full, at["end"]], logits[full, at["bar"]])
+        logits[full, at["end"]] = ends
         allowed = np.stack([grammar.allowed() for grammar in self.grammars])
         return logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), -torch.inf)
 
