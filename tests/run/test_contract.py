@@ -17,7 +17,9 @@ CASES = {
     "no evaluate_batch": ("def evaluate_batch", "def judge_batch", "does not write evaluate_batch"),
     "no loss": ("def generator_loss", "def g_loss", "does not write generator_loss"),
     "another base": (
-        "class Model(AdversarialModule)", "class Model(nn.Module)", "Model is no subclass of",
+        "class Model(ImageModule, AdversarialModule)",
+        "class Model(nn.Module)",
+        "Model is no subclass of",
     ),
     "no specs": ("accepts = (ImageSpec,)", "accepts = ImageSpec", "Model.accepts must be a tuple"),
     "no direction": ('{"distance": "min"}', '{"distance": "low"}', "Model.metrics must give"),

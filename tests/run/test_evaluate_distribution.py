@@ -253,7 +253,7 @@ def test_other_data_of_the_same_kind_can_be_measured(aigc: Aigc, gan: str, here:
 MISTAKES = {
     "metric": (["gan", "-m", "fidd"], "did you mean 'fid'?"),
     "group": (["gan", "--require", "prdc>=1"], "which one is meant?"),
-    "pair metric": (["gan", "-m", "psnr"], "is not for this family"),
+    "pair metric": (["gan", "-m", "psnr"], "compares with references, and there are none"),
     "foreign run": (["gan", "-m", "fid", "extractor=gan"], "family tiny_gan"),
     "not a network": (["gan", "-m", "fid", "extractor=photos/photo 00.png"], "photo 00.png"),
     "near": (["gan", "-m", "fid", "extractor=inception:cleen"], "inception:clean"),

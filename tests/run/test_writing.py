@@ -101,7 +101,7 @@ def test_the_precision_that_wrote_is_on_record(
         (["--prompt", "x" * 9], "the character 'x' is none of the tokenizer's"),
         (["--prompt", "the cat sat on the mat."], "has 23 tokens, and the model reads at most 16"),
         (["--prompt", "a", "--input", "words.txt"], "two ways to say the same"),
-        (["--input", "none.txt"], "none.txt cannot be read"),
+        (["--input", "none.txt"], "'none.txt' does not exist"),
         (["--input", "bad.jsonl"], "bad.jsonl:1: no text under any of prompt"),
         (["--output", "words.txt"], "words.txt: exists already"),
         (["--reference", "words.txt"], "--reference is not for family 'lm'"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
@@ -70,6 +70,11 @@ class Enlarging(ImageModule):
         self.compared = [
             kind.Metric(Bordered.Options(border=spec.scale)) for kind in (psnr_y, psnr_rgb, ssim_y)
         ]
+
+    def train(self, mode: bool = True) -> Self:
+        """What was fast and exact enough is found anew for other weights."""
+        self._fastest = None
+        return super().train(mode)
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
         made = self.super_resolve(batch["low"], EnlargeOptions(precision="fp32"))

@@ -78,7 +78,8 @@ class Data:
             train = train if config.val else [n for i, n in enumerate(train) if i % 4]
         self.spec = spec or specs.MelodySpec(length)
         self.train, self.val = Melodies(train), Melodies(val)
-        self.report = {"data.train": Report(config.train, train), "data.val": Report(held, val)}
+        self.report = {"data.train": Report(config.train, train)} if spec is None else {}
+        self.report["data.val"] = Report(held, val)
 
     def start_background(self):
         pass

@@ -1,9 +1,12 @@
 """Blobs of one colour, a family that only the tests know."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
+import torch
 from pydantic import Field
+from torch import nn
 
+from aigc_cli.models._base import GenerativeModule
 from aigc_cli.recipe.sections import Section
 from aigc_cli.specs import Spec
 
@@ -36,9 +39,26 @@ class Blobs(Spec):
     kind = "blobs"
 
 
-class Model:
-    accepts = (Blobs,)
-    needs_colour = False
+class Model(GenerativeModule):
+    """One weight."""
 
-    def __init__(self, config: Config, spec: Spec) -> None:
-        pass
+    accepts = (Blobs,)
+    makes = "image"
+    metrics: ClassVar = {"l1": "min"}
+    averaged = ("net",)
+
+    def __init__(self, config, spec):
+        super().__init__(config, spec)
+        self.net = nn.Linear(1, 1)
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters())
+
+    def loss(self, batch):
+        return {"loss": self.net(batch["blob"]).mean()}
+
+    def evaluate_batch(self, batch):
+        return {"l1": self.net(batch["blob"]).abs()[:, 0]}
+
+    def sample(self, noise, options, given=None, references=()):
+        return self.net(noise.randn(1))
