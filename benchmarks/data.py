@@ -1,4 +1,4 @@
-"""Seconds for an epoch of training patches: from files, and from the cache of prepared pictures."""
+"""Seconds for an epoch of training patches: from files, and from the cache of prepared images."""
 
 from __future__ import annotations
 

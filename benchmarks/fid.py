@@ -1,4 +1,4 @@
-"""What the features of FID cost beside torch-fidelity's: the same network, weights, pictures and
+"""What the features of FID cost beside torch-fidelity's: the same network, weights, images and
 precision, on random weights. Needs `pip install --no-deps torch-fidelity`.
 
 Batches of the two are interleaved, since the speed of a shared machine drifts; the ratio is that of

@@ -137,11 +137,11 @@ def vae_loop(extra: list[str], steps: int) -> list[float]:
     return seconds_between(step(batch["image"]) for batch in batches("vae_mnist_mlp", extra, steps))
 
 
-# Normalisations of bf16 pictures whose channels are last. The peer is torch.nn.functional.
+# Normalizations of bf16 images whose channels are last. The peer is torch.nn.functional.
 
 
 def norm_steps(norm: Any, shape: tuple[int, ...], groups: int) -> list[float]:
-    """Seconds of a normalisation and its gradient."""
+    """Seconds of a normalization and its gradient."""
     layout = {"dtype": torch.bfloat16, "memory_format": torch.channels_last}
     x, upstream = (torch.randn(shape).to(**layout) for _ in range(2))
     return seconds_between(norm(x.requires_grad_(), groups).backward(upstream) for _ in range(40))

@@ -1,4 +1,4 @@
-"""Peak memory of tiled enlargement of a 2040x1356 picture x2, beside taking it whole.
+"""Peak memory of tiled upscaled image of a 2040x1356 image x2, beside taking it whole.
 
 Each runs in a process of its own with EDSR-baseline; the peak is above what the process held with
 the model loaded.
@@ -44,4 +44,4 @@ def main() -> dict[str, Any]:
         )
         rows[name] = {k: round(v, 2) for k, v in json.loads(done.stdout).items()}
     rows["memory_ratio"] = round(rows["whole"]["gb"] / rows["tiled"]["gb"], 1)
-    return {"benchmark": f"enlarge {WIDTH}x{HEIGHT} x2, EDSR-baseline, CPU", **rows}
+    return {"benchmark": f"upscale {WIDTH}x{HEIGHT} x2, EDSR-baseline, CPU", **rows}

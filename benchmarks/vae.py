@@ -3,7 +3,7 @@
     PYTHONPATH=PEERS IDX=fashion_mnist/train-images-idx3-ubyte.gz python -m benchmarks.vae
 
 The reference setting of recipe vae_mnist_mlp (784-400-ReLU, 40 latent dimensions, Adam 1e-4,
-batches of 100, summed cross-entropy and KL) on the same fixed-binarised pictures, in fp32 on the
+batches of 100, summed cross-entropy and KL) on the same fixed-binarized images, in fp32 on the
 CPU. pythae (Chadebec, Vincent and Allassonniere, 2022) runs as another process; its networks,
 trainer and estimator of the likelihood (`VAE.get_nll`) are its own. Epochs of the two are
 interleaved; the ratio is that of the median seconds, above 1 when aigc is faster.
@@ -37,7 +37,7 @@ from benchmarks._sides import Skip
 
 EPOCHS = int(os.environ.get("EPOCHS", "20"))
 TIMED, ROUNDS = 3, 3  # epochs, of which the first is not counted
-COUNT, SAMPLES = 1000, 200  # validation pictures, importance samples of each
+COUNT, SAMPLES = 1000, 200  # validation images, importance samples of each
 BATCH = 100
 
 
@@ -149,7 +149,7 @@ def peer(pictures: str, epochs: int, measure: bool) -> None:
 
 
 def write_pictures(source: str, path: Path) -> torch.Tensor:
-    """The binarised split as uint8 arrays; returns the pictures to measure on, in [-1, 1]."""
+    """The binarized split as uint8 arrays; returns the images to measure on, in [-1, 1]."""
     data, model = build(load_recipe("vae_mnist_mlp", settings(source, 1)))
     assert isinstance(model, Model)
 
@@ -165,7 +165,7 @@ def write_pictures(source: str, path: Path) -> torch.Tensor:
 def main() -> dict[str, Any]:
     source = os.environ.get("IDX", "")
     if not source:
-        raise Skip("needs IDX=FILE, pictures of 28 x 28 pixels")
+        raise Skip("needs IDX=FILE, images of 28 x 28 pixels")
     if importlib.util.find_spec("pythae") is None:
         raise Skip("needs pip install --no-deps pythae==0.1.2 and what it imports")
     source = str(Path(source).resolve())

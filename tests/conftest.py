@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-# Before torch is imported anywhere: tests share two cores, and colours or widths of the
+# Before torch is imported anywhere: tests share two cores, and colors or widths of the
 # developer's terminal must not reach the text that tests compare.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["_TYPER_FORCE_DISABLE_TERMINAL"] = "1"

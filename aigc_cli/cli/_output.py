@@ -1,7 +1,7 @@
 """What every command shares: its common options, and the one way results and errors reach people.
 
 stdout is for results, stderr for everything else. With `--json` stdout is one JSON object, on
-success and on failure; text is never mixed into it and nothing is ever coloured.
+success and on failure; text is never mixed into it and nothing is ever colored.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Prepared pictures on disk, so that nothing is decoded or reduced twice.
+"""Prepared images on disk, so that nothing is decoded or reduced twice.
 
-All pictures of a set that were prepared in one way lie in one file, a `Pack`, whose name is the
+All images of a set that were prepared in one way lie in one file, a `Pack`, whose name is the
 digest of everything they depend on. A row counts only when its checksum fits: a row that was cut
 off, lost in a power failure or never written is made again, and two processes may write the same
 row because they write the same bytes.
@@ -37,8 +37,8 @@ Bytes = NDArray[np.uint8]
 
 
 # Held while a row is made. Two threads that decode at once take the interpreter from each other
-# hundreds of times a picture; on a busy machine that makes both many times slower than in turns.
-_making = threading.RLock()  # entered twice: reducing a picture needs the whole one
+# hundreds of times an image; on a busy machine that makes both many times slower than in turns.
+_making = threading.RLock()  # entered twice: reducing an image needs the whole one
 
 
 def _renew_lock() -> None:
@@ -70,7 +70,7 @@ def cache_folder(setting: str) -> Path | None:
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
         if setting != "auto":
             raise DataError(f"data.cache: cannot write in {setting!r} ({error})") from error
-        log.warning("prepared pictures are not kept after this run: %s", error)
+        log.warning("prepared images are not kept after this run: %s", error)
         return None
 
 
@@ -120,7 +120,7 @@ class Pack:
             os.ftruncate(self._file, self._size)  # changes nothing when the file is complete
         except OSError as error:
             raise DataError(
-                f"nowhere to keep {self._size / 1e6:.0f} MB of prepared pictures ({error})",
+                f"nowhere to keep {self._size / 1e6:.0f} MB of prepared images ({error})",
                 hint="set data.cache=FOLDER to a folder with space",
             ) from error
         content = mmap.mmap(self._file, self._size, access=mmap.ACCESS_READ)
@@ -179,7 +179,7 @@ class Pack:
             _write_at(self._file, _checksum(row).to_bytes(4, sys.byteorder), 4 * index)
         except OSError as error:
             if not self._full:
-                log.warning("no space for prepared pictures, so they are made again: %s", error)
+                log.warning("no space for prepared images, so they are made again: %s", error)
             self._full = True
             return False
         return True

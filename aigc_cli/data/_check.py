@@ -1,4 +1,4 @@
-"""Every picture is decoded once before the first step, so that no run dies of its data later on."""
+"""Every image is decoded once before the first step, so that no run dies of its data later on."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from aigc_cli.data._cache import digest
 from aigc_cli.data._sources import Source
 from aigc_cli.errors import AigcError, DataError, Problem
 from aigc_cli.media.files import write_bytes
-from aigc_cli.media.image import Picture
+from aigc_cli.media.image import Raster
 
 LISTED = 20  # bad files that a message names; `problems` has all
-FORMAT = 3  # of what a check remembers of a picture
-_CHUNK = 64  # pictures a thread or process takes at a time
-_MANY = 2000  # pictures from which on processes pay
+FORMAT = 3  # of what a check remembers of an image
+_CHUNK = 64  # images a thread or process takes at a time
+_MANY = 2000  # images from which on processes pay
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What decoding one picture showed."""
+    """What decoding one image showed."""
 
     height: int
     width: int
@@ -49,7 +49,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Report:
-    """What is in a source: usable pictures by number, and the others as (name, reason)."""
+    """What is in a source: usable images by number, and the others as (name, reason)."""
 
     source: Source = field(compare=False)
     seen: dict[int, Seen]
@@ -61,7 +61,7 @@ class Report:
 
     @property
     def sizes(self) -> dict[str, list[int]]:
-        """[width, height] of the smallest, the median and the largest picture by area."""
+        """[width, height] of the smallest, the median and the largest image by area."""
         sizes = sorted(
             ([s.width, s.height] for s in self.seen.values()), key=lambda wh: (wh[0] * wh[1], wh)
         )
@@ -81,8 +81,8 @@ class Report:
         }
 
 
-class BadPicturesError(DataError):
-    """Pictures that cannot be used: `problems` names each, the message the first LISTED of them."""
+class BadImagesError(DataError):
+    """Images that cannot be used: `problems` names each, the message the first LISTED of them."""
 
     code = "data.bad_pictures"
 
@@ -94,7 +94,7 @@ class BadPicturesError(DataError):
             for name, reason in report.bad
         ]
         total = sum(len(report.seen) + len(report.bad) for report in reports.values())
-        count = f"{len(self._problems)} of {total} pictures cannot be used"
+        count = f"{len(self._problems)} of {total} images cannot be used"
         super().__init__(f"{count}\n{bad_table(reports)}", hint=hint)
 
     @property
@@ -109,9 +109,9 @@ def check(
     unfit: Callable[[Seen], str | None] = lambda seen: None,
     cache: Path | None = None,
 ) -> Report:
-    """Decode the pictures `numbers` of `source`, in several threads or, if many, processes.
+    """Decode the images `numbers` of `source`, in several threads or, if many, processes.
 
-    `unfit` may say why a readable picture cannot be used. With a cache folder, what was seen is
+    `unfit` may say why a readable image cannot be used. With a cache folder, what was seen is
     remembered until the file changes; failures are not, as their cause may lie outside the file.
     """
     memory = _Memory(source, numbers, cache)
@@ -130,14 +130,14 @@ def check(
 
 
 def without(report: Report, reasons: Mapping[int, str]) -> Report:
-    """The report in which pictures that were usable one by one are bad, each for its reason."""
+    """The report in which images that were usable one by one are bad, each for its reason."""
     seen = {number: seen for number, seen in report.seen.items() if number not in reasons}
     bad = [(report.source.name(number), reason) for number, reason in reasons.items()]
     return Report(report.source, seen, report.bad + bad)
 
 
 def at_least(size: int) -> Callable[[Seen], str | None]:
-    """Unfit are pictures with a side below `size`."""
+    """Unfit are images with a side below `size`."""
 
     def unfit(seen: Seen) -> str | None:
         if min(seen.height, seen.width) >= size:
@@ -148,23 +148,23 @@ def at_least(size: int) -> Callable[[Seen], str | None]:
 
 
 def require_good(reports: Mapping[str, Report], on_error: Literal["stop", "skip"]) -> None:
-    """Stop at bad pictures unless they are to be skipped, and always when no picture is left.
+    """Stop at bad images unless they are to be skipped, and always when no image is left.
 
     `reports` is keyed by the recipe key that names the source.
 
     Raises:
-        BadPicturesError: one table of all of them.
+        BadImagesError: one table of all of them.
     """
     if on_error == "stop" and any(report.bad for report in reports.values()):
-        raise BadPicturesError(reports, hint="repair or remove them, or set data.on_error=skip")
+        raise BadImagesError(reports, hint="repair or remove them, or set data.on_error=skip")
     if empty := [key for key, report in reports.items() if not report.seen]:
-        raise BadPicturesError(reports, hint=f"no picture is left in {' and '.join(empty)}")
+        raise BadImagesError(reports, hint=f"no image is left in {' and '.join(empty)}")
     if skipped := bad_table(reports):
-        log.warning("pictures that are left out:\n%s", skipped)
+        log.warning("images that are left out:\n%s", skipped)
 
 
 def bad_table(reports: Mapping[str, Report]) -> str:
-    """One line for each bad picture, at most LISTED of them."""
+    """One line for each bad image, at most LISTED of them."""
     rows = [
         (f"{key}: {name}", reason) for key, report in reports.items() for name, reason in report.bad
     ]
@@ -178,7 +178,7 @@ def bad_table(reports: Mapping[str, Report]) -> str:
 def _look(
     source: Source, numbers: Sequence[int], known: Mapping[int, Seen]
 ) -> Iterator[Seen | str]:
-    """For each picture what was seen, or why it cannot be used."""
+    """For each image what was seen, or why it cannot be used."""
     new = [number for number in numbers if number not in known]
     chunks = [new[i : i + _CHUNK] for i in range(0, len(new), _CHUNK)]
     fresh = _by_processes(source, chunks) if _forks(len(new)) else _by_threads(source, chunks)
@@ -193,7 +193,7 @@ def _by_threads(source: Source, chunks: Sequence[Sequence[int]]) -> Iterator[lis
 
 
 def _by_processes(source: Source, chunks: Sequence[Sequence[int]]) -> Iterator[list[Seen | str]]:
-    """As `_by_threads`, which small pictures make wait for each other."""
+    """As `_by_threads`, which small images make wait for each other."""
     global _shared
     _shared = source  # inherited, never pickled
     count = min(8, len(os.sched_getaffinity(0)))
@@ -246,7 +246,7 @@ def _decode(source: Source, number: int) -> Seen | str:
     return Seen(picture.height, picture.width, _mode(picture))
 
 
-def _mode(picture: Picture) -> str:
+def _mode(picture: Raster) -> str:
     pixels = picture.pixels
     gray = picture.channels == 1 or bool((pixels == pixels[..., :1]).all())
     color = "gray" if gray else "RGB"
@@ -255,7 +255,7 @@ def _mode(picture: Picture) -> str:
 
 
 class _Memory:
-    """What earlier checks saw, by the fingerprint of each picture; one JSON file a source."""
+    """What earlier checks saw, by the fingerprint of each image; one JSON file a source."""
 
     def __init__(self, source: Source, numbers: Sequence[int], cache: Path | None) -> None:
         self.known: dict[int, Seen] = {}
@@ -283,7 +283,7 @@ class _Memory:
         rows = self._rows | {
             self._keys[i]: (s.height, s.width, s.mode) for i, s in self.known.items()
         }
-        if len(rows) > 2 * len(self._source):  # most are of pictures that are no more
+        if len(rows) > 2 * len(self._source):  # most are of images that are no more
             present = {self._key(number) for number in range(len(self._source))}
             rows = {key: row for key, row in rows.items() if key in present}
         try:

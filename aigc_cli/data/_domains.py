@@ -1,4 +1,4 @@
-"""What `image_pairs` and `unpaired_images` share: two domains, and windows cut from pictures."""
+"""What `image_pairs` and `unpaired_images` share: two domains, and windows cut from images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from aigc_cli.data._cache import Bytes, Pack
 from aigc_cli.data._check import Seen
 from aigc_cli.data._fit import Fit
-from aigc_cli.data._pictures import SourceConfig, Sources, planes
+from aigc_cli.data._images import SourceConfig, Sources, planes
 from aigc_cli.data._sources import subfolders
 
 TRAIN_FOLDERS = (("trainA", "trainB"), ("A", "B"), ("source", "target"))
@@ -26,20 +26,20 @@ LoadSize = Side | tuple[Side, Side] | None
 
 
 class DomainConfig(SourceConfig):
-    """Two domains, A and B, and how their pictures come to one size."""
+    """Two domains, A and B, and how their images come to one size."""
 
     train_b: Sources | None = None
-    """Pictures of domain B; not needed where `train` holds folders trainA and trainB."""
+    """Images of domain B; not needed where `train` holds folders trainA and trainB."""
     val_b: Sources | None = None
-    """Pictures of domain B to validate with; see `val`."""
+    """Images of domain B to validate with; see `val`."""
     image_size: int = Field(256, ge=4, le=2048)
-    """Side of the square pictures in pixels."""
+    """Side of the square images in pixels."""
     load_size: LoadSize = None
     """Shorter side before training cuts `image_size` at random; [least, most]: itself at random."""
     resize: Literal["crop", "stretch", "none"] = "crop"
-    """crop: keep the shape and cut; stretch: make square; none: cut from pictures as they are."""
+    """crop: keep the shape and cut; stretch: make square; none: cut from images as they are."""
     flip: bool = False
-    """Mirror training pictures from left to right, half of the times, at random."""
+    """Mirror training images from left to right, half of the times, at random."""
 
     @property
     def load_sizes(self) -> tuple[int, int]:
@@ -59,7 +59,7 @@ class DomainConfig(SourceConfig):
         """
         least, most = least_and_most(size, self.image_size)
         if size is not None and self.resize == "none":
-            raise ValueError(f"{key} has no meaning with resize=none, which enlarges nothing")
+            raise ValueError(f"{key} has no meaning with resize=none, which upscales nothing")
         if least > most:
             raise ValueError(f"{key} is [least, most], not [{least}, {most}]")
         if least < self.image_size:
@@ -106,7 +106,7 @@ def _couple(
 
 
 class Pictures(Protocol):
-    """Decoded pictures of known sizes, all with the same number of channels."""
+    """Decoded images of known sizes, all with the same number of channels."""
 
     channels: int
     sizes: list[tuple[int, int]]
@@ -131,7 +131,7 @@ class Window(NamedTuple):
 
 
 class Scaled:
-    """Pictures resized once, when first needed; windows are then cut from them.
+    """Images resized once, when first needed; windows are then cut from them.
 
     `load_size` is what `resize` makes of the shorter side (crop) or of both (stretch).
     """
@@ -178,9 +178,9 @@ class Windows:
         self.least, self.most = load_sizes
 
     def draw(self, rng: random.Random, size: tuple[int, int]) -> Window:
-        """A window of a picture of `size` (H, W) that was loaded at the largest `load_size`.
+        """A window of an image of `size` (H, W) that was loaded at the largest `load_size`.
 
-        A picture loaded at `most` and cut at side S most / L shows what it would show loaded at L
+        An image loaded at `most` and cut at side S most / L shows what it would show loaded at L
         and cut at side S.
         """
         H, W = size
@@ -213,13 +213,13 @@ def resized(pixels: Bytes, height: int, width: int) -> Bytes:
 
 
 def any_size(config: C) -> C:
-    """The config for a look at pictures whose size nobody has chosen yet: none is too small."""
+    """The config for a look at images whose size nobody has chosen yet: none is too small."""
     chosen = "image_size" in config.model_fields_set
     return config if chosen else config.model_copy(update={"image_size": 4})
 
 
 def fit_sizes(config: DomainConfig, sides: Sequence[int], what: str) -> Fit:
-    """`train`, `image_size` and `load_size` for pictures with these shorter sides, for `fit`.
+    """`train`, `image_size` and `load_size` for images with these shorter sides, for `fit`.
 
     The suggestions go together with what `config` says already.
     """

@@ -1,7 +1,7 @@
-"""What `aigc recipe new` learns from pictures: which settings suit them, and why.
+"""What `aigc recipe new` learns from images: which settings suit them, and why.
 
 Each kind of data has `fit(config, bases=...)`, which returns values for other keys of its config
-with a reason for each. It reads the same pictures, in the same way, as the training will.
+with a reason for each. It reads the same images, in the same way, as the training will.
 """
 
 from __future__ import annotations
@@ -13,34 +13,34 @@ from typing import Any
 
 from aigc_cli.data._cache import cache_folder
 from aigc_cli.data._check import Seen, check, require_good
-from aigc_cli.data._pictures import PictureConfig, open_parts
+from aigc_cli.data._images import PictureConfig, open_parts
 
 Fit = dict[str, tuple[Any, str]]
 
 
 @dataclass(frozen=True)
 class Look:
-    """The usable training pictures of a config."""
+    """The usable training images of a config."""
 
     config: PictureConfig
     seen: list[Seen]
 
     @property
     def sides(self) -> list[int]:
-        """The shorter side of each picture in pixels, ascending."""
+        """The shorter side of each image in pixels, ascending."""
         return sorted(min(seen.height, seen.width) for seen in self.seen)
 
     def shared(self) -> Fit:
-        """What does not depend on the kind: how many pictures, and whether they have colours."""
+        """What does not depend on the kind: how many images, and whether they have colors."""
         sides = f"{self.sides[0]} to {self.sides[-1]} pixels on the shorter side"
-        found: Fit = {"train": (self.config.train, f"{len(self.seen)} pictures train: {sides}.")}
+        found: Fit = {"train": (self.config.train, f"{len(self.seen)} images train: {sides}.")}
         if all(seen.mode.startswith("gray") for seen in self.seen):
-            found["channels"] = (1, "All pictures are gray.")
+            found["channels"] = (1, "All images are gray.")
         return found
 
 
 def look(config: PictureConfig, bases: Sequence[Path]) -> Look:
-    """Decode the training pictures.
+    """Decode the training images.
 
     Raises:
         DataError: there are none, or some cannot be used and `on_error` is stop.

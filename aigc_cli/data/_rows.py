@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aigc_cli.data._fit import Fit
-from aigc_cli.data._pictures import Sources
+from aigc_cli.data._images import Sources
 from aigc_cli.data._stream import Key
 from aigc_cli.data._text_files import Texts, open_texts
 from aigc_cli.data._tokens import TokenizerConfig, Tokens, fit_vocabulary

@@ -26,7 +26,7 @@ _MASK = (1 << 64) - 1
 def _mix(z: int) -> int:
     """Bijection of 64-bit integers that changes half of the bits when one changes.
 
-    The finaliser of splitmix64: Steele, Lea and Flood, 2014, https://doi.org/10.1145/2660193.2660195
+    The finalizer of splitmix64: Steele, Lea and Flood, 2014, https://doi.org/10.1145/2660193.2660195
     """
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK

@@ -1,7 +1,7 @@
-"""Pairs of pictures that show the same thing twice, such as a label map and its photograph.
+"""Pairs of images that show the same thing twice, such as a label map and its photograph.
 
 Either every file holds a pair, A on the left and B on the right, or A and B are sources of their
-own in which the pictures of a pair have the same name but for the ending. Training loads both sides
+own in which the images of a pair have the same name but for the ending. Training loads both sides
 at `load_size` and cuts the same window out of both, as Isola et al., 2017,
 https://arxiv.org/abs/1611.07004, section 6.2.
 """
@@ -33,7 +33,7 @@ from aigc_cli.data._domains import (
 )
 from aigc_cli.data._example import paint
 from aigc_cli.data._fit import Fit
-from aigc_cli.data._pictures import Checked, ImageData, Sources, held_apart, in_8_bits, to_range
+from aigc_cli.data._images import Checked, ImageData, Sources, held_apart, in_8_bits, to_range
 from aigc_cli.data._sources import Source, open_source
 from aigc_cli.data._stream import Key, permutation
 from aigc_cli.errors import DataError
@@ -41,18 +41,18 @@ from aigc_cli.specs.image import PairSpec
 
 
 class Config(DomainConfig):
-    """Pairs of pictures, and how they come to one size."""
+    """Pairs of images, and how they come to one size."""
 
     kind: Literal["image_pairs"] = "image_pairs"
-    """Pairs of a picture and what it should become."""
+    """Pairs of an image and what it should become."""
     train: Sources
-    """Pictures with A left and B right; or A alone, with `train_b`; or folders trainA, trainB."""
+    """Images with A left and B right; or A alone, with `train_b`; or folders trainA, trainB."""
     val: Sources | None = None
     """Pairs to validate with, as in `train`; without it every tenth pair is held out."""
     train_b: Sources | None = None
-    """Pictures of B with the names of those in `train`, but for the ending."""
+    """Images of B with the names of those in `train`, but for the ending."""
     val_b: Sources | None = None
-    """Pictures of B with the names of those in `val`."""
+    """Images of B with the names of those in `val`."""
     direction: Literal["a2b", "b2a"] = "a2b"
     """a2b: A is what the model is given and B what it should make of it; b2a the other way."""
     source_channels: Literal[1, 3] = 3
@@ -60,18 +60,18 @@ class Config(DomainConfig):
     target_channels: Literal[1, 3] = 3
     """Of what it should make: 3 for RGB, 1 for gray."""
     aspect: Literal["same", "any"] = "same"
-    """same: a side-by-side picture shaped unlike most is probably no pair and cannot be used."""
+    """same: a side-by-side image shaped unlike most is probably no pair and cannot be used."""
 
 
 @dataclass(frozen=True)
 class PairPart:
-    """Pairs that train or validate, by the numbers of their pictures; b is None side by side."""
+    """Pairs that train or validate, by the numbers of their images; b is None side by side."""
 
     a: Source
     b: Source | None
     pairs: list[tuple[int, int]]
     single: Mapping[str, Mapping[int, str]]
-    """For `a` and `b`: pictures without a partner, and why."""
+    """For `a` and `b`: images without a partner, and why."""
 
 
 def open_parts(
@@ -89,7 +89,7 @@ def open_parts(
         missing, given = ("train_b", "val_b") if train.b is None else ("val_b", "train_b")
         raise DataError(
             f"data.{missing}: missing where data.{given} or a pair of folders names domain B",
-            hint=f"name the pictures of B with data.{missing}",
+            hint=f"name the images of B with data.{missing}",
         )
     validating = {} if val is None else {"val": _open(val, "val", config, bases)}
     if val_only and validating:
@@ -119,7 +119,7 @@ def _open(named: Named, key: str, config: Config, bases: Sequence[Path]) -> Pair
 
 
 def matched(a: Source, b: Source) -> PairPart:
-    """The pictures of `a` and `b` that have the same name, but for the ending."""
+    """The images of `a` and `b` that have the same name, but for the ending."""
     names = [[source.twin_name(i) for i in range(len(source))] for source in (a, b)]
     counts = [Counter(of_one) for of_one in names]
     number_in_b = {name: j for j, name in enumerate(names[1])}
@@ -130,16 +130,16 @@ def matched(a: Source, b: Source) -> PairPart:
     for side, mine, other, source in (("a", 0, 1, b), ("b", 1, 0, a)):
         for i, name in enumerate(names[mine]):
             if counts[mine][name] > 1:
-                single[side][i] = f"{counts[mine][name]} pictures have this name"
+                single[side][i] = f"{counts[mine][name]} images have this name"
             elif counts[other][name] != 1:
                 found = counts[other][name] or "no"
                 plural = "s" if counts[other][name] > 1 else ""
-                single[side][i] = f"{found} picture{plural} of this name in {source.text}"
+                single[side][i] = f"{found} image{plural} of this name in {source.text}"
     return PairPart(a, b, pairs, single)
 
 
 def check_part(part: PairPart, key: str, config: Config, cache: Path | None) -> dict[str, Report]:
-    """Decode the pictures; reports by recipe key, in which usable pairs have the same place."""
+    """Decode the images; reports by recipe key, in which usable pairs have the same place."""
     a = check(part.a, [i for i, _ in part.pairs], unfit=_unfit(part, config), cache=cache)
     if part.b is None:
         return {f"data.{key}": a}
@@ -162,7 +162,7 @@ def _size(seen: Seen) -> str:
 
 
 def _unfit(part: PairPart, config: Config) -> Callable[[Seen], str | None]:
-    """Why a readable picture cannot be a pair, or a side of one."""
+    """Why a readable image cannot be a pair, or a side of one."""
     least = config.image_size if config.resize == "none" else 1
 
     def unfit(seen: Seen) -> str | None:
@@ -177,7 +177,7 @@ def _unfit(part: PairPart, config: Config) -> Callable[[Seen], str | None]:
 
 
 def same_aspect(reports: dict[str, Report]) -> dict[str, Report]:
-    """The reports in which pictures shaped unlike most of the first, those that train, are bad.
+    """The reports in which images shaped unlike most of the first, those that train, are bad.
 
     Nothing changes when no shape, width by height within 2 %, is that of more than half of them.
     """
@@ -207,7 +207,7 @@ def check_pairs(
     """Reports by recipe key, which hold the usable pairs of training and validation.
 
     Raises:
-        DataError: as `open_parts`, or pictures cannot be used and `on_error` is stop.
+        DataError: as `open_parts`, or images cannot be used and `on_error` is stop.
     """
     parts = open_parts(config, bases, val_only=val_only)
     reports: dict[str, Report] = {}
@@ -317,12 +317,12 @@ class Data(ImageData):
     validates is opened, at the size of the model.
 
     Raises:
-        DataError: a source is absent or empty, pictures cannot be used or have no partner and
+        DataError: a source is absent or empty, images cannot be used or have no partner and
             `on_error` is stop, or a single pair would have to train and validate.
         MissingError: a source needs a package that is not installed.
     """
 
-    val_batch_size: int | None = None  # pictures of one size are validated in batches
+    val_batch_size: int | None = None  # images of one size are validated in batches
 
     def __init__(
         self,
@@ -371,5 +371,5 @@ def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
     sides = ("target", "source") if config.direction == "b2a" else ("source", "target")
     for side, is_gray in zip(sides, gray, strict=True):
         if is_gray:
-            found[f"{side}_channels"] = (1, "All of these pictures are gray.")
+            found[f"{side}_channels"] = (1, "All of these images are gray.")
     return found

@@ -1,4 +1,4 @@
-"""Pictures of one size, with or without classes, for models that make or judge whole pictures."""
+"""Images of one size, with or without classes, for models that make or judge whole images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aigc_cli.data._cache import Background, Bytes, Pack, cache_folder
 from aigc_cli.data._check import Seen, check, require_good
 from aigc_cli.data._example import paint
 from aigc_cli.data._fit import Fit, look
-from aigc_cli.data._pictures import (
+from aigc_cli.data._images import (
     Checked,
     ImageData,
     PictureConfig,
@@ -32,22 +32,22 @@ from aigc_cli.specs.image import ImageSpec
 
 
 class Config(PictureConfig):
-    """Pictures, and how they come to one size."""
+    """Images, and how they come to one size."""
 
     kind: Literal["images"] = "images"
-    """Pictures of one size."""
+    """Images of one size."""
     image_size: int = Field(64, ge=4, le=2048)
-    """Side of the square pictures in pixels."""
+    """Side of the square images in pixels."""
     resize: Literal["crop", "stretch", "none"] = "crop"
     """crop: fit the shorter side and keep the middle; stretch: fit both; none: must fit already."""
     flip: bool = False
-    """Mirror training pictures from left to right, half of the times, at random."""
+    """Mirror training images from left to right, half of the times, at random."""
     labels: Literal["auto", "none"] = "auto"
     """auto: classes are the names of the folders, or what an IDX or hf: source says, if any."""
 
 
 class Images:
-    """The pictures of one part, each brought to its size when first needed, then kept."""
+    """The images of one part, each brought to its size when first needed, then kept."""
 
     def __init__(
         self, pictures: Checked, labels: Sequence[int] | None, config: Config, cache: Path | None
@@ -75,11 +75,11 @@ class Images:
         return planes(fitted(in_8_bits(self.pictures.read(index), C), S, self.resize))
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """image (C, S, S) in [-1, 1], and label () with labelled data."""
+        """image (C, S, S) in [-1, 1], and label () with labeled data."""
         return {name: batch[0] for name, batch in self.batch([index]).items()}
 
     def batch(self, indexes: Sequence[int], mirrored: Sequence[bool] = ()) -> dict[str, Tensor]:
-        """image (B, C, S, S) in [-1, 1], and label (B,) with labelled data."""
+        """image (B, C, S, S) in [-1, 1], and label (B,) with labeled data."""
         out = np.empty((len(indexes), *self.shape), np.uint8)
         for b, index in enumerate(indexes):
             pixels = self.pixels(index)
@@ -91,7 +91,7 @@ class Images:
 
 
 class TrainingImages:
-    """Training pictures: whether one is mirrored follows from the seed in its key."""
+    """Training images: whether one is mirrored follows from the seed in its key."""
 
     def __init__(self, images: Images, *, flip: bool) -> None:
         self.images, self.flip = images, flip
@@ -100,7 +100,7 @@ class TrainingImages:
         return len(self.images)
 
     def __getitem__(self, key: Key) -> dict[str, Tensor]:
-        """One picture: image (C, S, S) in [-1, 1], and label () with labelled data."""
+        """One image: image (C, S, S) in [-1, 1], and label () with labeled data."""
         return {name: batch[0] for name, batch in self.__getitems__([key]).items()}
 
     def __getitems__(self, keys: Sequence[Key]) -> dict[str, Tensor]:
@@ -115,20 +115,20 @@ class TrainingImages:
 
 
 class Data(ImageData):
-    """Training and validation pictures, all checked when this is built.
+    """Training and validation images, all checked when this is built.
 
     Relative paths are tried against `bases` in turn. With the `spec` of a checkpoint only what
     validates is opened, and its sizes and classes are those of the model.
 
     Raises:
-        DataError: a source is absent or empty, pictures cannot be used and `on_error` is stop, or
+        DataError: a source is absent or empty, images cannot be used and `on_error` is stop, or
             a class to validate is none of training.
         MissingError: a source needs a package that is not installed.
     """
 
-    val_batch_size: int | None = None  # pictures of one size are validated in batches
+    val_batch_size: int | None = None  # images of one size are validated in batches
 
-    unlabelled: str | None = None
+    unlabeled: str | None = None
     """What to do about images that have no classes, where a file is the cause."""
 
     def __init__(
@@ -155,7 +155,7 @@ class Data(ImageData):
             spec = ImageSpec(config.channels, config.image_size, found)
         self.spec = spec
         if spec.labels is None and config.labels == "auto":
-            self.unlabelled = why_unlabelled(parts)
+            self.unlabeled = why_unlabeled(parts)
         require_classes(parts["data.val"], spec.labels)
         images = {
             key: Images(part, _numbers(part, spec.labels), config, cache)
@@ -176,7 +176,7 @@ def example(folder: Path) -> dict[str, Any]:
 
 
 def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
-    """The size of the pictures where it is one and small, for `aigc recipe new`; 64 or less if not.
+    """The size of the images where it is one and small, for `aigc recipe new`; 64 or less if not.
 
     Raises: as `look`.
     """
@@ -184,9 +184,9 @@ def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
     sizes = {(seen.height, seen.width) for seen in found.seen}
     side, typical = found.sides[-1], found.sides[len(found.seen) // 2]
     if sizes == {(side, side)} and side <= 128:
-        return found.shared() | {"image_size": (side, f"All pictures are {side} x {side}.")}
+        return found.shared() | {"image_size": (side, f"All images are {side} x {side}.")}
     size = max(4, min(64, typical - typical % 4))
-    reason = f"Half of the pictures are at least {typical} pixels on their shorter side."
+    reason = f"Half of the images are at least {typical} pixels on their shorter side."
     return found.shared() | {"image_size": (size, reason)}
 
 
@@ -209,14 +209,14 @@ def fitted(pixels: Bytes, size: int, how: Literal["crop", "stretch", "none"]) ->
 
 
 def class_names(train: Checked) -> tuple[str, ...] | None:
-    """The classes of the training pictures in order, numbers by value; None when there are none."""
+    """The classes of the training images in order, numbers by value; None when there are none."""
     known = train.labels()
     if known is None:
         return None
     return tuple(sorted(set(known), key=lambda name: (not name.isdigit(), name.zfill(20))))
 
 
-def why_unlabelled(parts: Mapping[str, Checked]) -> str | None:
+def why_unlabeled(parts: Mapping[str, Checked]) -> str | None:
     """Which images lie beside the folders of others, so that these are no classes."""
     loose = beside_folders([part.name(i) for part in parts.values() for i in range(len(part))])
     if not loose:
@@ -226,7 +226,7 @@ def why_unlabelled(parts: Mapping[str, Checked]) -> str | None:
 
 
 def require_classes(val: Checked, names: Sequence[str] | None) -> None:
-    """See that each validation picture is of a class that training pictures have.
+    """See that each validation image is of a class that training images have.
 
     Raises:
         DataError: they have no classes, or one of their own.
@@ -236,18 +236,18 @@ def require_classes(val: Checked, names: Sequence[str] | None) -> None:
     other = val.labels()
     if other is None:
         raise DataError(
-            "data.val: its pictures have no classes, those of data.train have",
+            "data.val: its images have no classes, those of data.train have",
             hint="put them in folders named after their classes, or set data.labels=none",
         )
     if unknown := sorted(set(other) - set(names)):
         raise DataError(
-            f"data.val: class {unknown[0]!r} has no training pictures",
-            hint="give each class two pictures or more, since some are held out to validate",
+            f"data.val: class {unknown[0]!r} has no training images",
+            hint="give each class two images or more, since some are held out to validate",
         )
 
 
 def _numbers(pictures: Checked, names: tuple[str, ...] | None) -> list[int] | None:
-    """Class number of each picture."""
+    """Class number of each image."""
     if names is None:
         return None
     number = {name: i for i, name in enumerate(names)}

@@ -73,13 +73,13 @@ class Config(TextsConfig):
         return self
 
 
-class Labelled(NamedTuple):
+class Labeled(NamedTuple):
     text: str
     labels: tuple[str, ...]
     """Names of its classes: one, but for texts that are dropped, which have several or none."""
 
 
-def read(texts: Texts, config: Config, names: Sequence[str] | None) -> Iterator[Labelled]:
+def read(texts: Texts, config: Config, names: Sequence[str] | None) -> Iterator[Labeled]:
     """Every text with its classes, by their names where these are known.
 
     Raises:
@@ -99,7 +99,7 @@ def read(texts: Texts, config: Config, names: Sequence[str] | None) -> Iterator[
             if config.empty == "refuse":
                 hint = "leave the line out, or set data.empty=drop"
                 raise DataError(f"{place}: an empty text", hint=hint)
-            yield Labelled("", ())
+            yield Labeled("", ())
             continue
         found = labels_of(record, label_key, config.separator, place)
         if names is not None:
@@ -109,7 +109,7 @@ def read(texts: Texts, config: Config, names: Sequence[str] | None) -> Iterator[
                 f"{place}: {len(found)} classes, {', '.join(found)}, and a text has one",
                 hint="leave such texts out with data.several: drop",
             )
-        yield Labelled(text, tuple(found))
+        yield Labeled(text, tuple(found))
 
 
 def labels_of(record: Record, key: str | int, separator: str | None, place: Place) -> list[str]:
@@ -168,7 +168,7 @@ class LabelledTexts(Rows):
 
     def __init__(
         self,
-        part: TextPart[Labelled],
+        part: TextPart[Labeled],
         tokens: Tokens,
         tokenizer: Tokenizer,
         names: Sequence[str],
@@ -239,7 +239,7 @@ class Data(TextData):
             given = read_names(config.labels, bases)
         parts = open_parts(
             config, bases, lambda texts: read(texts, config, given), "texts",
-            key=["labelled", config.text_key, config.empty], val_only=spec is not None,
+            key=["labeled", config.text_key, config.empty], val_only=spec is not None,
         )  # fmt: skip
         names = given or tuple(sorted(_classes(parts["data.train"]), key=_order))
         require_names(parts["data.val"], names)
@@ -247,7 +247,7 @@ class Data(TextData):
             trains = parts["data.train"]
             tokenizer = find_tokenizer(
                 config.tokenizer, lambda: (item.text for item in trains),
-                source=trains.name, key=["labelled", *trains.key], cache=cache, bases=bases,
+                source=trains.name, key=["labeled", *trains.key], cache=cache, bases=bases,
             )  # fmt: skip
             spec = LabelledTextSpec(tokenizer.to_json(), config.max_length, names)
         self.tokenizer = Tokenizer.from_json(spec.tokenizer)
@@ -255,7 +255,7 @@ class Data(TextData):
             raise DataError("data.tokenizer has no tokens for padding and the end of a text")
         config = config.model_copy(update={"max_length": spec.max_length})
 
-        def rows(part: TextPart[Labelled]) -> LabelledTexts:
+        def rows(part: TextPart[Labeled]) -> LabelledTexts:
             own = self.tokenizer
             tokens = token_file(
                 cache, [*part.key, own.digest], own.vocab_size,
@@ -285,7 +285,7 @@ class Data(TextData):
             yield f"{self.tokenizer.show(item['tokens'].tolist())}\n=> {label}"
 
 
-def require_names(part: TextPart[Labelled], names: Sequence[str]) -> None:
+def require_names(part: TextPart[Labeled], names: Sequence[str]) -> None:
     """See that the texts that validate are of classes that are known.
 
     Raises:
@@ -313,7 +313,7 @@ def require_several(names: Sequence[str], rows: LabelledTexts) -> None:
         )
 
 
-def _classes(part: TextPart[Labelled]) -> set[str]:
+def _classes(part: TextPart[Labeled]) -> set[str]:
     return {item.labels[0] for item in part if len(item.labels) == 1}
 
 
@@ -331,8 +331,8 @@ def report(name: str, rows: LabelledTexts, tokenizer: Tokenizer) -> TextReport:
 def example(folder: Path) -> dict[str, Any]:
     """Texts of three classes in a table."""
     rows = [f"{text},{('sat', 'saw', 'jumped')[n % 3]}" for n, text in enumerate(sentences())]
-    write_lines(folder / "labelled.csv", ["text,label", *rows])
-    return {"kind": "labelled_texts", "train": str(folder / "labelled.csv"), "val": "20%",
+    write_lines(folder / "labeled.csv", ["text,label", *rows])
+    return {"kind": "labelled_texts", "train": str(folder / "labeled.csv"), "val": "20%",
             "tokenizer": {"kind": "words"}, "cache": "off"}  # fmt: skip
 
 

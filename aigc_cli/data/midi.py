@@ -15,8 +15,8 @@ from pydantic import Field
 from torch import Tensor
 
 from aigc_cli.data._fit import Fit
+from aigc_cli.data._images import Sources
 from aigc_cli.data._paths import find_path, zip_folder
-from aigc_cli.data._pictures import Sources
 from aigc_cli.data._rows import HeldOut
 from aigc_cli.data._sources import clean_name, is_hidden
 from aigc_cli.data._stream import Key

@@ -1,6 +1,6 @@
 """Pairs of a photograph and its bicubic reduction, made from any folder of photographs.
 
-The small side is MATLAB's `imresize(..., 'bicubic')` of the whole picture, rounded to 8 bits, as in
+The small side is MATLAB's `imresize(..., 'bicubic')` of the whole image, rounded to 8 bits, as in
 every published benchmark; patches are cut at whole small pixels, so both sides show the same.
 """
 
@@ -19,7 +19,7 @@ from aigc_cli.data._cache import Background, Bytes, Pack, cache_folder
 from aigc_cli.data._check import at_least, check, require_good
 from aigc_cli.data._example import paint
 from aigc_cli.data._fit import Fit, look
-from aigc_cli.data._pictures import (
+from aigc_cli.data._images import (
     Checked,
     ImageData,
     PictureConfig,
@@ -32,7 +32,7 @@ from aigc_cli.data._stream import Key, permutation
 from aigc_cli.media.resize import resize_bicubic
 from aigc_cli.specs.image import SuperResolutionSpec
 
-SSIM_WINDOW = 11  # a validation picture must hold one, without its border of `scale` pixels
+SSIM_WINDOW = 11  # a validation image must hold one, without its border of `scale` pixels
 
 
 class Config(PictureConfig):
@@ -41,7 +41,7 @@ class Config(PictureConfig):
     kind: Literal["super_resolution"] = "super_resolution"
     """Pairs of a photograph and its reduction."""
     scale: Literal[2, 3, 4] = 2
-    """How many times larger the model makes a picture."""
+    """How many times larger the model makes an image."""
     patch_size: int = Field(48, ge=8, le=1024)
     """Side of a training patch in small pixels."""
     augment: bool = True
@@ -49,7 +49,7 @@ class Config(PictureConfig):
 
 
 class ReducedImages:
-    """Whole pictures of one part; each is decoded and reduced when first needed, then kept."""
+    """Whole images of one part; each is decoded and reduced when first needed, then kept."""
 
     def __init__(self, pictures: Checked, config: Config, cache: Path | None) -> None:
         self.pictures = pictures
@@ -96,7 +96,7 @@ class Patches:
         self.pairs, self.patch_size, self.augment = pairs, patch_size, augment
 
     def __len__(self) -> int:
-        """Pictures, each of which gives one patch in an epoch."""
+        """Images, each of which gives one patch in an epoch."""
         return len(self.pairs)
 
     def __getitem__(self, key: Key) -> dict[str, Tensor]:
@@ -138,17 +138,17 @@ def turned(planes: Bytes, way: int) -> Bytes:
 
 
 class Data(ImageData):
-    """Training patches and validation pictures, all checked when this is built.
+    """Training patches and validation images, all checked when this is built.
 
     Relative paths are tried against `bases` in turn. With the `spec` of a checkpoint only what
     validates is opened, at the scale of the model.
 
     Raises:
-        DataError: a source is absent or empty, or pictures cannot be used and `on_error` is stop.
+        DataError: a source is absent or empty, or images cannot be used and `on_error` is stop.
         MissingError: a source needs a package that is not installed.
     """
 
-    val_batch_size: int | None = 1  # whole pictures of different sizes
+    val_batch_size: int | None = 1  # whole images of different sizes
 
     def __init__(
         self,
@@ -191,12 +191,12 @@ def example(folder: Path) -> dict[str, Any]:
 
 
 def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
-    """A patch that the smallest training picture holds, for `aigc recipe new`.
+    """A patch that the smallest training image holds, for `aigc recipe new`.
 
     Raises: as `look`.
     """
     found = look(config, bases)
     small = found.sides[0] // config.scale
     patch = max(8, min(48, small - small % 8))
-    reason = f"48 is usual; the smallest picture is {small} on its shorter side after reduction."
+    reason = f"48 is usual; the smallest image is {small} on its shorter side after reduction."
     return found.shared() | {"patch_size": (patch, reason)}

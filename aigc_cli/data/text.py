@@ -14,7 +14,7 @@ from torch import Tensor
 from aigc_cli.data._cache import cache_folder
 from aigc_cli.data._example import CHAT_LETTERS, sentences, write_lines
 from aigc_cli.data._fit import Fit
-from aigc_cli.data._pictures import Sources
+from aigc_cli.data._images import Sources
 from aigc_cli.data._rows import (
     HeldOut,
     Item,

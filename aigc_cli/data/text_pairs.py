@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from aigc_cli.data._cache import cache_folder
 from aigc_cli.data._example import sentences, split_in_two, write_lines
 from aigc_cli.data._fit import Fit
-from aigc_cli.data._pictures import Sources
+from aigc_cli.data._images import Sources
 from aigc_cli.data._rows import (
     HeldOut,
     Item,

@@ -1,7 +1,7 @@
-"""Pictures of two domains, A and B, that do not belong together one by one: horses and zebras.
+"""Images of two domains, A and B, that do not belong together one by one: horses and zebras.
 
-An epoch has as many items as the larger domain has pictures. Item i shows picture i of A, counted
-round when A is the smaller, and a picture of B that is drawn at random, as in the reference code of
+An epoch has as many items as the larger domain has images. Item i shows image i of A, counted
+round when A is the smaller, and an image of B that is drawn at random, as in the reference code of
 Zhu et al., 2017, https://arxiv.org/abs/1703.10593. For style transfer A are photographs and B
 paintings, of which one may do.
 """
@@ -32,7 +32,7 @@ from aigc_cli.data._domains import (
 )
 from aigc_cli.data._example import paint
 from aigc_cli.data._fit import Fit
-from aigc_cli.data._pictures import (
+from aigc_cli.data._images import (
     Checked,
     ImageData,
     PictureConfig,
@@ -46,28 +46,28 @@ from aigc_cli.errors import DataError
 from aigc_cli.specs.image import UnpairedSpec
 
 MOST_ENLARGED = 8
-"""Times that a picture may be enlarged before there is nothing in it to learn from."""
+"""Times that an image may be upscaled before there is nothing in it to learn from."""
 
 
 class Config(DomainConfig, PictureConfig):
-    """Pictures of two domains, and how they come to one size."""
+    """Images of two domains, and how they come to one size."""
 
     kind: Literal["unpaired_images"] = "unpaired_images"
-    """Pictures of two domains that do not belong together."""
+    """Images of two domains that do not belong together."""
     train: Sources
-    """Pictures of domain A, with `train_b`; or a folder or zip with folders trainA and trainB."""
+    """Images of domain A, with `train_b`; or a folder or zip with folders trainA and trainB."""
     val: Sources | None = None
-    """Pictures of A to validate with; without it testA beside trainA, or every tenth picture."""
+    """Images of A to validate with; without it testA beside trainA, or every tenth image."""
     train_b: Sources | None = None
-    """Pictures of domain B; not needed where `train` holds trainA and trainB."""
+    """Images of domain B; not needed where `train` holds trainA and trainB."""
     val_b: Sources | None = None
-    """Pictures of B to validate with; without it testB beside trainB, or every tenth picture."""
+    """Images of B to validate with; without it testB beside trainB, or every tenth image."""
     load_size_b: LoadSize = None
     """The same for B, such as large paintings beside photographs; as `load_size` when not given."""
 
     @property
     def load_sizes_b(self) -> tuple[int, int]:
-        """Least and most for pictures of B."""
+        """Least and most for images of B."""
         return least_and_most(self.load_size_b or self.load_size, self.image_size)
 
     @model_validator(mode="after")
@@ -82,14 +82,14 @@ def check_domains(
     """Reports by recipe key: data.train, data.val, data.train_b, data.val_b; or what validates.
 
     Raises:
-        DataError: a source is absent or empty, nothing names B, a single picture would have to
-            train and validate, or pictures cannot be used and `on_error` is stop.
+        DataError: a source is absent or empty, nothing names B, a single image would have to
+            train and validate, or images cannot be used and `on_error` is stop.
     """
     train, val = name_domains(config, bases)
     if train.b is None and not (val_only and val is not None and val.a and val.b):
         raise DataError(
             "data.train_b: missing, and data.train holds no folders trainA and trainB",
-            hint="name the pictures of domain B with data.train_b",
+            hint="name the images of domain B with data.train_b",
         )
     val_a, val_b = val if val else (None, None)
     limit = config.max_pixels
@@ -108,7 +108,7 @@ def check_domains(
 
 
 class Domain:
-    """The usable pictures of one domain in one part."""
+    """The usable images of one domain in one part."""
 
     def __init__(self, report: Report, channels: int) -> None:
         self.pictures, self.channels = Checked(report), channels
@@ -127,7 +127,7 @@ class Domain:
 
 
 class TrainingDomains:
-    """Training pictures: the one of B and both windows follow from the seed in the key."""
+    """Training images: the one of B and both windows follow from the seed in the key."""
 
     def __init__(self, a: Domain, b: Domain, config: Config, cache: Path | None) -> None:
         self.a = Scaled(a, config, config.load_sizes[1], cache)
@@ -136,7 +136,7 @@ class TrainingDomains:
         self.windows_b = Windows(config, config.load_sizes_b)
 
     def __len__(self) -> int:
-        """Pictures of the larger domain."""
+        """Images of the larger domain."""
         return max(len(self.a), len(self.b))
 
     def __getitem__(self, key: Key) -> dict[str, Tensor]:
@@ -163,7 +163,7 @@ def _cut(domain: Scaled, index: int, windows: Windows, rng: random.Random) -> By
 
 
 class ValidationDomains:
-    """Validation: the middle of each picture of A, beside those of B in turn."""
+    """Validation: the middle of each image of A, beside those of B in turn."""
 
     def __init__(self, a: Domain, b: Domain, config: Config, cache: Path | None) -> None:
         self.domain = a
@@ -171,7 +171,7 @@ class ValidationDomains:
         self.a, self.b = Scaled(a, config, size, cache), Scaled(b, config, size, cache)
 
     def __len__(self) -> int:
-        """Pictures of A."""
+        """Images of A."""
         return len(self.a)
 
     def name(self, index: int) -> str:
@@ -189,7 +189,7 @@ class ValidationDomains:
 
 
 class Data(ImageData):
-    """Training and validation pictures of both domains, all checked when this is built.
+    """Training and validation images of both domains, all checked when this is built.
 
     Relative paths are tried against `bases` in turn. With the `spec` of a checkpoint only what
     validates is opened, at the size of the model.
@@ -246,7 +246,7 @@ def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
     reports = check_domains(any_size(config), bases, cache_folder(config.cache))
     a, b = (list(reports[key].seen.values()) for key in ("data.train", "data.train_b"))
     sides = [min(seen.height, seen.width) for seen in a + b]
-    found = fit_sizes(config, sides, f"{len(a)} pictures of A and {len(b)} of B")
+    found = fit_sizes(config, sides, f"{len(a)} images of A and {len(b)} of B")
     if all_gray(a + b):
-        found["channels"] = (1, "All pictures are gray.")
+        found["channels"] = (1, "All images are gray.")
     return found

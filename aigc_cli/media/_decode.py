@@ -1,4 +1,4 @@
-"""Decoding of hostile picture files: the part of `image.py` that knows Pillow's gaps."""
+"""Decoding of hostile image files: the part of `image.py` that knows Pillow's gaps."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def opened(
     source: Path | bytes | BinaryIO, name: str | None, max_pixels: int
 ) -> Iterator[tuple[BinaryIO, ImageFile]]:
     """The open file and its header; whatever goes wrong inside becomes a DataError."""
-    name = name or (str(source) if isinstance(source, Path) else "the picture")
+    name = name or (str(source) if isinstance(source, Path) else "the image")
     try:
         with (
             _file(source) as file,
@@ -87,7 +87,7 @@ def opened(
         raise DataError(f"{name}: {error}") from error.__cause__
     except UnidentifiedImageError as error:
         known = "PNG, JPEG, WebP, TIFF, BMP, GIF or PNM"
-        raise DataError(f"{name}: not a {known} picture, or its header is damaged") from error
+        raise DataError(f"{name}: not a {known} image, or its header is damaged") from error
     except Exception as error:  # decoders meet hostile bytes with errors of every type
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{name}: cut off or damaged ({reason})") from error
@@ -111,9 +111,9 @@ def _regular_file(path: Path) -> BinaryIO:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise _Unusable("a folder, not a picture")
+            raise _Unusable("a folder, not an image")
         if not stat.S_ISREG(status.st_mode):
-            raise _Unusable("a pipe, socket or device, not a picture")
+            raise _Unusable("a pipe, socket or device, not an image")
         if status.st_size == 0:
             raise _Unusable("empty (0 bytes)")
         return path.open("rb")
@@ -125,15 +125,15 @@ def _regular_file(path: Path) -> BinaryIO:
 
 
 def read_samples(file: BinaryIO, image: ImageFile) -> Samples:
-    """(H, W, C), C = 1, 2, 3 or 4; the last of 2 and 4 is alpha. Deep colour is where Pillow
+    """(H, W, C), C = 1, 2, 3 or 4; the last of 2 and 4 is alpha. Deep color is where Pillow
     would silently drop the low bytes."""
-    deep_colour = _bits(image) == 16 and image.mode in ("LA", "RGB", "RGBA")
-    if deep_colour and image.format == "TIFF":
+    deep_color = _bits(image) == 16 and image.mode in ("LA", "RGB", "RGBA")
+    if deep_color and image.format == "TIFF":
         return _deep_tiff(file)
     if image.format == "PPM" and image.mode == "RGB" and _most(image) > 255:
         return _deep_ppm(file, image)
     image.load()  # verify() passes half a JPEG, load() does not
-    if deep_colour:
+    if deep_color:
         return _with_key(_deep_png(file), image)
     if image.format == "PPM" and image.mode == "I":  # which Pillow has scaled to 16 bits
         return np.array(image).astype(np.uint16)[:, :, None]
@@ -164,7 +164,7 @@ def _as_8bit_mode(image: Image.Image) -> Image.Image:
         case "CMYK":
             return _cmyk_to_rgb(image)
         case "LAB":
-            raise _Unusable("Lab colours are not supported; save it as RGB")
+            raise _Unusable("Lab colors are not supported; save it as RGB")
         case mode:
             raise _Unusable(f"samples of 32 bits ({mode}) are not supported; save it with 16")
 
@@ -193,7 +193,7 @@ def _gray16(image: Image.Image) -> Samples:
 
 
 def _with_key(samples: Samples, image: ImageFile) -> Samples:
-    """Add the alpha of a PNG that names one 16-bit colour as transparent."""
+    """Add the alpha of a PNG that names one 16-bit color as transparent."""
     key = image.info.get("transparency")
     if key is None:
         return samples
@@ -202,7 +202,7 @@ def _with_key(samples: Samples, image: ImageFile) -> Samples:
 
 
 def _deep_png(file: BinaryIO) -> Samples:
-    """All bits of a 16-bit PNG with colour or alpha; Pillow keeps the high byte of each sample.
+    """All bits of a 16-bit PNG with color or alpha; Pillow keeps the high byte of each sample.
 
     Gray with alpha is laid out as 8-bit RGBA, so the header is rewritten to say that. Of RGB and
     RGBA the low bytes come from a second reading in the other byte order.
@@ -252,7 +252,7 @@ def _deep_tiff(file: BinaryIO) -> Samples:
         page = tiff.pages.first
         if page.compression not in (1, 8, 32773, 32946):  # none, deflate, packbits, deflate
             name = tifffile.COMPRESSION(page.compression).name
-            raise _Unusable(f"16-bit colour with {name} compression is not supported; use deflate")
+            raise _Unusable(f"16-bit color with {name} compression is not supported; use deflate")
         ends = [o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
         if len(ends) != np.prod(page.chunked) or max(ends) > size:  # or it would be filled with 0
             raise _Unusable("cut off or damaged (the pixel data ends too early)")
@@ -264,7 +264,7 @@ def _deep_tiff(file: BinaryIO) -> Samples:
     kind = page.extrasamples[0] if page.extrasamples else 2
     if kind == 0:
         return samples[:, :, :3]
-    if kind == 1:  # colours are multiplied by alpha
+    if kind == 1:  # colors are multiplied by alpha
         alpha = samples[:, :, 3:].astype(np.float64).clip(1)
         samples[:, :, :3] = (samples[:, :, :3] / alpha * 65535 + 0.5).clip(0, 65535)
     return samples
@@ -336,7 +336,7 @@ def _exif_of_tiff(file: BinaryIO) -> bytes | None:
             else:
                 kept[tag] = tags[tag]
         exif = kept.tobytes()
-    except Exception:  # as above; the pixels are right, so the picture is
+    except Exception:  # as above; the pixels are right, so the image is
         return None
     return exif if len(kept) or kept._ifds else None
 

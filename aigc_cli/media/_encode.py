@@ -1,4 +1,4 @@
-"""Encoding of pictures: the part of `image.py` that knows what each format can hold.
+"""Encoding of images: the part of `image.py` that knows what each format can hold.
 
 Every function takes samples (H, W, C), uint8 or uint16, C = 1 gray, 2 gray alpha, 3 RGB or 4 RGBA,
 and raises ValueError or OSError when the format cannot hold them.

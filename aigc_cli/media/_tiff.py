@@ -1,4 +1,4 @@
-"""TIFF files of 8 or 16 bits with alpha, EXIF and a colour profile, which Pillow and tifffile each
+"""TIFF files of 8 or 16 bits with alpha, EXIF and a color profile, which Pillow and tifffile each
 write only in part. TIFF 6.0, 1992, with Technical Note 2 (deflate) and Supplement 1 (predictor)."""
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def tiff_bytes(
         339: (_SHORT, [1] * C),  # unsigned
     }
     if C in (2, 4):
-        numbers[338] = (_SHORT, [2])  # the last is alpha, and colours are not multiplied by it
+        numbers[338] = (_SHORT, [2])  # the last is alpha, and colors are not multiplied by it
     for tag, (kind, values) in numbers.items():
         data = struct.pack(f"{order}{len(values)}{'H' if kind == _SHORT else 'I'}", *values)
         tags[tag] = _entry(out, order, tag, kind, len(values), data)

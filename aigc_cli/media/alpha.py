@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aigc_cli.media.image import Picture, Pixels
+from aigc_cli.media.image import Pixels, Raster
 from aigc_cli.media.resize import resize_bicubic
 
 Floats = NDArray[np.float32]
@@ -46,14 +46,14 @@ def unblend(seen: Floats, opacity: Floats, background: Floats) -> Floats:
     return np.where(opacity > 0, colors.clip(0, 1), background).astype(np.float32)
 
 
-def over_white(picture: Picture) -> Floats:
-    """The picture as training sees it: transparent parts over white."""
+def over_white(picture: Raster) -> Floats:
+    """The image as training sees it: transparent parts over white."""
     colors = unit(picture.pixels)
     return colors if picture.alpha is None else blend(colors, unit(picture.alpha), WHITE)
 
 
-def fitting(picture: Picture, format: str) -> tuple[Picture, str | None]:
-    """The picture as a file of `format` ("jpg", "webp", ...) can hold it, and what it loses."""
+def fitting(picture: Raster, format: str) -> tuple[Raster, str | None]:
+    """The image as a file of `format` ("jpg", "webp", ...) can hold it, and what it loses."""
     lost = []
     if format in ("jpg", "jpeg") and picture.alpha is not None:
         lost.append("transparency, which lies over white now")

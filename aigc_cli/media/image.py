@@ -1,7 +1,7 @@
-"""Pictures from and to files: PNG, JPEG, WebP and TIFF, and BMP and GIF for reading.
+"""Images from and to files: PNG, JPEG, WebP and TIFF, and BMP and GIF for reading.
 
-A picture is what a person sees in the file: upright, gray or RGB, with its transparency, its 8 or
-16 bits, its EXIF and its colour profile. Files are treated as hostile: the size is checked before
+An image is what a person sees in the file: upright, gray or RGB, with its transparency, its 8 or
+16 bits, its EXIF and its color profile. Files are treated as hostile: the size is checked before
 the pixels are decoded, and whatever is wrong with a file becomes one sentence.
 """
 
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 Pixels = NDArray[Any]  # uint8 or uint16
 
 MAX_PIXELS = 40_000_000
-"""Largest picture that is decoded, unless the caller says otherwise."""
+"""Largest image that is decoded, unless the caller says otherwise."""
 
 SUFFIXES = (
     ".png", ".apng", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif",
     ".pbm", ".pgm", ".ppm", ".pnm",
 )  # fmt: skip
-"""Endings of the files that `read_picture` is for."""
+"""Endings of the files that `read_image` is for."""
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class Raster:
     """pixels (H, W, C), C = 1 gray or 3 RGB, and alpha (H, W); both uint8 or both uint16.
 
     `exif` begins with `Exif` and two zeros; `icc` is a profile for this number of channels.
@@ -69,7 +69,7 @@ class Picture:
     def bits(self) -> int:
         return 8 * self.pixels.dtype.itemsize
 
-    def as_channels(self, channels: int) -> Picture:
+    def as_channels(self, channels: int) -> Raster:
         """Gray as R = G = B, or RGB as its luma (BT.601); the profile no longer fits and goes."""
         if channels == self.channels:
             return self
@@ -79,16 +79,16 @@ class Picture:
             luma = self.pixels @ np.array([0.299, 0.587, 0.114])
             gray = np.floor(luma + 0.5).astype(self.pixels.dtype)
             return replace(self, pixels=gray[:, :, None], icc=None)
-        raise ValueError(f"a picture has 1 or 3 channels, not {channels}")
+        raise ValueError(f"an image has 1 or 3 channels, not {channels}")
 
-    def as_bits(self, bits: int) -> Picture:
-        """The same picture with 8 or 16 bits for each sample."""
+    def as_bits(self, bits: int) -> Raster:
+        """The same image with 8 or 16 bits for each sample."""
         alpha = None if self.alpha is None else _as_bits(self.alpha, bits)
         return replace(self, pixels=_as_bits(self.pixels, bits), alpha=alpha)
 
 
 @dataclass(frozen=True)
-class PictureHeader:
+class ImageHeader:
     """What the first bytes of a file say: size as shown, mode and format in Pillow's words."""
 
     width: int
@@ -97,8 +97,8 @@ class PictureHeader:
     format: str
 
 
-def begins_like_picture(head: bytes) -> bool:
-    """Whether the first 16 bytes of a file are those of a format that `read_picture` knows."""
+def begins_like_image(head: bytes) -> bool:
+    """Whether the first 16 bytes of a file are those of a format that `read_image` knows."""
     starts = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
     bmp = head[:2] == b"BM" and head[6:10] == bytes(4)
     webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
@@ -109,12 +109,12 @@ def begins_like_picture(head: bytes) -> bool:
 # -- reading ---------------------------------------------------------------------------------------
 
 
-def read_picture(
+def read_image(
     source: Path | bytes | BinaryIO, *, name: str | None = None, max_pixels: int = MAX_PIXELS
-) -> Picture:
+) -> Raster:
     """Read the first frame of a file; `name` stands for the source in error messages.
 
-    1-bit pictures become gray, palettes RGB; CMYK becomes RGB with 8 bits, through the profile of
+    1-bit images become gray, palettes RGB; CMYK becomes RGB with 8 bits, through the profile of
     the file where it has one. EXIF rotation is applied.
 
     Raises:
@@ -128,7 +128,7 @@ def read_picture(
         is_first = has_more_frames(image)
     samples = turn_upright(samples, orientation)
     channels = 3 if samples.shape[2] >= 3 else 1
-    return Picture(
+    return Raster(
         pixels=np.ascontiguousarray(samples[:, :, :channels]),
         alpha=np.ascontiguousarray(samples[:, :, -1]) if samples.shape[2] > channels else None,
         exif=exif,
@@ -137,19 +137,19 @@ def read_picture(
     )
 
 
-def probe_picture(
+def probe_image(
     source: Path | bytes | BinaryIO, *, name: str | None = None, max_pixels: int = MAX_PIXELS
-) -> PictureHeader:
+) -> ImageHeader:
     """Read the header only; the pixels behind it may still be damaged.
 
     Raises:
-        DataError: as `read_picture`, as far as the header shows it.
+        DataError: as `read_image`, as far as the header shows it.
     """
     with opened(source, name, max_pixels) as (file, image):
         width, height = image.size  # Pillow has turned a TIFF already
         if image.format != "TIFF" and read_exif(file, image)[0] >= 5:
             width, height = height, width
-        return PictureHeader(width, height, image.mode, image.format or "")
+        return ImageHeader(width, height, image.mode, image.format or "")
 
 
 def _profile_fits(profile: bytes | None, channels: int) -> bool:
@@ -159,8 +159,8 @@ def _profile_fits(profile: bytes | None, channels: int) -> bool:
 # -- writing ---------------------------------------------------------------------------------------
 
 
-def write_picture(
-    path: Path, picture: Picture, *, text: dict[str, str] | None = None, xmp: bytes | None = None
+def write_image(
+    path: Path, picture: Raster, *, text: dict[str, str] | None = None, xmp: bytes | None = None
 ) -> None:
     """Write PNG, JPEG (quality 95, 4:4:4), WebP (lossless) or TIFF (deflate) by the ending.
 
@@ -169,13 +169,13 @@ def write_picture(
     all.
 
     Raises:
-        OutputError: an ending or a format that cannot hold the picture, or an unwritable place.
+        OutputError: an ending or a format that cannot hold the image, or an unwritable place.
         DiskFullError: no space left.
     """
     encode = ENCODERS.get(path.suffix.lower())
     if encode is None:
         known = ", ".join(ENCODERS)
-        raise OutputError(f"cannot write {path}: pictures end in {known}, not {path.suffix!r}")
+        raise OutputError(f"cannot write {path}: images end in {known}, not {path.suffix!r}")
     samples = picture.pixels
     if picture.alpha is not None:
         samples = np.concatenate([samples, picture.alpha[:, :, None]], axis=2)
@@ -186,10 +186,10 @@ def write_picture(
     write_bytes(path, data)
 
 
-def write_animation(path: Path, pictures: Sequence[Picture], *, frame_ms: int = 80) -> None:
-    """Write an endless GIF of equally large pictures, with a palette of its own for each frame.
+def write_animation(path: Path, pictures: Sequence[Raster], *, frame_ms: int = 80) -> None:
+    """Write an endless GIF of equally large images, with a palette of its own for each frame.
 
-    Raises: as `write_picture`.
+    Raises: as `write_image`.
     """
     frames = [Image.fromarray(p.as_channels(3).as_bits(8).pixels) for p in pictures]
     frames = [frame.quantize(256, dither=Image.Dither.FLOYDSTEINBERG) for frame in frames]
@@ -216,21 +216,21 @@ def from_tensor(tensor: Tensor, dtype: type[np.uint8] | type[np.uint16] = np.uin
     top = np.iinfo(dtype).max
     C, H, W = tensor.shape
     pixels = np.empty((H, W, C), dtype)
-    for channel, plane in enumerate(tensor.detach()):  # one at a time, since pictures may be large
+    for channel, plane in enumerate(tensor.detach()):  # one at a time, since images may be large
         levels = plane.float().add(1).mul_(top / 2).add_(0.5).floor_().clamp_(0, top)
         pixels[..., channel] = levels.cpu().numpy()
     return pixels
 
 
 def tile_grid(
-    pictures: Sequence[Picture], columns: int, *, labels: Sequence[str] | None = None
-) -> Picture:
-    """One 8-bit RGB sheet, row by row, on white; each cell as large as the largest picture.
+    pictures: Sequence[Raster], columns: int, *, labels: Sequence[str] | None = None
+) -> Raster:
+    """One 8-bit RGB sheet, row by row, on white; each cell as large as the largest image.
 
-    `labels` has one line of text for each picture, written above it.
+    `labels` has one line of text for each image, written above it.
     """
     if not pictures or columns < 1 or (labels is not None and len(labels) != len(pictures)):
-        raise ValueError("needs pictures, columns >= 1 and as many labels as pictures")
+        raise ValueError("needs images, columns >= 1 and as many labels as images")
     labels = labels or []
     font = ImageFont.load_default(13)
     gap, caption = 4, 18 if labels else 0
@@ -249,7 +249,7 @@ def tile_grid(
         sheet.paste(image, (x, y + caption), mask)
         if labels:
             draw.text((x, y), labels[i], fill="black", font=font)
-    return Picture(np.array(sheet))
+    return Raster(np.array(sheet))
 
 
 def _as_bits(samples: Pixels, bits: int) -> Pixels:

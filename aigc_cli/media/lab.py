@@ -1,4 +1,4 @@
-"""CIE 1976 L*a*b*: lightness apart from colour, in steps that look alike.
+"""CIE 1976 L*a*b*: lightness apart from color, in steps that look alike.
 
 sRGB of IEC 61966-2-1, the white of D65 for the 2 degree observer, and the constants of CIE 15, as
 scikit-image has them.
@@ -33,7 +33,7 @@ def rgb_to_lab(images: Tensor) -> Tensor:
 
 
 def lab_to_rgb(lab: Tensor) -> Tensor:
-    """Inverse of `rgb_to_lab`; colours that sRGB does not have are clipped, channel by channel."""
+    """Inverse of `rgb_to_lab`; colors that sRGB does not have are clipped, channel by channel."""
     L, a, b = lab.float().unbind(-3)
     y = (L + 16) / 116
     f = torch.stack([y + a / 500, y, (y - b / 200).clamp_min(0)], dim=-3)
@@ -44,6 +44,6 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
 
 
 def _mix(matrix: Tensor, images: Tensor) -> Tensor:
-    """matrix (3, 3) times the colour of every pixel, in full precision whatever trains."""
+    """matrix (3, 3) times the color of every pixel, in full precision whatever trains."""
     with torch.autocast(images.device.type, enabled=False):
         return torch.einsum("ij,...jhw->...ihw", matrix.to(images.device), images)

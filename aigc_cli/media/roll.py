@@ -7,7 +7,7 @@ import colorsys
 import numpy as np
 
 from aigc_cli.media.events import Music
-from aigc_cli.media.image import Picture
+from aigc_cli.media.image import Raster
 
 STEP, ROW = 4, 4  # pixels of a step and of a pitch
 MARGIN = 2  # pitches beyond the lowest and the highest
@@ -15,7 +15,7 @@ WIDEST = 16_000  # pixels
 BLACK_KEYS = (1, 3, 6, 8, 10)
 
 
-def piano_roll(music: Music) -> Picture:
+def piano_roll(music: Music) -> Raster:
     """An RGB image of a piece: lines at beats, darker ones at bars, rows of black keys gray."""
     pitches = music.notes[:, 2] if len(music.notes) else np.array([48, 72])
     low, high = max(int(pitches.min()) - MARGIN, 0), min(int(pitches.max()) + MARGIN, 127)
@@ -29,7 +29,7 @@ def piano_roll(music: Music) -> Picture:
     for start, duration, pitch, instrument in music.notes.tolist():
         top, left = (high - pitch) * ROW, start * STEP + 1
         pixels[top : top + ROW, left : left + duration * STEP - 1] = _color(instrument)
-    return Picture(pixels)
+    return Raster(pixels)
 
 
 def _color(instrument: int) -> list[int]:

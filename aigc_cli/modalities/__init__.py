@@ -51,7 +51,7 @@ def modality_of_data(config: Any) -> Modality:
     return find_modality(name)
 
 
-def recognised(text: str) -> Modality:
+def recognized(text: str) -> Modality:
     """The modality of a source of data: a file, a folder or the like.
 
     Raises:
@@ -59,7 +59,7 @@ def recognised(text: str) -> Modality:
     """
     for name in sorted(modalities()):
         modality = find_modality(name)
-        if modality.recognises(text):
+        if modality.recognizes(text):
             return modality
     known = "; ".join(
         f"{(m := find_modality(name)).title}: {', '.join(sorted(m.endings)[:8])}"

@@ -19,17 +19,17 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from aigc_cli.data._cache import cache_folder
-from aigc_cli.data._check import BadPicturesError, Report, check
-from aigc_cli.data._pictures import Checked, SourceConfig, in_8_bits
+from aigc_cli.data._check import BadImagesError, Report, check
+from aigc_cli.data._images import Checked, SourceConfig, in_8_bits
 from aigc_cli.data._sources import open_source, zip_folder
 from aigc_cli.data._stream import key_at
 from aigc_cli.errors import DataError, InputError, Problem
 from aigc_cli.media.image import (
-    Picture,
+    Raster,
     from_tensor,
-    probe_picture,
+    probe_image,
     tile_grid,
-    write_picture,
+    write_image,
 )
 from aigc_cli.modalities._modality import Findings, tensor_facts
 from aigc_cli.recipe.load import Recipe
@@ -37,17 +37,17 @@ from aigc_cli.registry import load_data_kind
 
 THUMBNAIL = 160  # pixels, of the longer side on a sheet
 LOOKED_AT = 10_000  # files of a folder, at most, to find out what it holds
-SHEET = 16  # pictures on a sheet
+SHEET = 16  # images on a sheet
 LISTED = 20  # warnings of one kind that are printed; JSON has all
-FEW = 10  # a class with fewer pictures is tiny
+FEW = 10  # a class with fewer images is tiny
 NEAR_BITS = 8  # of 64 in which the hashes of near duplicates may differ
 NEAR_CORRELATION = 0.98  # of their thumbnails, at least
-NEAR_LIMIT = 100_000  # pictures; comparing all pairs of more takes minutes
+NEAR_LIMIT = 100_000  # images; comparing all pairs of more takes minutes
 
 Pixels = NDArray[np.uint8]
 
 
-def recognises(source: str, endings: frozenset[str]) -> bool:
+def recognizes(source: str, endings: frozenset[str]) -> bool:
     """Whether a source of data holds images: by its files' endings, or what their bytes say."""
     if source.startswith(("builtin:", "hf:")) or zip_folder(source, ()) is not None:
         return True
@@ -66,7 +66,7 @@ def _looks(path: Path, endings: frozenset[str]) -> bool:
     if Path(name).suffix:
         return False
     try:
-        probe_picture(path)
+        probe_image(path)
     except DataError:
         return False
     return True
@@ -93,7 +93,7 @@ def describe(subject: Recipe | str, n: int | None, sheet: Path | None) -> dict[s
     if sheet is not None:
         labels, cells = zip(*pictures(), strict=True)
         columns = 1 if len(cells) < 4 else 4
-        write_picture(sheet, tile_grid(cells, columns, labels=[_short(label) for label in labels]))
+        write_image(sheet, tile_grid(cells, columns, labels=[_short(label) for label in labels]))
         facts["sheet"] = str(sheet)
     return facts
 
@@ -110,8 +110,8 @@ def parts_of(data: Any) -> dict[str, dict[str, Any]]:
     return {key: _part_facts(Checked(report), report) for key, report in data.report.items()}
 
 
-Cells = Callable[[], Iterator[tuple[str, Picture]]]
-"""Gives a caption and a picture for each cell of a sheet."""
+Cells = Callable[[], Iterator[tuple[str, Raster]]]
+"""Gives a caption and an image for each cell of a sheet."""
 
 
 def _describe_source(text: str, n: int) -> tuple[dict[str, Any], Cells]:
@@ -119,9 +119,9 @@ def _describe_source(text: str, n: int) -> tuple[dict[str, Any], Cells]:
     report = check(source, range(len(source)), cache=cache_folder("auto"))
     pictures = Checked(report)
     if not pictures:
-        raise BadPicturesError({"data": report}, hint="no picture is left")
+        raise BadImagesError({"data": report}, hint="no image is left")
 
-    def cells() -> Iterator[tuple[str, Picture]]:
+    def cells() -> Iterator[tuple[str, Raster]]:
         captions = pictures.labels() or list(map(pictures.name, range(len(pictures))))
         count = min(n, len(pictures))
         for index in (i * len(pictures) // count for i in range(count)):
@@ -147,11 +147,11 @@ def _describe_recipe(recipe: Recipe, n: int) -> tuple[dict[str, Any], Cells]:
     }
     names = data.spec.as_dict().get("labels")
 
-    def cells() -> Iterator[tuple[str, Picture]]:
+    def cells() -> Iterator[tuple[str, Raster]]:
         for i in range(count):
             item = {name: values[i] for name, values in batch.items()}
             label = names[int(item["label"])] if names else str(keys[i][0])
-            yield label, Picture(_side_by_side(item))
+            yield label, Raster(_side_by_side(item))
 
     return facts, cells
 
@@ -163,9 +163,9 @@ def _part_facts(pictures: Checked, report: Report) -> dict[str, Any]:
 
 
 def _side_by_side(item: Mapping[str, Tensor]) -> Pixels:
-    """The pictures of an item, each enlarged pixel by pixel towards the height of the largest."""
+    """The images of an item, each upscaled pixel by pixel towards the height of the largest."""
     images = [
-        Picture(from_tensor(v)).as_channels(3).pixels
+        Raster(from_tensor(v)).as_channels(3).pixels
         for v in item.values()
         if v.ndim == 3 and v.shape[0] in (1, 3)
     ]
@@ -178,10 +178,10 @@ def _side_by_side(item: Mapping[str, Tensor]) -> Pixels:
     return np.concatenate(enlarged, axis=1)
 
 
-def _thumbnail(pixels: Pixels) -> Picture:
+def _thumbnail(pixels: Pixels) -> Raster:
     image = Image.fromarray(pixels)
     image.thumbnail((THUMBNAIL, THUMBNAIL))
-    return Picture(np.array(image))
+    return Raster(np.array(image))
 
 
 def _short(name: str) -> str:
@@ -191,7 +191,7 @@ def _short(name: str) -> str:
 def part_lines(part: Mapping[str, Any]) -> Iterator[str]:
     """What is in a part, for people."""
     unusable = f", {len(part['bad'])} cannot be used" if part["bad"] else ""
-    yield f"pictures  {part['pictures']:,}{unusable}"
+    yield f"images  {part['pictures']:,}{unusable}"
     low, middle, high = (" x ".join(map(str, part["sizes"][k])) for k in ("min", "median", "max"))
     yield f"size      {low}" + ("" if low == high else f" to {high}, median {middle}")
     yield f"modes     {_counts(part['modes'])}"
@@ -222,7 +222,7 @@ def inspect(subject: Recipe | str) -> Findings:
         source = open_source(subject)
         reports = {"data": check(source, range(len(source)), cache=cache_folder("auto"))}
         if reports["data"].bad:
-            findings.bad = BadPicturesError(reports, hint="repair or remove them")
+            findings.bad = BadImagesError(reports, hint="repair or remove them")
     pictures = {key: Checked(report) for key, report in reports.items()}
     for key, checked in pictures.items():
         findings.parts[key] = _part_facts(checked, reports[key])
@@ -235,14 +235,14 @@ def inspect(subject: Recipe | str) -> Findings:
     return findings
 
 
-def _recipe_parts(recipe: Recipe) -> tuple[dict[str, Report], BadPicturesError | None]:
+def _recipe_parts(recipe: Recipe) -> tuple[dict[str, Report], BadImagesError | None]:
     """Every part as training sees it, and the error that it would end with."""
     config = recipe.data
     if not isinstance(config, SourceConfig):
         raise InputError(f"data kind '{recipe.kind}' does not read files of images")
     try:
         data = load_data_kind(config.kind).Data(config, seed=recipe.seed, bases=recipe.bases)
-    except BadPicturesError as error:
+    except BadImagesError as error:
         return dict(error.reports), error
     return data.report, None
 
@@ -250,7 +250,7 @@ def _recipe_parts(recipe: Recipe) -> tuple[dict[str, Report], BadPicturesError |
 def _tiny_classes(key: str, classes: Mapping[str, int]) -> Iterator[Problem]:
     for name, count in classes.items():
         if count < max(FEW, max(classes.values()) / 10):
-            message = f"class {name!r} has {count} of {sum(classes.values())} pictures"
+            message = f"class {name!r} has {count} of {sum(classes.values())} images"
             yield Problem(message, code="data.tiny_class", key=key)
 
 
@@ -265,12 +265,12 @@ def _mixed(key: str, report: Report) -> Iterator[Problem]:
 
 @dataclass(frozen=True)
 class Prints:
-    """What tells N pictures apart."""
+    """What tells N images apart."""
 
     names: list[str]
     parts: list[str]
     digests: list[bytes]
-    """Of size and pixels: equal for equal pictures, whatever their files."""
+    """Of size and pixels: equal for equal images, whatever their files."""
     hashes: NDArray[np.uint64]
     """(N,) difference hashes: is each cell of a 9 x 8 reduction brighter than its left one."""
     thumbnails: NDArray[np.float32]
@@ -278,7 +278,7 @@ class Prints:
 
 
 def _duplicates(pictures: Mapping[str, Checked]) -> Iterator[Problem]:
-    """Equal and nearly equal pictures, in one part or across both."""
+    """Equal and nearly equal images, in one part or across both."""
     prints = _prints(pictures)
     equal: dict[bytes, list[int]] = {}
     for i, digest in enumerate(prints.digests):
@@ -288,7 +288,7 @@ def _duplicates(pictures: Mapping[str, Checked]) -> Iterator[Problem]:
             yield _problem(prints, group, "duplicate", "equal")
     first = np.array([group[0] for group in equal.values()], dtype=np.intp)
     if len(first) > NEAR_LIMIT:
-        message = f"near duplicates were not looked for among {len(first):,} pictures"
+        message = f"near duplicates were not looked for among {len(first):,} images"
         yield Problem(message, code="data.too_many")
         return
     pairs = near_duplicates(prints.hashes[first], prints.thumbnails[first])
@@ -338,7 +338,7 @@ def _prints(pictures: Mapping[str, Checked]) -> Prints:
 
 
 def fingerprint(pixels: Pixels) -> tuple[bytes, np.uint64, NDArray[np.float32]]:
-    """(H, W, 3) -> digest, difference hash and normalised thumbnail, as in `Prints`."""
+    """(H, W, 3) -> digest, difference hash and normalized thumbnail, as in `Prints`."""
     digest = blake2b(repr(pixels.shape).encode() + pixels.tobytes(), digest_size=16).digest()
     gray = Image.fromarray(pixels).convert("L")
     cells = np.asarray(gray.resize((9, 8), Image.Resampling.BOX))

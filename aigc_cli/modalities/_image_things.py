@@ -11,7 +11,7 @@ from torch import Tensor
 
 from aigc_cli.data._cache import cache_folder
 from aigc_cli.data._domains import Scaled
-from aigc_cli.data._pictures import in_8_bits, planes, to_range
+from aigc_cli.data._images import in_8_bits, planes, to_range
 from aigc_cli.data._sources import Source
 from aigc_cli.metrics._things import Things
 from aigc_cli.modalities._judging import Trial
@@ -19,7 +19,7 @@ from aigc_cli.sampling.noise import SampleNoise
 
 
 class Part(Things):
-    """One picture of each item of a data set, such as `image` or the target of a pair.
+    """One image of each item of a data set, such as `image` or the target of a pair.
 
     `numbers` chooses items; training items come as validation items do, not mirrored.
     """
@@ -68,7 +68,7 @@ class Part(Things):
 
 
 class Whole:
-    """One domain of unpaired data, picture by picture, as validation sees it."""
+    """One domain of unpaired data, image by image, as validation sees it."""
 
     def __init__(self, shown: Scaled, config: Any) -> None:
         cache = cache_folder(config.cache)
@@ -83,7 +83,7 @@ class Whole:
 
 
 class Translated(Things):
-    """What a model makes of each picture of a set, one answer each."""
+    """What a model makes of each image of a set, one answer each."""
 
     def __init__(self, trial: Trial, inputs: Things) -> None:
         self.trial, self.inputs = trial, inputs
@@ -103,7 +103,7 @@ class Translated(Things):
 
 
 class Files(Things):
-    """The pictures of a source, at their own sizes, in 8 bits, without transparency; `numbers`
+    """The images of a source, at their own sizes, in 8 bits, without transparency; `numbers`
     chooses some of them.
     """
 

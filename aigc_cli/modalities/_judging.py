@@ -357,6 +357,6 @@ def judging_of_files(path: Path) -> Judging:
     for name in registry.modalities():
         if ending and ending in find_modality(name).endings:
             return find_judging(name)
-    from aigc_cli.modalities import recognised
+    from aigc_cli.modalities import recognized
 
-    return find_judging(recognised(str(path)).name)
+    return find_judging(recognized(str(path)).name)

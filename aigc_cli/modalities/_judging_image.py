@@ -13,18 +13,18 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from aigc_cli.data._check import BadPicturesError, check
+from aigc_cli.data._check import BadImagesError, check
 from aigc_cli.data._sources import Files as FileSource
 from aigc_cli.data._sources import Source, open_source
 from aigc_cli.errors import DataError, InputError
 from aigc_cli.media.image import (
     MAX_PIXELS,
-    Picture,
     Pixels,
+    Raster,
     from_tensor,
     tile_grid,
     to_tensor,
-    write_picture,
+    write_image,
 )
 from aigc_cli.media.resize import modcrop, resize_bicubic
 from aigc_cli.metrics._things import Corpus, Pair, Sets, Side, Things
@@ -38,7 +38,7 @@ from aigc_cli.specs.image import ImageSpec, PairSpec, SuperResolutionSpec, Unpai
 
 DETAIL = 96  # pixels of a side in the comparison sheets
 SHEET = 64  # images on a sheet
-SUSPECTS = 8  # rows of the picture of copies
+SUSPECTS = 8  # rows of the image of copies
 PARTS = {"train": "training part", "val": "validation part"}
 
 
@@ -145,7 +145,7 @@ class Opened:
         report = check(self.source, range(len(self.source))[:limit])
         if report.bad and reading.on_error == "stop":
             hint = "repair or remove them, or leave them out with on_error=skip"
-            raise BadPicturesError({option: report}, hint=hint)
+            raise BadImagesError({option: report}, hint=hint)
         self.numbers = sorted(report.seen)
         self.skipped = [f"{name}: {reason}" for name, reason in report.bad]
         self.transparent = sum(seen.mode.split()[0].endswith("A") for seen in report.seen.values())
@@ -187,7 +187,7 @@ def pair_names(
 
 
 def _own_suffix(names: Sequence[str]) -> str:
-    """`_x2` where all names end so, as aigc names what it enlarged."""
+    """`_x2` where all names end so, as aigc names what it upscaled."""
     found = {m[0] if (m := re.search(r"_x\d+$", PurePosixPath(n).stem)) else "" for n in names}
     return found.pop() if len(found) == 1 else ""
 
@@ -206,7 +206,7 @@ def _facts(*opened: Opened) -> dict[str, Any]:
     return facts
 
 
-def _pixels(picture: Picture) -> Pixels:
+def _pixels(picture: Raster) -> Pixels:
     """8 bits; what is transparent counts with the colors that it has."""
     return picture.as_bits(8).pixels
 
@@ -216,7 +216,7 @@ def _pixels(picture: Picture) -> Pixels:
 
 class Enlargements(Corpus):
     """Each image cropped to a multiple of the scale, reduced by MATLAB's bicubic imresize to 8
-    bit, then enlarged by the model, and by bicubic beside it. `trial.save` is a folder for what
+    bit, then upscaled by the model, and by bicubic beside it. `trial.save` is a folder for what
     the model made and, side by side, for magnified details of bicubic, model and original.
     """
 
@@ -277,15 +277,15 @@ def enlargements(trial: Trial) -> Enlargements:
 def _save(path: Path, made: Pixels, sides: dict[str, Pixels]) -> None:
     """What the model made as `path`, and <name>-compare.png with the middle of every side, x4."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_picture(path, Picture(made))
+    write_image(path, Raster(made))
     H, W = made.shape[:2]
     h, w = min(H, DETAIL), min(W, DETAIL)
     y, x = (H - h) // 2, (W - w) // 2
     details = [
-        Picture(p[y : y + h, x : x + w].repeat(4, axis=0).repeat(4, axis=1)) for p in sides.values()
+        Raster(p[y : y + h, x : x + w].repeat(4, axis=0).repeat(4, axis=1)) for p in sides.values()
     ]
     sheet = tile_grid(details, len(sides), labels=list(sides))
-    write_picture(path.with_name(f"{path.stem}-compare.png"), sheet)
+    write_image(path.with_name(f"{path.stem}-compare.png"), sheet)
 
 
 # Sets of a model.
@@ -373,7 +373,7 @@ def show_sets(folder: Path, sets: Sets, side: Side) -> None:
     for name, things in (("generated", sets.generated), ("reference", sets.reference)):
         if things is not None:
             images = things.read(range(min(SHEET, len(things))))
-            write_picture(folder / f"{name}.png", tile_grid([_large(x) for x in images], 8))
+            write_image(folder / f"{name}.png", tile_grid([_large(x) for x in images], 8))
     if side.train is None or sets.train is None:
         return
     found = copies.found(side)
@@ -386,10 +386,10 @@ def show_sets(folder: Path, sets: Sets, side: Side) -> None:
             cells += [_large(x) for x in sets.train.read([index])]
             captions.append(f"{distance:.3g}" + (" !" if distance < found.threshold else ""))
     columns = 1 + found.index.shape[1]
-    write_picture(folder / "neighbours.png", tile_grid(cells, columns, labels=captions))
+    write_image(folder / "neighbors.png", tile_grid(cells, columns, labels=captions))
 
 
-def _large(image: Tensor, side: int = 96) -> Picture:
-    """An image to look at: small ones enlarged by whole pixels."""
+def _large(image: Tensor, side: int = 96) -> Raster:
+    """An image to look at: small ones upscaled by whole pixels."""
     factor = max(1, side // max(image.shape[-2:]))
-    return Picture(from_tensor(image).repeat(factor, 0).repeat(factor, 1))
+    return Raster(from_tensor(image).repeat(factor, 0).repeat(factor, 1))

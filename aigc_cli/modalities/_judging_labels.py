@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch.utils.data import DataLoader, Subset
 
 from aigc_cli.media.files import write_bytes
-from aigc_cli.media.image import Picture, write_picture
+from aigc_cli.media.image import Raster, write_image
 from aigc_cli.metrics._things import Corpus
 from aigc_cli.metrics.labels._classes import Counts, by_class, count
 from aigc_cli.modalities import _judging
@@ -54,7 +54,7 @@ class Labels(Corpus):
             self.facts["classes"] = by_class(counts, names)
             if (save := self.trial.save) is not None:
                 write_bytes(save / "confusion.csv", as_csv(counts, names).encode())
-                write_picture(save / "confusion.png", draw(counts, names))
+                write_image(save / "confusion.png", draw(counts, names))
         return self._named
 
     def _classify(self) -> tuple[list[str], list[str]]:
@@ -81,7 +81,7 @@ def as_csv(counts: Counts, names: Sequence[str]) -> str:
     return text.getvalue()
 
 
-def draw(counts: Counts, names: Sequence[str]) -> Picture:
+def draw(counts: Counts, names: Sequence[str]) -> Raster:
     """The matrix with its numbers; a cell is the bluer the larger its share of the row."""
     K, font = len(names), ImageFont.load_default(13)
     numbers = K <= 50  # more of them could not be read
@@ -98,9 +98,9 @@ def draw(counts: Counts, names: Sequence[str]) -> Picture:
             shade = tuple(int(v) for v in np.rint(255 + share[i, j] * (BLUE - 255)))
             pen.rectangle((x, y, x + side - 2, y + side - 2), fill=shade)
             if numbers and counts[i, j]:
-                colour = "white" if share[i, j] > 0.5 else "black"
-                centre = (x + side / 2 - 1, y + side / 2 - 1)
-                pen.text(centre, str(counts[i, j]), fill=colour, font=font, anchor="mm")
+                color = "white" if share[i, j] > 0.5 else "black"
+                center = (x + side / 2 - 1, y + side / 2 - 1)
+                pen.text(center, str(counts[i, j]), fill=color, font=font, anchor="mm")
     for i in range(0, K, step):
         middle = margin + i * side + side / 2
         pen.text((margin - 6, middle), names[i], fill="black", font=font, anchor="rm")
@@ -113,4 +113,4 @@ def draw(counts: Counts, names: Sequence[str]) -> Picture:
     pen = ImageDraw.Draw(sheet)
     pen.text((8, margin - 8), "is", fill="gray", font=font, anchor="ls")
     pen.text((margin - 8, 8), "named", fill="gray", font=font, anchor="rt")
-    return Picture(np.array(sheet))
+    return Raster(np.array(sheet))

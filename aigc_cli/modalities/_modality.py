@@ -296,7 +296,7 @@ class Modality(ABC):
     # Data, for `aigc data`.
 
     @abstractmethod
-    def recognises(self, source: str) -> bool:
+    def recognizes(self, source: str) -> bool:
         """Whether a source of data holds things of this modality, by content and ending."""
 
     @abstractmethod

@@ -21,7 +21,7 @@ LISTED = 20  # keys of objects
 MANY = 0.05  # of the tokens that are unknown, or of the items that are cut, are worth a warning
 
 
-def recognises(source: str, endings: frozenset[str]) -> bool:
+def recognizes(source: str, endings: frozenset[str]) -> bool:
     """Whether a source of data is texts: a file of UTF-8, or a folder that holds some."""
     path = Path(source)
     if path.is_dir():

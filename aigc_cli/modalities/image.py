@@ -13,10 +13,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from aigc_cli.data._check import BadPicturesError, Report, Seen, check
+from aigc_cli.data._check import BadImagesError, Report, Seen, check
 from aigc_cli.data._domains import DomainConfig, resized
 from aigc_cli.data._example import paint
-from aigc_cli.data._pictures import in_8_bits
+from aigc_cli.data._images import in_8_bits
 from aigc_cli.data._sources import Source, open_source
 from aigc_cli.data.images import fitted
 from aigc_cli.errors import InputError
@@ -24,13 +24,13 @@ from aigc_cli.media import alpha
 from aigc_cli.media.image import (
     MAX_PIXELS,
     SUFFIXES,
-    Picture,
+    Raster,
     from_tensor,
-    read_picture,
+    read_image,
     tile_grid,
     to_tensor,
     write_animation,
-    write_picture,
+    write_image,
 )
 from aigc_cli.media.record import Provenance, packet
 from aigc_cli.media.resize import resize_bicubic
@@ -95,32 +95,32 @@ class Writer(_modality.Writer):
         super().__init__(output, task)
         assert isinstance(task.writing, Writing)
         self.format = task.writing.format
-        self._cells: list[Picture] = []
+        self._cells: list[Raster] = []
         self._columns: int | None = None
         self._labels: list[str] = []
-        self._frames: list[Picture] = []
+        self._frames: list[Raster] = []
         self._sides: dict[str, int] = {}
         self._lost: Counter[str] = Counter()
         self._first_frames = 0
 
     def _write(
-        self, path: Path, picture: Picture, facts: Mapping[str, Any], provenance: Provenance
+        self, path: Path, picture: Raster, facts: Mapping[str, Any], provenance: Provenance
     ) -> None:
         """As the format can hold it, with the record of its making inside."""
         picture, lost = alpha.fitting(picture, self.format)
         if lost is not None:
             self._lost[lost] += 1
-        write_picture(path, picture, xmp=packet({**self.task.record, **facts}, provenance))
+        write_image(path, picture, xmp=packet({**self.task.record, **facts}, provenance))
 
     def drawn(self, number: int, made: Tensor, facts: Mapping[str, Any]) -> list[File]:
-        picture = Picture(from_tensor(made))
+        picture = Raster(from_tensor(made))
         path = self.output.name(f"sample-{number:05d}.{self.format}")
         self._write(path, picture, facts, "trainedAlgorithmicMedia")
         self._show([picture])
         return [File(path, facts)]
 
     def between(self, number: int, made: Tensor, facts: Mapping[str, Any]) -> list[File]:
-        picture = Picture(from_tensor(made))
+        picture = Raster(from_tensor(made))
         path = self.output.name(f"frame-{number:05d}.{self.format}")
         self._write(path, picture, facts, "trainedAlgorithmicMedia")
         self._frames.append(picture)
@@ -128,7 +128,7 @@ class Writer(_modality.Writer):
 
     def answered(self, number: int, input: Input, made: Sequence[Any]) -> list[File]:
         """Transparency is kept; EXIF and profile too where the answer has the same colors."""
-        picture: Picture = input.thing
+        picture: Raster = input.thing
         same = _is_same_image(self.task)
         answers = [answer_to(picture, image, same=same) for image in made]
         stem = f"{input.stem}{self.task.model.suffix}"
@@ -143,7 +143,7 @@ class Writer(_modality.Writer):
             files.append(File(path, facts))
             self._sides[input.name] = min(answer.width, answer.height)
         self._first_frames += picture.is_first
-        beside = {key: Picture(from_tensor(image)) for key, image in input.beside.items()}
+        beside = {key: Raster(from_tensor(image)) for key, image in input.beside.items()}
         self._columns = 1 + len(answers) + len(beside)
         captions = ["input", *([""] * len(answers)), *beside]
         if beside or not same:  # a larger image is looked at by itself
@@ -159,10 +159,10 @@ class Writer(_modality.Writer):
         if not frames:
             return []
         path = self.output.name(f"{stem}.gif")
-        write_animation(path, [Picture(from_tensor(frame)) for frame in frames])
+        write_animation(path, [Raster(from_tensor(frame)) for frame in frames])
         return [File(path, {"input": input.name, "frames": len(frames)}, sample=False)]
 
-    def _show(self, row: Sequence[Picture], captions: Sequence[str] | None = None) -> None:
+    def _show(self, row: Sequence[Raster], captions: Sequence[str] | None = None) -> None:
         """Put a row of images on the sheet, if there is room."""
         if len(self._cells) < SHEET:
             self._cells += [small(picture) for picture in row]
@@ -176,7 +176,7 @@ class Writer(_modality.Writer):
         (file,) = kept.files
         self.output.name(file.path.name)
         if len(self._cells) < SHEET:
-            self._show([read_picture(file.path)])
+            self._show([read_image(file.path)])
         return True
 
     def finish(self, rows: int | None = None) -> list[File]:
@@ -200,7 +200,7 @@ class Writer(_modality.Writer):
         if cells:
             sheet = self.output.own("grid.png")
             columns = columns or ceil(len(cells) ** 0.5)
-            write_picture(sheet, tile_grid(cells, columns, labels=self._labels or None))
+            write_image(sheet, tile_grid(cells, columns, labels=self._labels or None))
             files.insert(0, File(sheet, facts, sample=False))
         return files
 
@@ -237,14 +237,14 @@ class Modality(_modality.Modality):
         report = check(found, range(len(found)), unfit=_unfit(input_channels(task)))
         if report.bad and (reading.on_error == "stop" or not report.seen):
             hint = "repair or remove them, or leave them out with read.on_error=skip"
-            raise BadPicturesError({"--input": report}, hint=hint)
+            raise BadImagesError({"--input": report}, hint=hint)
         return ImageInputs(report, task)
 
     def open_references(self, paths: Sequence[Path], task: Task) -> list[Tensor]:
         return [_reference(path, input_channels(task)) for path in paths]
 
-    def thing_of(self, given: Tensor, task: Task) -> Picture:
-        return Picture(from_tensor(given))
+    def thing_of(self, given: Tensor, task: Task) -> Raster:
+        return Raster(from_tensor(given))
 
     def fitted(self, inputs: Sequence[Input], task: Task) -> list[Tensor]:
         """Brought to the size of the training images, in the recipe's way."""
@@ -262,8 +262,8 @@ class Modality(_modality.Modality):
     def writer(self, output: Output, task: Task) -> Writer:
         return Writer(output, task)
 
-    def recognises(self, source: str) -> bool:
-        return image_data.recognises(source, self.endings)
+    def recognizes(self, source: str) -> bool:
+        return image_data.recognizes(source, self.endings)
 
     def source_part(self, source: str) -> dict[str, Any]:
         return image_data.source_part(source)
@@ -298,7 +298,7 @@ def input_channels(task: Task) -> int:
     return int(channels)
 
 
-def over_white(picture: Picture, channels: int) -> Tensor:
+def over_white(picture: Raster, channels: int) -> Tensor:
     """The image as a model sees it: (channels, H, W) in [-1, 1], transparency over white."""
     picture = picture.as_channels(channels)
     if picture.alpha is None:
@@ -306,7 +306,7 @@ def over_white(picture: Picture, channels: int) -> Tensor:
     return _tensor(alpha.over_white(picture))
 
 
-def seen(picture: Picture, task: Task) -> Tensor:
+def seen(picture: Raster, task: Task) -> Tensor:
     """The image as the model gets it: (C, H, W) in [-1, 1]; transparent parts over white, or over
     what surrounds them where the answer is the same image.
     """
@@ -322,7 +322,7 @@ def _is_same_image(task: Task) -> bool:
     return isinstance(task.model, ImageModule) and task.model.same_image
 
 
-def answer_to(picture: Picture, image: Tensor, *, same: bool = False) -> Picture:
+def answer_to(picture: Raster, image: Tensor, *, same: bool = False) -> Raster:
     """The model's answer (C, H, W) with the bits and what else belongs to the input.
 
     Over white, as the model saw its input, a transparent answer looks as the model made it. `same`:
@@ -334,7 +334,7 @@ def answer_to(picture: Picture, image: Tensor, *, same: bool = False) -> Picture
         if same and picture.channels == 1:
             image = image.mean(0, keepdim=True)
         icc = picture.icc if len(image) == picture.channels else None
-        return Picture(from_tensor(image, dtype), exif=picture.exif, icc=icc)
+        return Raster(from_tensor(image, dtype), exif=picture.exif, icc=icc)
     H, W = image.shape[1:]
     opacity = resize_bicubic(picture.alpha, size=(H, W))
     background = alpha.WHITE
@@ -346,7 +346,7 @@ def answer_to(picture: Picture, image: Tensor, *, same: bool = False) -> Picture
     if same and picture.channels == 1:
         colors = colors.mean(2, keepdims=True)
     icc = picture.icc if colors.shape[2] == picture.channels else None
-    return Picture(alpha.levels(colors, dtype), opacity, picture.exif, icc)
+    return Raster(alpha.levels(colors, dtype), opacity, picture.exif, icc)
 
 
 def _tensor(colors: alpha.Floats) -> Tensor:
@@ -371,14 +371,14 @@ def _stems(names: Sequence[str]) -> list[str]:
     return [stem(path) for path in paths]
 
 
-def small(picture: Picture) -> Picture:
+def small(picture: Raster) -> Raster:
     """The image, or a reduction with sides of at most THUMBNAIL pixels, for sheets."""
     scale = max(picture.width, picture.height) / THUMBNAIL
     if scale <= 1:
         return picture
     size = (max(1, round(picture.height / scale)), max(1, round(picture.width / scale)))
     pixels = alpha.levels(alpha.over_white(picture), np.uint8)
-    return Picture(resized(pixels, *size))
+    return Raster(resized(pixels, *size))
 
 
 def open_input(path: Path, option: str) -> Source:

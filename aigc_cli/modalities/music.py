@@ -19,7 +19,7 @@ from aigc_cli.data.midi import ENDINGS, files_in, read_pieces, scale_file
 from aigc_cli.errors import DataError
 from aigc_cli.media.events import Events, Music, on_grid
 from aigc_cli.media.files import write_bytes
-from aigc_cli.media.image import Picture, write_picture
+from aigc_cli.media.image import Raster, write_image
 from aigc_cli.media.midi import MICROSECONDS, TICKS, midi_bytes, read_midi
 from aigc_cli.media.record import packet
 from aigc_cli.media.roll import piano_roll
@@ -62,7 +62,7 @@ class Writer(_modality.Writer):
         super().__init__(output, task)
         assert isinstance(task.writing, Writing)
         self.options = task.writing
-        self._rolls: list[Picture] = []
+        self._rolls: list[Raster] = []
 
     def _write(self, stem: str, music: Music, facts: Mapping[str, Any]) -> list[File]:
         facts = {**facts, **music.facts}
@@ -81,7 +81,7 @@ class Writer(_modality.Writer):
         roll = piano_roll(music)
         if self.options.roll:
             beside = self.output.name(f"{stem}.png")
-            write_picture(beside, roll, xmp=packet(record, "trainedAlgorithmicMedia"))
+            write_image(beside, roll, xmp=packet(record, "trainedAlgorithmicMedia"))
             files.append(File(beside, {"of": path.name}, sample=False))
         if len(self._rolls) < SHEET:
             self._rolls.append(roll)
@@ -112,7 +112,7 @@ class Writer(_modality.Writer):
             part[: roll.shape[0], : roll.shape[1]] = roll
             parts.append(part)
         path = self.output.own("sheet.png")
-        write_picture(path, Picture(np.concatenate(parts)))
+        write_image(path, Raster(np.concatenate(parts)))
         return [File(path, {"pieces": len(rolls)}, sample=False)]
 
 
@@ -201,7 +201,7 @@ class Modality(_modality.Modality):
     def writer(self, output: Output, task: Task) -> Writer:
         return Writer(output, task)
 
-    def recognises(self, source: str) -> bool:
+    def recognizes(self, source: str) -> bool:
         """A MIDI file, or the first file of a folder or zip that is not hidden and ends so."""
         try:
             if Path(source).suffix.lower() in ENDINGS:

@@ -232,8 +232,8 @@ class Modality(_modality.Modality):
     def writer(self, output: Output, task: Task) -> Writer:
         return Writer(output, task)
 
-    def recognises(self, source: str) -> bool:
-        return text_data.recognises(source, self.endings)
+    def recognizes(self, source: str) -> bool:
+        return text_data.recognizes(source, self.endings)
 
     def source_part(self, source: str) -> dict[str, Any]:
         return text_data.source_part(source)

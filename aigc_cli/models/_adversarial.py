@@ -26,13 +26,13 @@ class AdversarialModule(GenerativeModule):
 
     @abstractmethod
     def discriminator_loss(self, batch: Batch) -> Terms:
-        """Terms with "loss" to be minimised by the discriminators. Detach what the generator
+        """Terms with "loss" to be minimized by the discriminators. Detach what the generator
         made.
         """
 
     @abstractmethod
     def generator_loss(self, batch: Batch) -> Terms:
-        """Terms with "loss" to be minimised by the generators."""
+        """Terms with "loss" to be minimized by the generators."""
 
     def loss(self, batch: Batch) -> Terms:
         return self.generator_loss(batch)

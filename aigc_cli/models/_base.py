@@ -35,7 +35,7 @@ Terms = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Phase:
-    """One optimizer step within an iteration: which optimizer, what it minimises, how its terms are
+    """One optimizer step within an iteration: which optimizer, what it minimizes, how its terms are
     named.
     """
 
@@ -97,7 +97,7 @@ class GenerativeModule(nn.Module, ABC):
     fewest: ClassVar[dict[str, int]] = {}
     """Items that a batch needs for a metric to be defined; smaller ones do not count in it."""
     counted: ClassVar[tuple[str, ...]] = ()
-    """What `evaluate_batch` returns, where metrics are not means of it (`summarise`)."""
+    """What `evaluate_batch` returns, where metrics are not means of it (`summarize`)."""
     reference_count: ClassVar[tuple[int, int]] = (0, 0)
     """Least and most things of `aigc sample --reference`."""
     training_free: ClassVar[bool] = False
@@ -106,8 +106,8 @@ class GenerativeModule(nn.Module, ABC):
     """What `measure` returns, where that differs from `metrics`."""
     batches_per_step: int = 1
     """Batches of `trainer.global_batch` items that one step consumes."""
-    needs_colour: ClassVar[bool] = False
-    """Whether gray pictures teach it nothing."""
+    needs_color: ClassVar[bool] = False
+    """Whether gray images teach it nothing."""
     frozen: ClassVar[Mapping[str, str]] = {"features": "features"}
     """Frozen networks that the run attaches: the attribute, and the field of `config` that names
     it, where there is one. They have `stamp`, which says what they are, and `state()`, plain data
@@ -142,7 +142,7 @@ class GenerativeModule(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, batch: Batch) -> Terms:
-        """Loss terms of one batch; "loss" is what is minimised, the others are only logged."""
+        """Loss terms of one batch; "loss" is what is minimized, the others are only logged."""
 
     @abstractmethod
     def configure_optimizers(self) -> Optimizer | list[Optimizer]:
@@ -234,8 +234,8 @@ class GenerativeModule(nn.Module, ABC):
         if not self.conditional or names is None:
             if chosen is not None:
                 raise InputError(
-                    f"label={chosen}: the model was not trained to make pictures of a class",
-                    hint="leave it out, or train with model.conditional=true on labelled pictures",
+                    f"label={chosen}: the model was not trained to make images of a class",
+                    hint="leave it out, or train with model.conditional=true on labeled images",
                 )
             return None
         if chosen is None:
@@ -290,7 +290,7 @@ class GenerativeModule(nn.Module, ABC):
         return {k: m for k, m in self.named_children() if any(True for _ in m.parameters())}
 
     def phases(self) -> list[Phase]:
-        """What one iteration optimises, in order."""
+        """What one iteration optimizes, in order."""
         return [Phase(0, self.loss)]
 
     def shard(self, mesh: DeviceMesh) -> None:
@@ -348,7 +348,7 @@ class GenerativeModule(nn.Module, ABC):
             torch.distributed.all_reduce(total)
         return total
 
-    def everyone(self, x: Tensor) -> Tensor:
+    def all_gather(self, x: Tensor) -> Tensor:
         """The rows of `x` (b, ...) of all devices, (b * world, ...), in the order of the items; for
         state that must be the same on every device. Without a gradient.
         """
@@ -359,7 +359,7 @@ class GenerativeModule(nn.Module, ABC):
         return torch.cat(parts)
 
     def mine(self, x: Tensor) -> Tensor:
-        """This device's rows of what `everyone` returned."""
+        """This device's rows of what `all_gather` returned."""
         return x.chunk(self._run().world)[self._run().rank]
 
     def val_noise(self, n: int) -> SampleNoise:
@@ -445,9 +445,9 @@ class GenerativeModule(nn.Module, ABC):
             name: total / count if count else nan
             for name, total, count in zip(names, totals, counts, strict=True)
         }
-        return self.summarise(means)
+        return self.summarize(means)
 
-    def summarise(self, means: dict[str, float]) -> dict[str, float]:
+    def summarize(self, means: dict[str, float]) -> dict[str, float]:
         """Metrics from means over items of what `evaluate_batch` returns: such as nats per token
         from nats and tokens per item.
         """
@@ -468,10 +468,10 @@ class _Noise:
         parts = self._run.trainer.accumulate
         generator = torch.Generator(self._device).manual_seed(_mix(self._seed, self._draws))
         total = batch_size * parts * self._run.world
-        everyone = fn(total, *shape, generator=generator, device=self._device)
+        all_gather = fn(total, *shape, generator=generator, device=self._device)
         self._draws += 1
         first = (self._run.rank * parts + self._part) * batch_size
-        return everyone[first : first + batch_size]
+        return all_gather[first : first + batch_size]
 
 
 def _seed_generators(seed: int) -> None:

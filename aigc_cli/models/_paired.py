@@ -1,4 +1,4 @@
-"""Base of the families that learn from pairs what to make of a picture."""
+"""Base of the families that learn from pairs what to make of an image."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class PairedModule(ImageModule):
         """Options of the family as they are when nothing is asked for."""
 
     def after_step(self, batch: Batch) -> None:
-        target = self.everyone(self.pairs(batch)[1])
+        target = self.all_gather(self.pairs(batch)[1])
         self.targets_seen += len(target)
         share = len(target) / self.targets_seen
         self.target_mean.lerp_(target.mean(0), share.to(target.dtype))
@@ -109,7 +109,7 @@ def compared(made: Tensor, target: Tensor) -> dict[str, Tensor]:
 
 
 def as_channels(image: Tensor, channels: int) -> Tensor:
-    """(B, 1 | 3, H, W) -> (B, channels, H, W): gray as R = G = B, colour as its luma."""
+    """(B, 1 | 3, H, W) -> (B, channels, H, W): gray as R = G = B, color as its luma."""
     if image.shape[1] == channels:
         return image
     if channels == 3:

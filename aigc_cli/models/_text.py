@@ -1,4 +1,4 @@
-"""Base of the families that write texts: token-normalised loss, likelihoods, and a decoder.
+"""Base of the families that write texts: token-normalized loss, likelihoods, and a decoder.
 
 The loss is the sum over supervised tokens divided by their number in the whole global batch, so
 accumulation and devices change nothing. Validation counts nats, tokens and bytes, from which come
@@ -122,7 +122,7 @@ class TextModule(GenerativeModule):
 
     def baseline_texts(self, prompts: Sequence[str], options: Decoding) -> list[str] | None:
         """Answers that need no model, one to each prompt, which `aigc evaluate` scores beside those
-        of the model: such as the first sentences of what is to be summarised.
+        of the model: such as the first sentences of what is to be summarized.
         """
         return None
 
@@ -147,7 +147,7 @@ class TextModule(GenerativeModule):
         """The text of tokens that answer prompt number `prompt` of those read last."""
         return self.tokenizer.decode(ids)
 
-    def summarise(self, means: dict[str, float]) -> dict[str, float]:
+    def summarize(self, means: dict[str, float]) -> dict[str, float]:
         """loss (nats per token), perplexity, and bits per byte of UTF-8."""
         loss = means["nats"] / max(means["tokens"], 1e-9)
         bits = means["nats"] / log(2) / max(means["bytes"], 1e-9)

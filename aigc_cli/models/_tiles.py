@@ -1,4 +1,4 @@
-"""Options of the families that work on pictures of any size."""
+"""Options of the families that work on images of any size."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from aigc_cli.sampling.tiling import tiled
 
 
 class TileOptions(Section):
-    """How pictures larger than memory are worked on."""
+    """How images larger than memory are worked on."""
 
     tile: int = Field(768, ge=0)
-    """Largest side, in pixels, translated at once; larger pictures are cut. 0: never cut."""
+    """Largest side, in pixels, translated at once; larger images are cut. 0: never cut."""
     overlap: int = Field(48, ge=0)
-    """Pixels that neighbouring tiles share."""
+    """Pixels that neighboring tiles share."""
 
     @model_validator(mode="after")
     def _tile_beyond_overlap(self) -> Self:
@@ -79,10 +79,10 @@ class TileOptions(Section):
 
 
 class SizedOptions(TileOptions):
-    """How pictures of any size are translated."""
+    """How images of any size are translated."""
 
     short_side: int = Field(0, ge=0)
-    """Shorter side in pixels to which pictures are brought first, such as the size trained with; 0:
+    """Shorter side in pixels to which images are brought first, such as the size trained with; 0:
     as they are.
     """
 

@@ -27,7 +27,7 @@ from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import Spec
 from aigc_cli.specs.image import UnpairedSpec
 
-MULTIPLE = 4  # the networks halve a picture twice
+MULTIPLE = 4  # the networks halve an image twice
 SMALLEST = 8  # pixels; below, nothing is left behind the border that a convolution reflects
 
 Direction = Literal["a2b", "b2a"]
@@ -96,9 +96,9 @@ class UnpairedModule(ImageModule, AdversarialModule):
         """fake_a, fake_b, cycle_a, cycle_b, each (B, C, S, S); all randomness is from `noise`."""
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
-        """`block_kid`: unbiased squared MMD between fake and real pictures of the batch in the
+        """`block_kid`: unbiased squared MMD between fake and real images of the batch in the
         space of `model.features`, mean of both domains; `cycle_l1`: mean absolute distance, in
-        [0, 2], of a picture that went there and back.
+        [0, 2], of an image that went there and back.
         """
         made = self.there_and_back(batch, self.val_noise(len(batch["a"])))
         of_a, of_b = (l1_each(made[f"cycle_{k}"], batch[k]) for k in ("a", "b"))
@@ -127,7 +127,7 @@ class UnpairedModule(ImageModule, AdversarialModule):
 
     def describe(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D): the pooled features of the attached network, or, without one,
-        colours in a grid of 8 x 8.
+        colors in a grid of 8 x 8.
         """
         features = self.attached
         if features is None:
@@ -137,7 +137,7 @@ class UnpairedModule(ImageModule, AdversarialModule):
         return found.mean((2, 3)) if found.ndim == 4 else found
 
     def seen(self, batch: Batch, fake_a: Tensor, fake_b: Tensor) -> Terms:
-        """What `health` looks at: how much a picture changes, and whether its light and dark do."""
+        """What `health` looks at: how much an image changes, and whether its light and dark do."""
         with torch.no_grad():
             pairs = {"ab": (batch["a"], fake_b), "ba": (batch["b"], fake_a)}
             change = {f"change_{k}": l1_each(x, y).mean() for k, (x, y) in pairs.items()}
@@ -148,7 +148,7 @@ class UnpairedModule(ImageModule, AdversarialModule):
         found = []
         for way in ("ab", "ba"):
             if means.get(f"g_luma_{way}", 0.0) < -0.3:
-                found.append(f"colours inverted ({way})")
+                found.append(f"colors inverted ({way})")
             if means.get(f"g_change_{way}", 1.0) < 0.02:
                 found.append(f"identity mapping ({way})")
         for domain in ("a", "b"):
@@ -158,14 +158,14 @@ class UnpairedModule(ImageModule, AdversarialModule):
 
 
 class UnpairedOptions(SizedOptions):
-    """Which way, and how pictures of any size are translated."""
+    """Which way, and how images of any size are translated."""
 
     direction: Direction = "a2b"
-    """a2b makes pictures of the second domain, b2a of the first."""
+    """a2b makes images of the second domain, b2a of the first."""
 
 
 def repeated(image: Tensor, noise: SampleNoise) -> Tensor:
-    """One picture (1, C, H, W) for each of the asked samples, of a family that makes but one."""
+    """One image (1, C, H, W) for each of the asked samples, of a family that makes but one."""
     return image.expand(noise.count, -1, -1, -1)
 
 
@@ -174,7 +174,7 @@ def l1_each(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _correlation(x: Tensor, y: Tensor) -> Tensor:
-    """Of the brightness of two batches of pictures, pixel by pixel: (B,) in [-1, 1]."""
+    """Of the brightness of two batches of images, pixel by pixel: (B,) in [-1, 1]."""
     x, y = (z.float().mean(1).flatten(1) for z in (x, y))
     x, y = x - x.mean(1, keepdim=True), y - y.mean(1, keepdim=True)
     return F.cosine_similarity(x, y, dim=1)

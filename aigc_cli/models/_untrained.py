@@ -9,13 +9,13 @@ from torch.optim import Optimizer
 
 from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models._image import ImageModule
-from aigc_cli.specs.image import PictureSpec
+from aigc_cli.specs.image import AnyImageSpec
 
 
 class UntrainedModule(ImageModule):
     """Works on images of any size through the networks that it is given."""
 
-    accepts = (PictureSpec,)
+    accepts = (AnyImageSpec,)
     metrics: ClassVar[dict[str, Literal["max", "min"]]] = {}
     averaged = ()
     takes = "image"

@@ -1,6 +1,6 @@
 """Objectives of generative adversarial networks, as functions of what a discriminator says.
 
-`real` and `fake` are logits of any shape, (B,) for whole pictures or (B, 1, h, w) for patches;
+`real` and `fake` are logits of any shape, (B,) for whole images or (B, 1, h, w) for patches;
 every loss is a mean over all of them, so all discriminators share these functions.
 
 | kind           | source                                       | of the discriminator          |
@@ -25,7 +25,7 @@ Objective = Literal["vanilla", "lsgan", "hinge", "wgan", "relativistic"]
 
 
 def discriminator_loss(kind: Objective, real: Tensor, fake: Tensor) -> Tensor:
-    """What the discriminator minimises; the sum over real and fake pictures, not its half."""
+    """What the discriminator minimizes; the sum over real and fake images, not its half."""
     match kind:
         case "vanilla":
             return F.softplus(-real).mean() + F.softplus(fake).mean()
@@ -40,7 +40,7 @@ def discriminator_loss(kind: Objective, real: Tensor, fake: Tensor) -> Tensor:
 
 
 def generator_loss(kind: Objective, fake: Tensor, real: Tensor | None = None) -> Tensor:
-    """What the generator minimises; `relativistic` compares with the logits of real pictures."""
+    """What the generator minimizes; `relativistic` compares with the logits of real images."""
     match kind:
         case "vanilla":
             return F.softplus(-fake).mean()
@@ -68,15 +68,15 @@ def gradient_penalty(
     return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
 
 
-def zero_centred_penalty(critic: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """Mean of |gradient|^2 at `images` (B, ...): R1 on real pictures, R2 on fake ones; the usual
+def zero_centered_penalty(critic: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Mean of |gradient|^2 at `images` (B, ...): R1 on real images, R2 on fake ones; the usual
     weight is gamma / 2 (Mescheder et al. 2018; Roth et al. 2017).
     """
-    return penalised(critic, images)[1]
+    return penalized(critic, images)[1]
 
 
-def penalised(critic: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
-    """What the critic says of `images` and their `zero_centred_penalty`, in one pass."""
+def penalized(critic: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
+    """What the critic says of `images` and their `zero_centered_penalty`, in one pass."""
     logits, gradient = _with_gradient(critic, images.detach())
     return logits, gradient.square().flatten(1).sum(1).mean()
 

@@ -2,7 +2,7 @@
 
 It computes what the network of nn/causal_lm.py computes. Products that read the same vector are
 one, the scales of RMSNorm are multiplied into the weights behind them, and adapters into theirs.
-Weights may be bfloat16 or int8 (`product`); sums, normalisations and rotations stay float32.
+Weights may be bfloat16 or int8 (`product`); sums, normalizations and rotations stay float32.
 
 Letters as in nn/transformer.py; N is R T, L layers, and of all heads those of queries come first,
 then those of keys, then those of values.
@@ -102,7 +102,7 @@ class Layer:
     norm_1: Function
     qkv: Product
     unit: Function | None
-    """Of (R, T, H + 2 K, E): normalises queries and keys; None where they are as they come."""
+    """Of (R, T, H + 2 K, E): normalizes queries and keys; None where they are as they come."""
     out: Product
     norm_2: Function
     feed_forward: Function
@@ -236,11 +236,11 @@ def _rms(norm: RMSNorm, dtype: torch.dtype) -> Function:
     """x / rms(x) without the scale; F.rms_norm takes twice as long on a CPU."""
     eps, D = torch.tensor(norm.eps, device=norm.weight.device), norm.weight.shape[0]
 
-    def normalise(x: Tensor) -> Tensor:
+    def normalize(x: Tensor) -> Tensor:
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         return (x * torch.addcmul(eps, length, length, value=1 / D).rsqrt_()).to(dtype)
 
-    return normalise
+    return normalize
 
 
 def _layer_norm(norm: nn.LayerNorm, dtype: torch.dtype) -> Function:
@@ -249,7 +249,7 @@ def _layer_norm(norm: nn.LayerNorm, dtype: torch.dtype) -> Function:
 
 
 def _unit_heads(attention: Attention) -> Function | None:
-    """Normalises the heads of queries and of keys, each by itself, as Qwen3 does."""
+    """Normalizes the heads of queries and of keys, each by itself, as Qwen3 does."""
     q, k, E = attention.q_norm, attention.k_norm, attention.head_dim
     if q is None or k is None:
         return None
@@ -257,12 +257,12 @@ def _unit_heads(attention: Attention) -> Function | None:
     scale = torch.cat([whole(q.weight).expand(H, E), whole(k.weight).expand(K, E)])
     eps = q.eps
 
-    def normalise(qkv: Tensor) -> Tensor:
+    def normalize(qkv: Tensor) -> Tensor:
         heads = qkv[:, :, : H + K].float()
         unit = F.rms_norm(heads, (E,), None, eps) * scale
         return torch.cat([unit, qkv[:, :, H + K :].float()], 2)
 
-    return normalise
+    return normalize
 
 
 def whole(weight: Tensor) -> Tensor:

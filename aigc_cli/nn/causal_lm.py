@@ -54,7 +54,7 @@ class CausalLM(nn.Module):
         mask: Tensor | None,
         causal: bool,
     ) -> Tensor:
-        """Normalised features (R, T, D) before the head."""
+        """Normalized features (R, T, D) before the head."""
         raise NotImplementedError
 
     @property
@@ -75,7 +75,7 @@ class CausalLM(nn.Module):
         |--------------------------------------------|--------------------|
         | embeddings and linear layers               | N(0, 0.02)         |
         | their last in a block, before its sum      | N(0, 0.02/sqrt(2L))|
-        | biases, scales of normalisations           | 0, 1               |
+        | biases, scales of normalizations           | 0, 1               |
         """
         for name, module in self.named_modules():
             if isinstance(module, (nn.Linear, nn.Embedding)):

@@ -9,13 +9,13 @@ A network is described by plain data, its `arch`, from which `build` makes it ag
     name                       vgg16, vgg19, cnn, mlp, resnet18, resnet34, resnet50,
                                efficientnet_lite0
     channels                   of its input: 1 or 3
-    image_size                 side of the pictures it was trained on; 0 where any will do
+    image_size                 side of the images it was trained on; 0 where any will do
     num_classes                0 for no head
     widths, depths             cnn: channels and convolutions of each stage; mlp: units (no depths)
-    norm, dropout              cnn: batch normalisation; rate before the head (mlp: every layer)
+    norm, dropout              cnn: batch normalization; rate before the head (mlp: every layer)
     pooling, padding           vgg, cnn: between stages; of the first convolution
-    folded                     efficientnet_lite0: without batch normalisation, for features
-    small_stem                 resnet: 3x3 stride 1 without pooling, for pictures below 64 pixels
+    folded                     efficientnet_lite0: without batch normalization, for features
+    small_stem                 resnet: 3x3 stride 1 without pooling, for images below 64 pixels
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _resnet(arch: Arch) -> Layers:
     for s, stage in enumerate((net.layer1, net.layer2, net.layer3, net.layer4), start=1):
         layers += [(f"layer{s}_{i}", block) for i, block in enumerate(stage, start=1)]
     for _, layer in layers:
-        _initialise(layer)
+        _initialize(layer)
     return layers + _head(net.fc.in_features, arch)
 
 
@@ -154,7 +154,7 @@ def _linear(features: int, arch: Arch) -> nn.Module:
     return nn.Sequential(nn.Dropout(arch["dropout"]), nn.Linear(features, arch["num_classes"]))
 
 
-def _initialise(block: nn.Module) -> None:
+def _initialize(block: nn.Module) -> None:
     """Convolutions as He et al., 2015: N(0, 2 / fan_out)."""
     for module in block.modules():
         if isinstance(module, nn.Conv2d):
@@ -162,8 +162,8 @@ def _initialise(block: nn.Module) -> None:
 
 
 def pictures_for(arch: Arch, images: Tensor) -> Tensor:
-    """Pictures (B, 1 | 3, H, W) in [-1, 1] with the channels that the network takes: gray is
-    repeated, colours become luma (BT.601).
+    """Images (B, 1 | 3, H, W) in [-1, 1] with the channels that the network takes: gray is
+    repeated, colors become luma (BT.601).
     """
     if images.shape[1] == arch["channels"]:
         return images

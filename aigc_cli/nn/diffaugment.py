@@ -1,8 +1,8 @@
-"""DiffAugment: the same random changes for real and fake pictures, through which gradients pass.
+"""DiffAugment: the same random changes for real and fake images, through which gradients pass.
 
 Zhao, Liu, Lin, Zhu, Han, "Differentiable Augmentation for Data-Efficient GAN Training", 2020,
 https://arxiv.org/abs/2006.10738. What is random comes in as numbers in [0, 1), so that the caller
-decides where they are from; the discriminator sees nothing but changed pictures, the generator is
+decides where they are from; the discriminator sees nothing but changed images, the generator is
 asked for unchanged ones.
 """
 
@@ -18,12 +18,12 @@ from torch import Tensor
 Change = Literal["color", "translation", "cutout"]
 
 RANDOMS = 7
-"""Numbers that one picture needs, whatever the policy."""
+"""Numbers that one image needs, whatever the policy."""
 SHIFT, HOLE = 1 / 8, 1 / 2  # of the side, section 4 of the paper
 
 
 def diff_augment(images: Tensor, policy: Collection[Change], u: Tensor) -> Tensor:
-    """Change pictures (B, C, H, W) in [-1, 1] as `policy` says; the result may leave the range.
+    """Change images (B, C, H, W) in [-1, 1] as `policy` says; the result may leave the range.
 
     u (B, RANDOMS), uniform in [0, 1). Changes apply in the order color, translation, cutout; 0 is
     what comes in from outside and what holes are filled with.
@@ -58,7 +58,7 @@ def _translation(x: Tensor, down: Tensor, right: Tensor) -> Tensor:
 
 
 def _cutout(x: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """A square hole of half the side, whose centre lies anywhere in the picture."""
+    """A square hole of half the side, whose center lies anywhere in the image."""
     H, W = x.shape[-2:]
     hole = _hole(H, down)[:, None, :, None] & _hole(W, right)[:, None, None, :]
     return x.masked_fill(hole, 0)

@@ -1,4 +1,4 @@
-"""The network of EDSR: a deep residual network without batch normalisation.
+"""The network of EDSR: a deep residual network without batch normalization.
 
 Lim, Son, Kim, Nah, Lee, "Enhanced Deep Residual Networks for Single Image Super-Resolution",
 CVPRW 2017, https://arxiv.org/abs/1707.02921.
@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB of the 800 training pictures, in [0, 1]
+DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB of the 800 training images, in [0, 1]
 LUMA = (0.299, 0.587, 0.114)
 
 Precision = Literal["bf16", "bf16 body", "fp32"]
@@ -24,7 +24,7 @@ HALF_A_LEVEL = 0.5
 
 
 class ResidualBlock(nn.Module):
-    """x + residual_scale * conv(relu(conv(x))), (B, D, H, W) -> same; no normalisation
+    """x + residual_scale * conv(relu(conv(x))), (B, D, H, W) -> same; no normalization
     (figure 2c).
     """
 
@@ -51,7 +51,7 @@ def upsampler(features: int, scale: int) -> nn.Sequential:
 
 
 class EDSR(nn.Module):
-    """Low-resolution picture (B, C, h, w) in [-1, 1] -> (B, C, s h, s w), unclipped; default torch
+    """Low-resolution image (B, C, h, w) in [-1, 1] -> (B, C, s h, s w), unclipped; default torch
     init.
     """
 
@@ -68,10 +68,10 @@ class EDSR(nn.Module):
     ) -> None:
         super().__init__()
         D = num_features
-        colour = torch.tensor(DIV2K_MEAN)
+        color = torch.tensor(DIV2K_MEAN)
         if channels == 1:
-            colour = (colour * torch.tensor(LUMA)).sum(0, keepdim=True)
-        self.register_buffer("mean", 255 * colour.view(1, -1, 1, 1), persistent=False)
+            color = (color * torch.tensor(LUMA)).sum(0, keepdim=True)
+        self.register_buffer("mean", 255 * color.view(1, -1, 1, 1), persistent=False)
         self.head = nn.Conv2d(channels, D, 3, padding=1)
         self.body = nn.Sequential(
             *[ResidualBlock(D, residual_scale) for _ in range(num_blocks)],

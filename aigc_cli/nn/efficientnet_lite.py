@@ -41,7 +41,7 @@ class SameConv2d(nn.Conv2d):
 
 
 class Unit(nn.Sequential):
-    """Convolution, batch normalisation with TensorFlow's constants, ReLU6 if `act`."""
+    """Convolution, batch normalization with TensorFlow's constants, ReLU6 if `act`."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ def efficientnet_lite0(channels: int = 3) -> list[tuple[str, nn.Module]]:
 
 
 def fold(network: nn.Module) -> None:
-    """Put each batch normalisation into the convolution before it: the same answers in evaluation
+    """Put each batch normalization into the convolution before it: the same answers in evaluation
     mode, in two thirds of the time on a CPU.
     """
     for module in network.modules():

@@ -191,7 +191,7 @@ class TransformerSeq2Seq(EncoderDecoder):
         self.output = Linear(dim, target_vocab)
         if share != "none":
             self.output.weight = self.target.weight
-        self._initialise(share)
+        self._initialize(share)
 
     def encode(self, source: Tensor, *, cached: bool = False) -> Memory:
         mask = (source != self.pad)[:, None, None]  # (B, 1, 1, S)
@@ -238,7 +238,7 @@ class TransformerSeq2Seq(EncoderDecoder):
     def _blocks(self) -> list[DecoderBlock]:
         return [block for block in self.decoder if isinstance(block, DecoderBlock)]
 
-    def _initialise(self, share: str) -> None:
+    def _initialize(self, share: str) -> None:
         for name, weight in self.named_parameters():
             if weight.ndim > 1:
                 nn.init.xavier_uniform_(weight)

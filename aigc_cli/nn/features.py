@@ -1,7 +1,7 @@
-"""A frozen network whose layers compare pictures: for perceptual and style losses, dreams, FID.
+"""A frozen network whose layers compare images: for perceptual and style losses, dreams, FID.
 
 It is a chain of named layers (nn/classifier.py): EfficientNet-Lite0 or VGG with ImageNet weights,
-VGG with random ones, or a classifier trained by this toolkit. Gradients reach the pictures, never
+VGG with random ones, or a classifier trained by this toolkit. Gradients reach the images, never
 the weights.
 
 Random weights serve textures: Ustyuzhaninov et al., 2017, https://arxiv.org/abs/1606.00021.
@@ -25,7 +25,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class FeatureNetwork(nn.Module):
-    """Pictures (B, 1 | 3, H, W) in [-1, 1] -> activations of the layers asked for.
+    """Images (B, 1 | 3, H, W) in [-1, 1] -> activations of the layers asked for.
 
     Always in evaluation mode and without trainable weights. `arch` describes the chain, see
     nn/classifier.py; `stamp` says what it is, for records.
@@ -57,7 +57,7 @@ class FeatureNetwork(nn.Module):
         """Activations by layer; computes no further than the deepest.
 
         Raises:
-            InputError: there is no such layer, or the pictures are too small to reach it.
+            InputError: there is no such layer, or the images are too small to reach it.
         """
         last = self.depth(layers)
         x = (pictures_for(self.arch, images) - self.mean) / self.std
@@ -174,9 +174,9 @@ class FeatureNetwork(nn.Module):
     def _too_small(self, images: Tensor, layer: str) -> None:
         H, W = images.shape[-2:]
         raise InputError(
-            f"a picture of {W} x {H} pixels is too small for layer '{layer}' of {self.stamp}, "
+            f"an image of {W} x {H} pixels is too small for layer '{layer}' of {self.stamp}, "
             f"which needs {self.least_side([layer])} pixels on each side",
-            hint="take a larger picture or an earlier layer",
+            hint="take a larger image or an earlier layer",
         )
 
 

@@ -7,7 +7,7 @@ that graph does differently from torchvision's:
 * average pooling leaves the padding out of the mean
 * the last block pools by maximum
 * 1008 classes, and the logits of the inception score have no bias
-* pictures are enlarged by TensorFlow 1's bilinear filter, whose corners are not where others' are
+* images are upscaled by TensorFlow 1's bilinear filter, whose corners are not where others' are
 
 Names of parameters are those of the published file of weights.
 """
@@ -38,7 +38,7 @@ Resize = Literal["tensorflow", "clean"]
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, batch normalisation, ReLU."""
+    """Convolution without bias, batch normalization, ReLU."""
 
     def __init__(
         self, channels: int, width: int, kernel: int | tuple[int, int], stride: int = 1
@@ -251,7 +251,7 @@ def fid_inception(resize: Resize = "tensorflow", *, folder: Path | None = None) 
 def bilinear_tensorflow(images: Tensor, size: int) -> Tensor:
     """(B, C, H, W) -> (B, C, size, size) as `tf.image.resize_bilinear` of TensorFlow 1.
 
-    Output pixel i is read at i H / size, without the half pixel that aligns centres; the last row
+    Output pixel i is read at i H / size, without the half pixel that aligns centers; the last row
     and column repeat. Not antialiased: it is what FID is defined with, not what one should use.
     """
     H, W = images.shape[-2:]

@@ -1,4 +1,4 @@
-"""A history of generated pictures, so that discriminators do not forget.
+"""A history of generated images, so that discriminators do not forget.
 
 Shrivastava et al., "Learning from Simulated and Unsupervised Images through Adversarial Training",
 CVPR 2017, section 2.3, https://arxiv.org/abs/1612.07828, in the form of Zhu et al. 2017 (CycleGAN).
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 
 class ImagePool(nn.Module):
-    """Keeps `size` pictures. The first are kept and returned as they are. After that each picture
+    """Keeps `size` images. The first are kept and returned as they are. After that each image
     is returned, or, half of the times, takes the place of a kept one, which is returned instead.
 
-    Pictures and their number are buffers, so a checkpoint has them; nothing else is remembered.
+    Images and their number are buffers, so a checkpoint has them; nothing else is remembered.
     """
 
     images: Tensor
@@ -30,7 +30,7 @@ class ImagePool(nn.Module):
 
     @torch.no_grad()
     def exchange(self, images: Tensor, choices: Tensor) -> Tensor:
-        """What the discriminator sees in place of `images` (B, ...), one picture after the other.
+        """What the discriminator sees in place of `images` (B, ...), one image after the other.
 
         choices: (B, 2) uniform in [0, 1): whether to exchange, and for which.
         """
@@ -50,7 +50,7 @@ class ImagePool(nn.Module):
         return torch.cat(shown)
 
     def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: Any) -> None:
-        """Take the number only together with the pictures, which `init_from` leaves out when their
+        """Take the number only together with the images, which `init_from` leaves out when their
         size differs.
         """
         if f"{prefix}images" not in state:

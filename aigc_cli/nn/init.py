@@ -10,7 +10,7 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm)
 
 def init_normal(module: nn.Module, std: float = 0.02) -> None:
     """Weights N(0, std) and biases 0 in convolutions and linear layers, scales N(1, std) in
-    normalisations, everywhere inside `module`.
+    normalizations, everywhere inside `module`.
 
     DCGAN (Radford et al. 2016, section 4), kept by pix2pix and CycleGAN.
     """

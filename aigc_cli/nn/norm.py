@@ -1,9 +1,9 @@
-"""Normalisations of pictures: fast in both layouts, and with statistics that can be taken from
-elsewhere, for pictures cut in tiles.
+"""Normalizations of images: fast in both layouts, and with statistics that can be taken from
+elsewhere, for images cut in tiles.
 
 Groups: Wu and He, "Group Normalization", ECCV 2018, https://arxiv.org/abs/1803.08494. Instances:
 Ulyanov, Vedaldi, Lempitsky, "Instance Normalization", 2016, https://arxiv.org/abs/1607.08022. The
-statistics of a reduced picture for all tiles: Chen, Wang, Xie, Lu, Luo, "Towards Ultra-Resolution
+statistics of a reduced image for all tiles: Chen, Wang, Xie, Lu, Luo, "Towards Ultra-Resolution
 Neural Style Transfer via Thumbnail Instance Normalization", AAAI 2022,
 https://arxiv.org/abs/2103.11784.
 """
@@ -66,7 +66,7 @@ def _of_channels(values: Tensor, each: int) -> Tensor:
 
 
 class InstanceNorm(_Norm, nn.Module):
-    """Every channel of every picture to mean 0 and variance 1; (B, C, H, W) -> same, no weights."""
+    """Every channel of every image to mean 0 and variance 1; (B, C, H, W) -> same, no weights."""
 
     def forward(self, x: Tensor) -> Tensor:
         made = self.by_statistics(x, x.shape[1])
@@ -92,7 +92,7 @@ def statistics_from(
     network: nn.Module, thumbnail: Tensor, run: Callable[[Tensor], Tensor]
 ) -> Iterator[None]:
     """Inside, every norm of `network` uses the mean and variance that it met in run(thumbnail), so
-    that neighbouring tiles of a picture are treated alike.
+    that neighboring tiles of an image are treated alike.
     """
     norms = [m for m in network.modules() if isinstance(m, _Norm)]
     try:

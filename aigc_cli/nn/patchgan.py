@@ -1,4 +1,4 @@
-"""PatchGAN: a discriminator that judges overlapping patches instead of the whole picture.
+"""PatchGAN: a discriminator that judges overlapping patches instead of the whole image.
 
 Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", CVPR 2017, section
 6.1.2, https://arxiv.org/abs/1611.07004.
@@ -18,10 +18,10 @@ Norm = Literal["instance", "batch", "none"]
 
 
 class PatchGAN(nn.Module):
-    """Picture (B, C, H, W) -> one logit for each patch, (B, 1, h, w); weights N(0, 0.02).
+    """Image (B, C, H, W) -> one logit for each patch, (B, 1, h, w); weights N(0, 0.02).
 
     `layers` strided convolutions make the receptive field 16 (1), 34 (2), 70 (3) or 142 (4) pixels
-    wide. The first convolution has no normalisation, as in the paper. With `spectral` every
+    wide. The first convolution has no normalization, as in the paper. With `spectral` every
     convolution is divided by its spectral norm (Miyato et al. 2018).
     """
 
@@ -57,7 +57,7 @@ class PatchGAN(nn.Module):
 
     @staticmethod
     def smallest(layers: int) -> int:
-        """Side of the smallest picture that gives at least one logit."""
+        """Side of the smallest image that gives at least one logit."""
         return 3 * 2**layers
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Policy gradients for texts: advantages of samples of one prompt, and what is minimised.
+"""Policy gradients for texts: advantages of samples of one prompt, and what is minimized.
 
 Group-relative advantages and the k3 estimate of Shao et al., 2024 (GRPO),
 https://arxiv.org/abs/2402.03300; advantages without the deviation and the constant divisor of Liu
@@ -25,8 +25,8 @@ def group_advantages(rewards: Tensor, *, scale: bool) -> Tensor:
     """Rewards (B, G) minus the mean of their prompt; `scale` divides by its standard deviation
     (unbiased).
     """
-    centred = rewards - rewards.mean(1, keepdim=True)
-    return centred / (rewards.std(1, keepdim=True) + EPSILON) if scale else centred
+    centered = rewards - rewards.mean(1, keepdim=True)
+    return centered / (rewards.std(1, keepdim=True) + EPSILON) if scale else centered
 
 
 def leave_one_out_advantages(rewards: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ def k3_divergence(log_probs: Tensor, reference_log_probs: Tensor) -> Tensor:
     return difference.exp() - difference - 1
 
 
-def normalise(
+def normalize(
     losses: Tensor,
     mask: Tensor,
     how: Literal["grpo", "dr_grpo", "dapo"],

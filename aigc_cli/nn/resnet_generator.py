@@ -5,10 +5,10 @@ Johnson, Alahi, Fei-Fei, "Perceptual Losses for Real-Time Style Transfer and Sup
 Translation using Cycle-Consistent Adversarial Networks", ICCV 2017, appendix 7.2,
 https://arxiv.org/abs/1703.10593.
 
-Differs from the authors' code: convolutions before a normalisation have no bias, which an instance
-normalisation would subtract again (5,248 of 11,378,179 weights at 9 blocks); `norm: group` has
-groups of 16 channels (Wu and He 2018, table 3) instead of instance normalisation, which takes the
-mean and the contrast of every channel out of a picture, and so most of its colours.
+Differs from the authors' code: convolutions before a normalization have no bias, which an instance
+normalization would subtract again (5,248 of 11,378,179 weights at 9 blocks); `norm: group` has
+groups of 16 channels (Wu and He 2018, table 3) instead of instance normalization, which takes the
+mean and the contrast of every channel out of an image, and so most of its colors.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from aigc_cli.nn.norm import GroupNorm, InstanceNorm
 
 Upsample = Literal["transpose", "resize"]
 Norm = Literal["instance", "group"]
-MULTIPLE = 4  # sides of pictures are multiples of what the downsamplings divide by
+MULTIPLE = 4  # sides of images are multiples of what the downsamplings divide by
 
 
 class ResnetBlock(nn.Module):
@@ -43,7 +43,7 @@ class ResnetBlock(nn.Module):
 
 
 class ResnetGenerator(nn.Module):
-    """Picture (B, C, H, W) in [-1, 1] -> picture (B, C', H, W) in [-1, 1]; weights N(0, 0.02).
+    """Image (B, C, H, W) in [-1, 1] -> image (B, C', H, W) in [-1, 1]; weights N(0, 0.02).
 
     H and W are multiples of 4 and at least 8. `upsample`: "transpose" convolutions as in the paper,
     or "resize" (bilinear, then a convolution), which makes no checkerboards and takes longer.
@@ -81,7 +81,7 @@ class ResnetGenerator(nn.Module):
 @torch.no_grad()
 def keep_light_light(generator: ResnetGenerator) -> None:
     """Turn the sign of the last weights of a new generator, of as many channels as it makes, where
-    it would make dark of light: such a pair of generators finds its way back to the picture, too,
+    it would make dark of light: such a pair of generators finds its way back to the image, too,
     and may stay inverted for good.
     """
     random = torch.Generator().manual_seed(0)
@@ -94,14 +94,14 @@ def keep_light_light(generator: ResnetGenerator) -> None:
 
 
 def reflect_conv(channels: int, out_channels: int, size: int) -> nn.Conv2d:
-    """Keeps H and W; without bias, since a normalisation follows."""
+    """Keeps H and W; without bias, since a normalization follows."""
     return nn.Conv2d(
         channels, out_channels, size, padding=size // 2, padding_mode="reflect", bias=False
     )
 
 
 def normed(norm: Norm, *layers: nn.Module) -> list[nn.Module]:
-    """The layers, of which the last is a convolution, a normalisation, ReLU."""
+    """The layers, of which the last is a convolution, a normalization, ReLU."""
     if norm == "instance":
         return [*layers, InstanceNorm(), nn.ReLU(inplace=True)]
     width = layers[-1].out_channels

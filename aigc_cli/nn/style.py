@@ -21,7 +21,7 @@ LEAST_SIDE = 32
 
 
 def require_style(picture: Tensor) -> None:
-    """See that a picture (C, H, W) can be a style.
+    """See that an image (C, H, W) can be a style.
 
     Raises:
         InputError: a side has fewer than LEAST_SIDE pixels.
@@ -29,9 +29,8 @@ def require_style(picture: Tensor) -> None:
     H, W = picture.shape[-2:]
     if min(H, W) < LEAST_SIDE:
         raise InputError(
-            f"a style picture of {W} x {H} pixels shows no style, it needs {LEAST_SIDE} on each "
-            "side",
-            hint="take a larger picture of the same painting",
+            f"a style image of {W} x {H} pixels shows no style, it needs {LEAST_SIDE} on each side",
+            hint="take a larger image of the same painting",
         )
 
 
@@ -84,7 +83,7 @@ def moment_distance(found: Mapping[str, Tensor], targets: Mapping[str, Tensor]) 
 
 
 def total_variation(images: Tensor) -> Tensor:
-    """Mean square of the differences of neighbouring pixels, (B, C, H, W) -> (B,)."""
+    """Mean square of the differences of neighboring pixels, (B, C, H, W) -> (B,)."""
     down = (images[:, :, 1:] - images[:, :, :-1]).square().flatten(1).mean(1)
     right = (images[:, :, :, 1:] - images[:, :, :, :-1]).square().flatten(1).mean(1)
     return down + right
@@ -122,7 +121,7 @@ _TO_YIQ = torch.tensor(
 
 
 def with_colors_of(image: Tensor, content: Tensor) -> Tensor:
-    """Lightness of `image`, colours of `content`, both (..., 3, H, W) in [-1, 1]: the second method
+    """Lightness of `image`, colors of `content`, both (..., 3, H, W) in [-1, 1]: the second method
     of Gatys et al., "Preserving Color in Neural Artistic Style Transfer", 2016.
     """
     to_yiq = _TO_YIQ.to(image)

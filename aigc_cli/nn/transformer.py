@@ -113,7 +113,7 @@ def attend(
     q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, dropout: float = 0.0
 ) -> Tensor:
     """Scaled dot-product attention, q (R, H, T, E) on k and v (R, K, S, E) -> (R, T, H E); each
-    head of keys and values serves H / K neighbouring heads of queries.
+    head of keys and values serves H / K neighboring heads of queries.
     """
     R, H, T, E = q.shape
     K = k.shape[1]
@@ -335,7 +335,7 @@ class FeedForward(nn.Sequential):
 
 
 class EncoderBlock(nn.Module):
-    """Self-attention, then feed-forward; normalised before each (`pre`) or after its sum."""
+    """Self-attention, then feed-forward; normalized before each (`pre`) or after its sum."""
 
     def __init__(
         self,

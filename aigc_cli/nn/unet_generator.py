@@ -3,7 +3,7 @@
 Isola, Zhu, Zhou, Efros, "Image-to-Image Translation with Conditional Adversarial Networks", CVPR
 2017, section 6.1.1, https://arxiv.org/abs/1611.07004.
 
-The innermost convolution has no normalisation, as in the errata of the paper (arXiv version 3): at
+The innermost convolution has no normalization, as in the errata of the paper (arXiv version 3): at
 1 x 1 pixel it would leave zeros.
 """
 
@@ -29,15 +29,15 @@ DROPPED = 3  # decoder blocks with dropout, from the innermost
 
 
 def depth_for(image_size: int) -> int:
-    """How often pictures of a size can be halved, at most 8 times: 7 for 128 pixels."""
+    """How often images of a size can be halved, at most 8 times: 7 for 128 pixels."""
     halvings = (image_size & -image_size).bit_length() - 1
     return min(halvings, DEEPEST)
 
 
 class UNetGenerator(nn.Module):
-    """Picture (B, C, H, W) in [-1, 1] -> picture (B, C', H, W) in [-1, 1]; weights N(0, 0.02).
+    """Image (B, C, H, W) in [-1, 1] -> image (B, C', H, W) in [-1, 1]; weights N(0, 0.02).
 
-    H and W are multiples of `multiple` = 2^num_downs, `depth_for(image_size)` for pictures that
+    H and W are multiples of `multiple` = 2^num_downs, `depth_for(image_size)` for images that
     become one pixel. Width doubles from `features` to 8 times that. `dropout`: 0.5 in the three
     innermost blocks of the decoder. `norm`: "batch" as in the paper, or "instance", which is the
     same for batches of one and does not differ between training and use. `upsample`: "transpose"
@@ -57,7 +57,7 @@ class UNetGenerator(nn.Module):
     ) -> None:
         super().__init__()
         if num_downs < 2:
-            raise ValueError(f"a U-Net halves pictures at least twice, not {num_downs} times")
+            raise ValueError(f"a U-Net halves images at least twice, not {num_downs} times")
         self.multiple = 2**num_downs
         widths = [min(features * 2**n, 8 * features) for n in range(num_downs)]
         self.downs = nn.ModuleList([nn.Conv2d(in_channels, widths[0], 4, 2, 1)])

@@ -98,7 +98,7 @@ class Trainer(Section):
     checkpoint_every: int = Field(1000, gt=0)
     """Steps between two writes of last.ckpt; there is always one at the end."""
     preview_every: int = Field(1000, gt=0)
-    """Steps between two pictures of what the model makes."""
+    """Steps between two images of what the model makes."""
     monitor: Name | None = None
     """Validation metric that chooses best.ckpt; the family's first metric when not given."""
     patience: int | None = Field(None, gt=0)

@@ -36,12 +36,12 @@ def build(recipe: Recipe) -> tuple[DataSource, GenerativeModule]:
     try:
         model = build_model(recipe, data.spec)
     except InputError as error:
-        if error.code == "unlabelled":  # the data knows which file is the cause
-            error.hint = getattr(data, "unlabelled", None) or error.hint
+        if error.code == "unlabeled":  # the data knows which file is the cause
+            error.hint = getattr(data, "unlabeled", None) or error.hint
         raise
-    if model.needs_colour and all_gray(list(data.report["data.train"].seen.values())):
+    if model.needs_color and all_gray(list(data.report["data.train"].seen.values())):
         raise DataError(
-            "data.train: gray pictures for a colour recipe", hint="name photographs in colour"
+            "data.train: gray images for a color recipe", hint="name photographs in color"
         )
     return data, model
 

@@ -22,7 +22,7 @@ from torch.utils.data import default_collate
 
 from aigc_cli.data._stream import key_at
 from aigc_cli.errors import AigcError, InputError
-from aigc_cli.media.image import SUFFIXES, read_picture
+from aigc_cli.media.image import SUFFIXES, read_image
 from aigc_cli.modalities import find_modality
 from aigc_cli.models._base import Batch, GenerativeModule, Run, _Noise
 from aigc_cli.recipe.example import example_recipe
@@ -191,9 +191,9 @@ def validation(case: Case) -> str:
     for name, value in values.items():
         if value.shape != (len(items),):
             raise Broken(f"{name!r} has shape {tuple(value.shape)} for {len(items)} items")
-    means = model.summarise({name: float(value.double().mean()) for name, value in values.items()})
+    means = model.summarize({name: float(value.double().mean()) for name, value in values.items()})
     if missing := set(model.metrics) - set(means):
-        raise Broken(f"summarise returns no {_names(missing)}")
+        raise Broken(f"summarize returns no {_names(missing)}")
     return f"{_names(model.metrics)} of each item"
 
 
@@ -201,7 +201,7 @@ def accumulation(case: Case) -> str:
     """A batch in two parts gives the step of the whole batch."""
     _, model = case.build()
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
-        raise Skipped("batch normalisation sees one part at a time")
+        raise Skipped("batch normalization sees one part at a time")
     settings: dict[str, Any] = {"max_steps": 1, "global_batch": 4, "clip_norm": 1e6}
     whole = _first_row(case.run("at once", **settings))
     parts = _first_row(case.run("in parts", accumulate=2, **settings))
@@ -353,14 +353,14 @@ def _same(one: Any, other: Any, where: str) -> None:
 
 def _pixels(name: str, data: bytes) -> bytes:
     """What an image shows, without the record of how it was made, which holds the seed."""
-    return read_picture(data, name=name).pixels.tobytes()
+    return read_image(data, name=name).pixels.tobytes()
 
 
 def _alike(name: str, one: bytes, other: bytes) -> bool:
     """Whether two files are equal; images may differ by the rounding of one level."""
     if one == other or Path(name).suffix not in SUFFIXES:
         return one == other
-    a, b = (read_picture(data, name=name).pixels.astype(int) for data in (one, other))
+    a, b = (read_image(data, name=name).pixels.astype(int) for data in (one, other))
     return a.shape == b.shape and abs(a - b).max() <= 1
 
 

@@ -166,7 +166,24 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             hint="update aigc",
         )
     _require_whole(state, path)
+    state["recipe"] = _renamed(state["recipe"])
     return state
+
+
+RENAMED = {
+    ("data", "unlabelled"): "unlabeled",
+    ("model", "length_normalised"): "length_normalized",
+    ("model", "normaliser"): "normalizer",
+}
+"""Keys of recipes in checkpoints of before the spelling of keys was that of torch."""
+
+
+def _renamed(recipe: dict[str, Any]) -> dict[str, Any]:
+    for (section, old), new in RENAMED.items():
+        values = recipe.get(section)
+        if isinstance(values, dict) and old in values:
+            recipe[section] = {new if key == old else key: v for key, v in values.items()}
+    return recipe
 
 
 def find_usable(*paths: Path) -> Path:

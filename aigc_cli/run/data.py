@@ -12,7 +12,7 @@ from typing import Any
 from aigc_cli.catalog.find import resolve
 from aigc_cli.data._paths import zip_folder
 from aigc_cli.errors import InputError, OutputError, Problem
-from aigc_cli.modalities import find_modality, modality_of_data, recognised
+from aigc_cli.modalities import find_modality, modality_of_data, recognized
 from aigc_cli.modalities._modality import Findings, Modality
 from aigc_cli.recipe.load import Recipe, load_recipe, require_trainable
 from aigc_cli.run.weights import complete
@@ -40,7 +40,7 @@ def find_subject(text: str, overrides: Sequence[str]) -> tuple[Recipe | str, Mod
         return recipe, modality_of_data(recipe.data)
     if overrides:
         raise InputError(f"{overrides[0]!r} changes a recipe, but {text!r} is none")
-    return text, recognised(text)
+    return text, recognized(text)
 
 
 def show(

@@ -293,7 +293,7 @@ def broken_torchaudio() -> Iterator[Problem]:
 
 
 def cache() -> Facts | None:
-    """Where prepared pictures are kept, if they can be."""
+    """Where prepared images are kept, if they can be."""
     from aigc_cli.data._cache import cache_folder
 
     folder = cache_folder("auto")
@@ -305,7 +305,7 @@ def cache() -> Facts | None:
 def no_cache(found: Facts | None) -> Iterator[Problem]:
     if found is None:
         yield Problem(
-            "the cache folder cannot be written, so pictures are prepared anew in every run",
+            "the cache folder cannot be written, so images are prepared anew in every run",
             code="missing.cache",
             hint="set AIGC_CACHE to a folder that can be written",
         )

@@ -1,4 +1,4 @@
-"""Features of many pictures: which network, in shares over processes, kept on disk."""
+"""Features of many images: which network, in shares over processes, kept on disk."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from aigc_cli.run.devices import World, choose_device, find_world
 from aigc_cli.run.features import open_features
 from aigc_cli.run.paths import find_checkpoint
 
-VERSION = 1  # raise it when the same pictures would get other features
+VERSION = 1  # raise it when the same images would get other features
 INCEPTION = {"inception": "tensorflow", "inception:clean": "clean"}
 RESIZES = {
     "tensorflow": "bilinear to 299 as TensorFlow 1, not antialiased",
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 class Network(Extractor):
-    """A frozen network and how pictures come to its size."""
+    """A frozen network and how images come to its size."""
 
     def __init__(self, network: Any, resize: str, labels: tuple[str, ...] | None) -> None:
         self.network, self.resize, self.labels = network, resize, labels
@@ -56,7 +56,7 @@ class Network(Extractor):
 
     @cached_property
     def digest(self) -> str:
-        """Of the weights and of all that becomes of a picture."""
+        """Of the weights and of all that becomes of an image."""
         state = hashlib.blake2b(digest_size=16)
         for name, tensor in sorted(self.network.state_dict().items()):
             state.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
@@ -123,9 +123,9 @@ def extract(
     batch_size: int = 64,
     seen: Callable[[int], None] = lambda count: None,
 ) -> Features:
-    """Features of all pictures in order, the same on every process; each computes its share.
+    """Features of all images in order, the same on every process; each computes its share.
 
-    Those of pictures with a key are kept in the cache folder.
+    Those of images with a key are kept in the cache folder.
     """
     key = things.key()
     path = _cache_file(extractor, key) if key is not None else None
@@ -150,7 +150,7 @@ def _of_one_size(images: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         yield list(same)
 
 
-# Processes. Features are small beside pictures, so they meet on the CPU, through gloo.
+# Processes. Features are small beside images, so they meet on the CPU, through gloo.
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""GGUF, the file of llama.cpp: weights in any of its quantisations, tokenizer and chat template.
+"""GGUF, the file of llama.cpp: weights in any of its quantizations, tokenizer and chat template.
 
 Read by the library `gguf` (extra `pretrained`). Its header is turned into the config.json of
 `transformers`, so that one schema checks both. What differs from safetensors:
@@ -86,7 +86,7 @@ def _cut(kind: str) -> pre_tokenizers.PreTokenizer | None:
 def read_gguf(path: Path) -> Folder:
     """
     Raises:
-        InputError: damaged, or of an architecture, quantisation or tokenizer not known here.
+        InputError: damaged, or of an architecture, quantization or tokenizer not known here.
         MissingError: the library is not installed.
     """
     try:
@@ -156,7 +156,7 @@ def _weights(tensors: Any, kind: str, fields: Header, path: Path) -> dict[str, T
     """Weights in float32 under our names.
 
     Raises:
-        InputError: a quantisation or a tensor that is not known here.
+        InputError: a quantization or a tensor that is not known here.
     """
     from gguf import GGMLQuantizationType, dequantize
     from gguf.quants import _type_traits as quantized
@@ -171,7 +171,7 @@ def _weights(tensors: Any, kind: str, fields: Header, path: Path) -> dict[str, T
             raise InputError(f"{path}: the tensor {tensor.name[:60]} is not known here")
         if tensor.tensor_type not in known:
             raise InputError(
-                f"{path}: {tensor.name} has the quantisation {tensor.tensor_type.name}, which is "
+                f"{path}: {tensor.name} has the quantization {tensor.tensor_type.name}, which is "
                 "not known here",
                 hint=f"known: {', '.join(sorted(t.name for t in known))}",
             )

@@ -41,7 +41,7 @@ def measure_items(
     columns: dict[str, dict[str, float]] = {}
     for (column, name), (summed, count) in totals.items():
         columns.setdefault(column, {})[name] = summed / count if count else nan
-    scores = {column: model.summarise(means) for column, means in columns.items()}
+    scores = {column: model.summarize(means) for column, means in columns.items()}
     if missing := [name for name in names if name not in scores["value"]]:
         raise InputError(f"family '{recipe.family}' did not measure {missing[0]}")
     rows = {name: _row(name, scores, directions, len(items), recipe.family) for name in names}

@@ -1,4 +1,4 @@
-"""One training iteration of any family, whatever it optimises.
+"""One training iteration of any family, whatever it optimizes.
 
 Accumulation, clipping, schedules, moving average and the guard exist once and mean the same with
 one optimizer or several, in float16 and on many devices. It is plain torch: run/training.py hands
@@ -55,7 +55,7 @@ class Iteration:
         repeats = Counter(phase.prefix for phase in phases)
         for number, phase in enumerate(phases):
             model.start_phase(number)
-            self._optimise(phase, batches[min(number, len(batches) - 1)], repeats[phase.prefix])
+            self._optimize(phase, batches[min(number, len(batches) - 1)], repeats[phase.prefix])
         model.end_phases()
         if model.device.type == "cpu":
             self.raise_if_diverged()  # free here; on a GPU it waits for the device, so less often
@@ -64,7 +64,7 @@ class Iteration:
         model.step += 1
         model.after_step(batch)
 
-    def _optimise(self, phase: Phase, batch: Batch, repeats: int) -> None:
+    def _optimize(self, phase: Phase, batch: Batch, repeats: int) -> None:
         """One optimizer step; the terms of all `repeats` of a phase are averaged."""
         model, trainer = self.model, self.run.trainer
         optimizer = self.optimizers[phase.optimizer]

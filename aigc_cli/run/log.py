@@ -87,9 +87,9 @@ class Log:
         files = [file for file in sorted(path.iterdir()) if not file.name.startswith(".")]
         images = [file for file in files if file.suffix in (".png", ".jpg")]
         for file in [file for file in images if file.stem == "grid"] or images[:SHOWN]:
-            from aigc_cli.media.image import read_picture
+            from aigc_cli.media.image import read_image
 
-            pixels = read_picture(file).as_bits(8).as_channels(3).pixels  # (H, W, 3)
+            pixels = read_image(file).as_bits(8).as_channels(3).pixels  # (H, W, 3)
             self._board.add_image(f"preview/{file.stem}", pixels, step, dataformats="HWC")
         for file in [file for file in files if file.suffix == ".txt"][:SHOWN]:
             self._board.add_text(f"preview/{file.stem}", _as_markdown(file), step)

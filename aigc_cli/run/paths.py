@@ -9,7 +9,7 @@ runs/<recipe>/<UTC time>-<4 hex of the recipe>/     (runs/<recipe>/latest points
   evaluations.jsonl     one row for each `aigc evaluate` of its checkpoints
   log.txt               all messages
   tensorboard/          the same metrics for TensorBoard
-  previews/             pictures made while training
+  previews/             images made while training
   checkpoints/          last.ckpt, best.ckpt
   run.lock              held by the process that trains
 

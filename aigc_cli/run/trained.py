@@ -21,7 +21,7 @@ from aigc_cli.run.paths import RUNS, find_checkpoint
 from aigc_cli.run.weights import load_averaged, require_fit, weights_digest
 from aigc_cli.sampling.decoding import Decoding
 from aigc_cli.specs import Spec, spec_from_dict
-from aigc_cli.specs.image import PictureSpec
+from aigc_cli.specs.image import AnyImageSpec
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def load_trained(
     """
     options = [text if text.startswith("model.") else f"sample.{text}" for text in overrides]
     if (recipe := _untrained(source, options)) is not None:
-        spec: Spec = PictureSpec(channels=3)
+        spec: Spec = AnyImageSpec(channels=3)
         model = build_model(recipe, spec)
         attach_networks(model, recipe)
         return Trained(model.to(choose_device(device)).eval(), recipe, spec)

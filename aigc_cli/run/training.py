@@ -1,7 +1,7 @@
 """The one place where Lightning drives a family: devices, precision, strategies and loops.
 
 Families are plain modules (models/_base.py), so that sampling and evaluating need no Lightning,
-and what Lightning's manual optimisation does not do is in run/iteration.py: it counts every
+and what Lightning's manual optimization does not do is in run/iteration.py: it counts every
 optimizer step (two per batch in a GAN) where `model.step` counts iterations, refuses accumulation
 and clipping, and steps no schedule.
 """

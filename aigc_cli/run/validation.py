@@ -80,7 +80,7 @@ def evaluated(model: GenerativeModule, batch: Batch) -> dict[str, Any]:
 
 
 def share_buffers(model: nn.Module) -> None:
-    """Give every process the first one's buffers, as the statistics of batch normalisation."""
+    """Give every process the first one's buffers, as the statistics of batch normalization."""
     if dist.is_initialized() and dist.get_world_size() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)

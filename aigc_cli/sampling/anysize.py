@@ -1,4 +1,4 @@
-"""Applying a network that halves its pictures several times to a picture of any size."""
+"""Applying a network that halves its images several times to an image of any size."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def any_size(
 ) -> Tensor:
     """net(image) for image (B, C, H, W) of any size -> (B, C', H, W).
 
-    `net` keeps the size of pictures whose sides are multiples of `multiple`. Pictures are continued
+    `net` keeps the size of images whose sides are multiples of `multiple`. Images are continued
     by their mirror image, on each side by `border` pixels or the few more that make a multiple, and
     what is made of that is cut off; a multiple above MOST leaves only the context that makes it.
-    Pictures with a side above `tile` are then cut into tiles of at most that size, rounded up to
+    Images with a side above `tile` are then cut into tiles of at most that size, rounded up to
     the multiple, that share `overlap` pixels (sampling/tiling.py); 0 never cuts. `norms` is the
-    network inside `net`: in tiles its instance normalisations use the statistics of the whole
-    picture, reduced to the size of a tile.
+    network inside `net`: in tiles its instance normalizations use the statistics of the whole
+    image, reduced to the size of a tile.
 
     Raises:
         ValueError: tiles too small for the overlap, or `net` returns another size.
@@ -56,7 +56,7 @@ def any_size(
 
 
 def smallest_tile(overlap: int) -> int:
-    """Of which something is left without the pixels shared with neighbours."""
+    """Of which something is left without the pixels shared with neighbors."""
     return 2 * overlap + (overlap + 1) // 2 + 1
 
 

@@ -1,4 +1,4 @@
-"""Context beyond the borders of a picture, which a convolutional network misses there.
+"""Context beyond the borders of an image, which a convolutional network misses there.
 
 A network that pads with zeros takes them for gray next to the image and colors its outer pixels.
 Continued by its mirror image an image has no edge at its border. Of EDSR's answers for crops of

@@ -77,7 +77,7 @@ class Decoding(Section):
     beams: int = Field(1, gt=0, le=BEAMS)
     """Above 1: search for the likeliest text with so many beams instead of drawing."""
     length_penalty: float = Field(0.6, ge=0, le=10)
-    """beams: scores are divided by ((5 + tokens) / 6) to this power; above 0 favours long texts."""
+    """beams: scores are divided by ((5 + tokens) / 6) to this power; above 0 favors long texts."""
     coverage_penalty: float = Field(0.0, ge=0, le=1000)
     """beams: weight of the penalty on source positions that get no attention or too much."""
     coverage: Literal["missing", "repeated"] = "missing"

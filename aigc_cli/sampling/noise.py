@@ -41,6 +41,6 @@ class SampleNoise:
 
 
 def _generator(seed: int, index: int) -> torch.Generator:
-    """Neighbouring seeds and indices share nothing, which `seed + index` would not give."""
+    """Neighboring seeds and indices share nothing, which `seed + index` would not give."""
     digest = hashlib.blake2b(f"{seed}/{index}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little", signed=True))

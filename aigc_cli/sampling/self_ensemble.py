@@ -12,7 +12,7 @@ def self_ensemble(fn: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
     """Mean of `fn` over the 8 flips and rotations of image (B, C, H, W), each turned back.
 
     `fn` is called 8 times, half of them with H and W exchanged. What comes out is equivariant: a
-    flipped or rotated picture gives the flipped or rotated result.
+    flipped or rotated image gives the flipped or rotated result.
     """
     total = None
     for flipped in (False, True):

@@ -1,4 +1,4 @@
-"""Running a convolutional network over a picture of any size in the memory of one tile."""
+"""Running a convolutional network over an image of any size in the memory of one tile."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def tiled(
     x 340 pixels are cut into six tiles of 197 x 190. Their sides are rounded up to `multiple`, but
     for those that end with the image, and they begin at multiples of 32 or of its part in that, so
     that strides and poolings fall on the same pixels in all of them. At each side that is
-    not a border of the picture, `overlap` pixels of a tile are thrown away, for there the network
+    not a border of the image, `overlap` pixels of a tile are thrown away, for there the network
     misses context; beside them tiles are blended linearly over half as many. So the result equals
-    `fn(image)` when the receptive field reaches no further than `overlap` from its centre, and has
-    no visible seams when what lies further away matters little. What depends on the whole picture,
+    `fn(image)` when the receptive field reaches no further than `overlap` from its center, and has
+    no visible seams when what lies further away matters little. What depends on the whole image,
     as instance norm or attention do, is not preserved.
 
     Raises:

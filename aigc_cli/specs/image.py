@@ -24,7 +24,7 @@ from aigc_cli.specs import Spec
 
 @dataclass(frozen=True)
 class ImageSpec(Spec):
-    """Pictures of one size; `labels` names the classes when there are any."""
+    """Images of one size; `labels` names the classes when there are any."""
 
     kind: ClassVar[str] = "images"
 
@@ -40,7 +40,7 @@ class ImageSpec(Spec):
 
 @dataclass(frozen=True)
 class SuperResolutionSpec(Spec):
-    """Pairs of a picture and its bicubic reduction by `scale`."""
+    """Pairs of an image and its bicubic reduction by `scale`."""
 
     kind: ClassVar[str] = "super_resolution"
 
@@ -55,7 +55,7 @@ class SuperResolutionSpec(Spec):
 
 @dataclass(frozen=True)
 class PairSpec(Spec):
-    """Pairs of a picture and the picture it should become, both of one size."""
+    """Pairs of an image and the image it should become, both of one size."""
 
     kind: ClassVar[str] = "image_pairs"
 
@@ -71,7 +71,7 @@ class PairSpec(Spec):
 
 @dataclass(frozen=True)
 class UnpairedSpec(Spec):
-    """Pictures of two domains, A and B, that do not belong together one by one."""
+    """Images of two domains, A and B, that do not belong together one by one."""
 
     kind: ClassVar[str] = "unpaired_images"
 
@@ -85,8 +85,8 @@ class UnpairedSpec(Spec):
 
 
 @dataclass(frozen=True)
-class PictureSpec(Spec):
-    """Pictures of any size, for families that are not trained; no kind of data makes it."""
+class AnyImageSpec(Spec):
+    """Images of any size, for families that are not trained; no kind of data makes it."""
 
     kind: ClassVar[str] = "pictures"
 

@@ -1,4 +1,4 @@
-"""What every command has in common: speed, endings, streams, colours, completion."""
+"""What every command has in common: speed, endings, streams, colors, completion."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def test_a_closed_pipe_is_silent(args: list[str]) -> None:
 
 
 @pytest.mark.parametrize("args", [["--help"], ["recipe", "ls"], ["recipe", "show", "x"]])
-def test_output_that_is_no_terminal_has_no_colours(args: list[str], child) -> None:
+def test_output_that_is_no_terminal_has_no_colors(args: list[str], child) -> None:
     force = {"GITHUB_ACTIONS": "1", "FORCE_COLOR": "1", "PY_COLORS": "1", "NO_COLOR": ""}
     ended = child(*args, _TYPER_FORCE_DISABLE_TERMINAL="", **force)
     assert "\x1b" not in ended.stdout + ended.stderr

@@ -1,4 +1,4 @@
-"""Small real pictures in folders of their own, and a cache that ends with the test."""
+"""Small real images in folders of their own, and a cache that ends with the test."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def pixels(height: int, width: int, channels: int = 3, *, seed: int = 0) -> np.ndarray:
-    """Smooth colours with some noise, uint8 (H, W, channels)."""
+    """Smooth colors with some noise, uint8 (H, W, channels)."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
     waves = [np.sin((y * a + x * b) / 9) for a, b in rng.uniform(-1, 1, (channels, 2))]

@@ -1,4 +1,4 @@
-"""Prepared pictures are made once, read from the file, and never trusted when it is damaged."""
+"""Prepared images are made once, read from the file, and never trusted when it is damaged."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_full_disk_is_said_once_and_costs_only_time(tmp_path, caplog, monkeypatc
     maker.fill(pack)
     assert maker.calls == 6
     assert [r.message for r in caplog.records] == [
-        "no space for prepared pictures, so they are made again: [Errno 28] No space left on device"
+        "no space for prepared images, so they are made again: [Errno 28] No space left on device"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Bad pictures are found before the first step, all of them, by name."""
+"""Bad images are found before the first step, all of them, by name."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from painted import pixels
 from PIL import Image
 
 from aigc_cli.data import _check
-from aigc_cli.data._check import BadPicturesError, at_least, check, require_good
+from aigc_cli.data._check import BadImagesError, at_least, check, require_good
 from aigc_cli.data._sources import open_source
 
 
 @pytest.fixture
 def hostile(tmp_path):
-    """One good picture among everything that goes wrong with files."""
+    """One good image among everything that goes wrong with files."""
     folder = tmp_path / "hostile"
     folder.mkdir()
     Image.fromarray(pixels(40, 30)).save(folder / "good.png")
@@ -64,11 +64,11 @@ def test_every_bad_picture_is_found_with_its_reason(hostile):
 def test_stop_names_every_bad_picture_and_skip_leaves_them_out(hostile, caplog):
     source = open_source(str(hostile))
     reports = {"data.train": check(source, range(len(source)), unfit=at_least(8))}
-    with pytest.raises(BadPicturesError) as caught:
+    with pytest.raises(BadImagesError) as caught:
         require_good(reports, "stop")
     error = caught.value
     assert error.exit_code == 2
-    assert error.message.startswith("9 of 10 pictures cannot be used\n  data.train: bomb.png      ")
+    assert error.message.startswith("9 of 10 images cannot be used\n  data.train: bomb.png      ")
     assert len(error.message.splitlines()) == 10
     assert error.hint == "repair or remove them, or set data.on_error=skip"
     assert [p.file for p in error.problems] == [name for name, _ in reports["data.train"].bad]
@@ -79,16 +79,16 @@ def test_stop_names_every_bad_picture_and_skip_leaves_them_out(hostile, caplog):
 def test_skip_needs_something_to_be_left(tmp_path):
     (tmp_path / "a.png").write_bytes(b"")
     source = open_source(str(tmp_path))
-    with pytest.raises(BadPicturesError, match="1 of 1 pictures") as caught:
+    with pytest.raises(BadImagesError, match="1 of 1 images") as caught:
         require_good({"data.val": check(source, [0])}, "skip")
-    assert caught.value.hint == "no picture is left in data.val"
+    assert caught.value.hint == "no image is left in data.val"
 
 
 def test_long_tables_are_cut_but_problems_are_not(tmp_path):
     for i in range(50):
         (tmp_path / f"{i:02d}.png").write_bytes(b"")
     source = open_source(str(tmp_path))
-    error = BadPicturesError({"data.train": check(source, range(50))}, hint="")
+    error = BadImagesError({"data.train": check(source, range(50))}, hint="")
     assert error.message.splitlines()[-1] == "  and 30 more"
     assert len(error.problems) == 50
     json.dumps([p.as_dict() for p in error.problems])
@@ -179,7 +179,7 @@ class TestMemory:
 def test_processes_see_what_threads_see(tmp_path, monkeypatch):
     for number in range(150):
         Image.fromarray(np.full((4, 5, 3), number, np.uint8)).save(tmp_path / f"{number:03}.png")
-    (tmp_path / "077.png").write_bytes(b"no picture")
+    (tmp_path / "077.png").write_bytes(b"no image")
     source = open_source(str(tmp_path))
     by_threads = check(source, range(len(source)))
     monkeypatch.setattr(_check, "_MANY", 1)

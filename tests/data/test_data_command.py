@@ -12,7 +12,7 @@ from PIL import Image, ImageEnhance
 
 from aigc_cli.cli import invoke
 from aigc_cli.errors import InputError, OutputError
-from aigc_cli.media.image import read_picture
+from aigc_cli.media.image import read_image
 from aigc_cli.modalities._image_data import fingerprint, near_duplicates
 from aigc_cli.run.data import check_text, inspect, show, show_text
 
@@ -24,7 +24,7 @@ def save(path, array, **options):
 
 @pytest.fixture
 def recipe(tmp_path, photos):
-    """Recipe of a data kind that needs no more than a few small pictures."""
+    """Recipe of a data kind that needs no more than a few small images."""
     photos(4, "set one/train")
     photos(2, "set one/val")
     path = tmp_path / "set one" / "small.yaml"
@@ -49,7 +49,7 @@ class TestShow:
         assert facts["classes"] is None
         assert show_text(show(str(folder))).splitlines() == [
             f"data: {folder}",
-            "  pictures  4, 1 cannot be used",
+            "  images  4, 1 cannot be used",
             "  size      40 x 32 to 60 x 50, median 40 x 32",
             "  modes     RGB 3, gray 1",
             "  unusable  bad.png: empty (0 bytes)",
@@ -76,7 +76,7 @@ class TestShow:
     def test_sheet_shows_pairs_side_by_side(self, recipe, tmp_path):
         sheet = tmp_path / "sheet.png"
         show(str(recipe), sheet=sheet)
-        picture = read_picture(sheet)
+        picture = read_image(sheet)
         assert picture.width >= 32
         assert picture.pixels.std() > 10
 
@@ -89,7 +89,7 @@ class TestShow:
     @pytest.mark.parametrize("n", [1, 2, 3, 50])
     def test_sheet_of_any_number(self, photos, tmp_path, n):
         show(str(photos(3)), n=n, sheet=tmp_path / "sheet.png")
-        assert read_picture(tmp_path / "sheet.png").height > 32
+        assert read_image(tmp_path / "sheet.png").height > 32
 
 
 class TestCheck:
@@ -140,7 +140,7 @@ class TestCheck:
             save(tmp_path / "set" / name / f"{i}.png", pixels(16, 16, seed=i))
         codes, findings = self.codes(tmp_path / "set")
         assert codes == ["data.tiny_class"]
-        assert findings.warnings[0].message == "class 'rare' has 3 of 25 pictures"
+        assert findings.warnings[0].message == "class 'rare' has 3 of 25 images"
 
     def test_mixed_sizes_and_modes(self, photos):
         folder = photos(2)
@@ -206,7 +206,7 @@ def test_command_line_reports_bad_pictures_with_exit_code_2(photos, capsys):
     (folder / "böse datei.png").write_bytes(b"")
     assert invoke(["data", "check", str(folder)]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        "error: 1 of 3 pictures cannot be used",
+        "error: 1 of 3 images cannot be used",
         "  data: böse datei.png  empty (0 bytes)",
         "hint: repair or remove them",
     ]

@@ -1,4 +1,4 @@
-"""The settings that `aigc recipe new` takes from the pictures."""
+"""The settings that `aigc recipe new` takes from the images."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def test_the_patch_fits_the_smallest_picture(
 def test_gray_pictures_ask_for_one_channel(tmp_path: Path) -> None:
     gray = pictures(tmp_path / "gray", (40, 40), (40, 40), mode="L")
     config = images.Config(train=gray, val=gray, cache="off")
-    assert images.fit(config)["channels"] == (1, "All pictures are gray.")
-    colour = pictures(tmp_path / "colour", (40, 40))
-    config = images.Config(train=(gray, colour), val=gray, cache="off")
+    assert images.fit(config)["channels"] == (1, "All images are gray.")
+    color = pictures(tmp_path / "color", (40, 40))
+    config = images.Config(train=(gray, color), val=gray, cache="off")
     assert "channels" not in images.fit(config)
 
 
@@ -64,7 +64,7 @@ def test_pictures_of_one_small_size_keep_it(
 
 def test_a_bad_picture_stops(tmp_path: Path) -> None:
     train = pictures(tmp_path / "p", (50, 50), (50, 50))
-    (tmp_path / "p" / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "p" / "bad.png").write_bytes(b"no image")
     config = images.Config(train=train, val=train, cache="off")
-    with pytest.raises(DataError, match="1 of 3 pictures cannot be used"):
+    with pytest.raises(DataError, match="1 of 3 images cannot be used"):
         images.fit(config)

@@ -14,7 +14,7 @@ from PIL import Image
 from pydantic import ValidationError
 from torch.utils.data import DataLoader
 
-from aigc_cli.data._check import BadPicturesError
+from aigc_cli.data._check import BadImagesError
 from aigc_cli.data._stream import StepSampler
 from aigc_cli.data.image_pairs import Config, Data, fit
 from aigc_cli.errors import DataError
@@ -38,7 +38,7 @@ def right(i: int, height: int = 24, width: int = 20) -> np.ndarray:
 
 @pytest.fixture
 def wide(tmp_path) -> Path:
-    """12 pictures with A left and B right."""
+    """12 images with A left and B right."""
     for i in range(12):
         save(tmp_path / "wide" / f"{i:02d}.png", np.concatenate([left(i), right(i)], axis=1))
     return tmp_path / "wide"
@@ -230,9 +230,9 @@ class TestUnusable:
         a, b = folders
         (a / "03.png").unlink()
         (b / "07.bmp").rename(b / "7.bmp")
-        with pytest.raises(BadPicturesError) as caught:
+        with pytest.raises(BadImagesError) as caught:
             made(a, train_b=b)
-        assert str(caught.value).startswith("3 of 23 pictures cannot be used")
+        assert str(caught.value).startswith("3 of 23 images cannot be used")
         for key, name, other in (
             ("train", "07.png", b),
             ("train_b", "03.bmp", a),
@@ -240,7 +240,7 @@ class TestUnusable:
         ):
             line = f"data.{key}: {name}"
             assert line in str(caught.value)
-            assert f"no picture of this name in {other}" in str(caught.value)
+            assert f"no image of this name in {other}" in str(caught.value)
 
     def test_pairs_without_a_partner_are_left_out(self, folders):
         a, b = folders
@@ -257,26 +257,26 @@ class TestUnusable:
         for i in range(3):
             save(tmp_path / "A" / f"a{i}.png", left(i))
             save(tmp_path / "B" / f"b{i}.png", left(i))
-        with pytest.raises(BadPicturesError) as caught:
+        with pytest.raises(BadImagesError) as caught:
             made(tmp_path, on_error="skip")
-        assert "no picture is left in data.train" in caught.value.hint
+        assert "no image is left in data.train" in caught.value.hint
 
     def test_a_name_that_two_pictures_have(self, folders):
         a, b = folders
         save(a / "05.bmp", left(5))
-        with pytest.raises(BadPicturesError) as caught:
+        with pytest.raises(BadImagesError) as caught:
             made(a, train_b=b)
         for line in (
-            "train: 05.png +2 pictures have this name",
-            "train: 05.bmp +2 pictures have this name",
-            "train_b: 05.bmp +2 pictures of this name in",
+            "train: 05.png +2 images have this name",
+            "train: 05.bmp +2 images have this name",
+            "train_b: 05.bmp +2 images of this name in",
         ):
             assert re.search(line, str(caught.value))
 
     def test_sides_of_different_sizes(self, folders):
         a, b = folders
         save(b / "04.bmp", right(4, 30, 20))
-        with pytest.raises(BadPicturesError, match=r"04.png +20 x 24, but 20 x 30 in"):
+        with pytest.raises(BadImagesError, match=r"04.png +20 x 24, but 20 x 30 in"):
             made(a, train_b=b)
         data = made(a, train_b=b, on_error="skip")
         assert len(data.train) + len(data.val) == 11
@@ -293,12 +293,12 @@ class TestUnusable:
 
     def test_an_odd_width_has_no_middle(self, wide):
         save(wide / "odd.png", pixels(24, 41))
-        with pytest.raises(BadPicturesError, match=r"odd.png +41 x 24, and an odd width"):
+        with pytest.raises(BadImagesError, match=r"odd.png +41 x 24, and an odd width"):
             made(wide)
 
     def test_a_shape_unlike_the_others(self, wide):
         save(wide / "single.png", left(99))
-        with pytest.raises(BadPicturesError) as caught:
+        with pytest.raises(BadImagesError) as caught:
             made(wide)
         assert "single.png  20 x 24, where most are 1.67 times as wide as high" in str(caught.value)
         skipped = made(wide, on_error="skip")
@@ -307,7 +307,7 @@ class TestUnusable:
 
     def test_the_shape_of_validation_is_that_of_training(self, wide, tmp_path):
         save(tmp_path / "val" / "1.png", left(1))
-        with pytest.raises(BadPicturesError, match=r"data.val: 1.png +20 x 24, where most"):
+        with pytest.raises(BadImagesError, match=r"data.val: 1.png +20 x 24, where most"):
             made(wide, val=tmp_path / "val")
 
     def test_pictures_of_many_shapes_are_all_usable(self, tmp_path):
@@ -316,12 +316,12 @@ class TestUnusable:
         assert len(made(tmp_path / "mixed").train) == 7
 
     def test_too_small_to_cut(self, wide):
-        with pytest.raises(BadPicturesError, match="each side is 20 x 24, smaller than 21 x 21"):
+        with pytest.raises(BadImagesError, match="each side is 20 x 24, smaller than 21 x 21"):
             made(wide, image_size=21, resize="none")
 
     def test_an_empty_side(self, folders, tmp_path):
         (tmp_path / "none").mkdir()
-        with pytest.raises(DataError, match=r"^data.train_b: no pictures in .*none"):
+        with pytest.raises(DataError, match=r"^data.train_b: no images in .*none"):
             made(folders[0], train_b=tmp_path / "none")
 
     def test_a_single_pair(self, tmp_path):

@@ -1,4 +1,4 @@
-"""Pictures of one size: the right pixels, the right class, the same for the same seed."""
+"""Images of one size: the right pixels, the right class, the same for the same seed."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_pictures_without_folders_have_no_labels(photos):
 
 
 def test_validation_without_classes(animals, photos):
-    with pytest.raises(DataError, match="its pictures have no classes") as caught:
+    with pytest.raises(DataError, match="its images have no classes") as caught:
         made(animals, val=str(photos(2)))
     assert "data.labels=none" in caught.value.hint
 
@@ -81,7 +81,7 @@ def test_validation_with_an_unknown_class(animals, tmp_path):
     for name in ("cat", "yak"):
         (tmp_path / "val" / name).mkdir(parents=True)
         Image.fromarray(pixels(20, 20)).save(tmp_path / "val" / name / "1.png")
-    with pytest.raises(DataError, match=r"^data.val: class 'yak' has no training pictures"):
+    with pytest.raises(DataError, match=r"^data.val: class 'yak' has no training images"):
         made(animals, val=str(tmp_path / "val"))
 
 
@@ -122,7 +122,7 @@ def test_loader_batches(animals, workers):
 
 
 class TestFitted:
-    """Compared with what Pillow makes of the cropped picture, and with flat areas."""
+    """Compared with what Pillow makes of the cropped image, and with flat areas."""
 
     def test_crop_keeps_the_middle(self):
         picture = pixels(40, 100)

@@ -1,4 +1,4 @@
-"""What a source text means, and what becomes of files that are no pictures."""
+"""What a source text means, and what becomes of files that are no images."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_folder_is_searched_in_the_order_of_names(tmp_path):
         save(tmp_path / name)
     for name in (".hidden.png", "__MACOSX/a.png", ".git/a.png", "._a.png"):
         save(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     source = open_source(str(tmp_path))
     assert names(source) == ["a/b/c.webp", "a/z.jpg", "b.PNG", "t10.bmp", "t2.TIFF", "日本 語.jpeg"]
     assert all(source.read(i).pixels.shape == (9, 12, 3) for i in range(len(source)))
@@ -122,7 +122,7 @@ def test_control_characters_are_no_path(text):
 def test_folder_without_pictures_says_what_to_do(tmp_path, files, hint):
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError, match=r"^data: no pictures in") as caught:
+    with pytest.raises(DataError, match=r"^data: no images in") as caught:
         open_source(str(tmp_path))
     assert caught.value.hint is not None
     assert re.search(hint, caught.value.hint)
@@ -130,14 +130,14 @@ def test_folder_without_pictures_says_what_to_do(tmp_path, files, hint):
 
 def test_unknown_kind_of_file(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"x")
-    with pytest.raises(DataError, match="is no folder, picture, zip"):
+    with pytest.raises(DataError, match="is no folder, image, zip"):
         open_source(str(tmp_path / "a.mp4"))
 
 
 def test_list_file_is_relative_to_itself_with_comments(tmp_path):
     save(tmp_path / "set/a.png")
     save(tmp_path / "b c.png")
-    text = "\ufeff# two pictures\nset/a.png\n\n  b c.png\nmissing.png\n"
+    text = "\ufeff# two images\nset/a.png\n\n  b c.png\nmissing.png\n"
     (tmp_path / "list.txt").write_text(text, encoding="utf-8")
     source = open_source("list.txt", bases=[tmp_path])
     assert names(source) == ["set/a.png", "b c.png", "missing.png"]
@@ -149,7 +149,7 @@ def test_list_file_is_relative_to_itself_with_comments(tmp_path):
 @pytest.mark.parametrize(
     "content, message",
     [
-        (b"# nothing\n", "no pictures are named"),
+        (b"# nothing\n", "no images are named"),
         (b"a.png\nb\xff.png\n", "not UTF-8 text at byte 7"),
         (b"a\x00b.png\n", "is no path"),
     ],
@@ -188,7 +188,7 @@ def test_a_folder_in_a_zip(tmp_path, inner, expected):
 @pytest.mark.parametrize("inner", ["cats", "..", "1.png", "cat/1.png"])
 def test_a_folder_that_a_zip_does_not_have(tmp_path, inner):
     archive = zipped(tmp_path / "set.zip", {"cats.txt": b"", "cat/1.png": b"", "1.png": b""})
-    with pytest.raises(DataError, match=r"^data: set.zip has no pictures in a folder") as caught:
+    with pytest.raises(DataError, match=r"^data: set.zip has no images in a folder") as caught:
         open_source(f"{archive}/{inner}")
     if inner == "cats":
         assert caught.value.hint == "did you mean 'cat'?"
@@ -283,7 +283,7 @@ def test_bad_idx_files(tmp_path, content, message):
         open_source(str(tmp_path / "x-images-idx3-ubyte.gz"))
 
 
-def test_builtin_photographs_are_in_colour_and_held_out():
+def test_builtin_photographs_are_in_color_and_held_out():
     train, validation = (open_source(f"builtin:photos:{split}") for split in PHOTOS)
     assert not set(names(train)) & set(names(validation))
     assert names(open_source("builtin:photos")) == sorted(names(train) + names(validation))
@@ -306,7 +306,7 @@ def test_unknown_builtin(text, message, hint):
 def test_several_sources_are_read_one_after_the_other(tmp_path):
     save(tmp_path / "a/1.png", seed=1)
     save(tmp_path / "b/1.png", seed=2)
-    (tmp_path / "b/2.png").write_text("no picture")
+    (tmp_path / "b/2.png").write_text("no image")
     source = open_source(["a", "b"], bases=[tmp_path])
     assert names(source) == ["a/1.png", "b/1.png", "b/2.png"]
     assert np.array_equal(source.read(1).pixels, pixels(9, 12, seed=2))
@@ -406,13 +406,13 @@ class TestHuggingFace:
     def test_bad_rows_are_named(self, tmp_path):
         import datasets
 
-        rows = {"image": [{"bytes": b"no picture", "path": None}, None]}
+        rows = {"image": [{"bytes": b"no image", "path": None}, None]}
         data = datasets.Dataset.from_dict(
             rows, features=datasets.Features(image=datasets.Image(decode=False))
         )
         data.save_to_disk(str(tmp_path / "bad"))
         source = open_source(f"hf:{tmp_path / 'bad'}")
-        for index, reason in enumerate(["not a", "no picture"]):
+        for index, reason in enumerate(["not a", "no image"]):
             with pytest.raises(DataError, match=f"^row-{index}: {reason}"):
                 source.read(index)
 
@@ -420,7 +420,7 @@ class TestHuggingFace:
         import datasets
 
         datasets.Dataset.from_dict({"text": ["a"]}).save_to_disk(str(tmp_path / "words"))
-        with pytest.raises(DataError, match="has no column of pictures") as caught:
+        with pytest.raises(DataError, match="has no column of images") as caught:
             open_source("hf:words", bases=[tmp_path])
         assert caught.value.hint == "columns: text"
 
@@ -481,14 +481,14 @@ def test_a_zip_member_is_unpacked_only_when_its_pixels_can_need_it(tmp_path, con
         source.read(0)
     assert tracemalloc.get_traced_memory()[1] < 8 << 20
     tracemalloc.stop()
-    reason = "more than a picture of" if content == "png" else "not a PNG"
+    reason = "more than an image of" if content == "png" else "not a PNG"
     assert reason in caught.value.message
 
 
 def test_files_without_an_ending_are_known_by_their_content_and_others_counted(tmp_path):
     save(tmp_path / "a.png")
     (tmp_path / "camera").write_bytes((tmp_path / "a.png").read_bytes())
-    (tmp_path / "README").write_text("BM and P5 are no pictures here")
+    (tmp_path / "README").write_text("BM and P5 are no images here")
     (tmp_path / "notes.txt").write_text("text")
     (tmp_path / "more").mkdir()
     (tmp_path / "more/b.txt").write_text("text")

@@ -78,7 +78,7 @@ def test_epochs_and_seeds_differ():
     assert len(orders) == 25
 
 
-def test_item_seeds_of_neighbouring_runs_do_not_overlap():
+def test_item_seeds_of_neighboring_runs_do_not_overlap():
     assert not {item_seed(0, p) for p in range(2000)} & {item_seed(1, p) for p in range(2000)}
 
 

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from aigc_cli.data._stream import StepSampler
 from aigc_cli.data.super_resolution import Config, Data, turned
 from aigc_cli.errors import DataError, RunError
-from aigc_cli.media.image import read_picture, to_tensor
+from aigc_cli.media.image import read_image, to_tensor
 from aigc_cli.media.resize import modcrop, resize_bicubic
 
 
@@ -34,7 +34,7 @@ def test_validation_pairs_are_whole_pictures_and_their_bicubic_reduction(photos,
     data = made(folder, scale=scale, channels=channels)
     assert (data.spec.scale, data.spec.channels) == (scale, channels)
     for i, path in enumerate(sorted(folder.iterdir())):
-        whole = modcrop(read_picture(path).as_channels(channels).pixels, scale)
+        whole = modcrop(read_image(path).as_channels(channels).pixels, scale)
         assert torch.equal(data.val[i]["high"], to_tensor(whole))
         assert torch.equal(data.val[i]["low"], to_tensor(resize_bicubic(whole, scale=1 / scale)))
         assert data.val.name(i) == path.name
@@ -147,7 +147,7 @@ def test_file_that_changes_during_the_run_is_named(photos, change):
         Image.fromarray(pixels(32, 40, seed=9)).save(folder / "p01.png")
     else:
         change(folder / "p01.png")
-    with pytest.raises(RunError, match=r"^picture changed during the run: p01.png"):
+    with pytest.raises(RunError, match=r"^image changed during the run: p01.png"):
         data.train[(1, 0)]
 
 
@@ -159,7 +159,7 @@ def test_error_of_a_worker_is_the_same_sentence(photos):
     loader = DataLoader(data.train, batch_sampler=sampler, num_workers=1)
     with pytest.raises(RunError) as caught:
         list(loader)
-    assert caught.value.message == "picture changed during the run: p00.png: no such file"
+    assert caught.value.message == "image changed during the run: p00.png: no such file"
     assert caught.value.exit_code == 3
 
 
@@ -174,7 +174,7 @@ def test_every_tenth_picture_is_held_out(photos):
 def test_one_picture_cannot_be_held_out(photos):
     with pytest.raises(DataError, match="cannot both train and validate") as caught:
         made(photos(1), val=None)
-    assert caught.value.hint == "name other pictures with data.val"
+    assert caught.value.hint == "name other images with data.val"
 
 
 def test_bad_pictures_of_both_parts_are_in_one_table(photos):
@@ -184,7 +184,7 @@ def test_bad_pictures_of_both_parts_are_in_one_table(photos):
     with pytest.raises(DataError) as caught:
         made(train, val=str(val))
     assert caught.value.message.splitlines() == [
-        "2 of 7 pictures cannot be used",
+        "2 of 7 images cannot be used",
         "  data.train: bad.png  empty (0 bytes)",
         "  data.val: low.png    90 x 12, smaller than 15 x 15",
     ]
@@ -200,9 +200,9 @@ def test_picture_smaller_than_the_patch(photos):
 
 
 def test_skip_with_nothing_left(photos):
-    with pytest.raises(DataError, match="1 of 2 pictures cannot be used") as caught:
+    with pytest.raises(DataError, match="1 of 2 images cannot be used") as caught:
         made(photos(1), patch_size=17, on_error="skip")
-    assert caught.value.hint == "no picture is left in data.train"
+    assert caught.value.hint == "no image is left in data.train"
 
 
 def test_several_sources_and_both_bases(photos, tmp_path):

@@ -1,4 +1,4 @@
-"""Two domains: the picture of B and both windows follow from the seed; folders, one painting."""
+"""Two domains: the image of B and both windows follow from the seed; folders, one painting."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import ValidationError
 from torch.utils.data import DataLoader
 
-from aigc_cli.data._check import BadPicturesError
+from aigc_cli.data._check import BadImagesError
 from aigc_cli.data._stream import StepSampler
 from aigc_cli.data.unpaired_images import Config, Data, fit
 from aigc_cli.errors import DataError
@@ -22,7 +22,7 @@ from aigc_cli.run.data import inspect, show
 
 
 def flat(path: Path, *levels: int, size: int = 20) -> Path:
-    """Folder of gray pictures of one level each, by which they can be told in a batch."""
+    """Folder of gray images of one level each, by which they can be told in a batch."""
     path.mkdir(parents=True, exist_ok=True)
     for i, level in enumerate(levels):
         array = np.full((size, size, 3), level, np.uint8)
@@ -31,7 +31,7 @@ def flat(path: Path, *levels: int, size: int = 20) -> Path:
 
 
 def levels(images: torch.Tensor) -> list[int]:
-    """The level of each picture (B, C, S, S) that `flat` painted."""
+    """The level of each image (B, C, S, S) that `flat` painted."""
     return [round(float(image.mean() + 1) * 127.5) for image in images]
 
 
@@ -46,7 +46,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 @pytest.fixture
 def horses(tmp_path) -> Path:
-    """6 pictures of A, levels 10 to 60, and 3 of B, levels 110 to 130, as CycleGAN stores them."""
+    """6 images of A, levels 10 to 60, and 3 of B, levels 110 to 130, as CycleGAN stores them."""
     flat(tmp_path / "h2z" / "trainA", 10, 20, 30, 40, 50, 60)
     flat(tmp_path / "h2z" / "trainB", 110, 120, 130)
     flat(tmp_path / "h2z" / "testA", 15, 25, 35)
@@ -204,11 +204,9 @@ def test_one_painting_may_be_all_of_b(photos):
 
 class TestUnusable:
     def test_one_painting_cannot_be_held_out(self, photos):
-        with pytest.raises(
-            DataError, match=r"^data.train_b: the one picture of .* cannot both"
-        ) as e:
+        with pytest.raises(DataError, match=r"^data.train_b: the one image of .* cannot both") as e:
             made(photos(5), train_b=photos(1, "art"))
-        assert e.value.hint == "name other pictures with data.val_b"
+        assert e.value.hint == "name other images with data.val_b"
 
     def test_no_second_domain(self, photos):
         with pytest.raises(DataError, match=r"^data.train_b: missing, and data.train holds no"):
@@ -216,29 +214,25 @@ class TestUnusable:
 
     def test_an_empty_domain(self, photos, tmp_path):
         (tmp_path / "none").mkdir()
-        with pytest.raises(DataError, match=r"^data.train_b: no pictures in"):
+        with pytest.raises(DataError, match=r"^data.train_b: no images in"):
             made(photos(5), train_b=tmp_path / "none")
 
     def test_bad_pictures_are_named_or_left_out(self, horses):
         (horses / "trainB" / "trainB01.png").write_bytes(b"")
-        with pytest.raises(
-            BadPicturesError, match=r"data.train_b: trainB01.png  empty \(0 bytes\)"
-        ):
+        with pytest.raises(BadImagesError, match=r"data.train_b: trainB01.png  empty \(0 bytes\)"):
             made(horses)
         data = made(horses, on_error="skip")
         seen = data.train.__getitems__([(0, seed) for seed in range(40)])["b"]
         assert set(levels(seen)) == {110, 130}
 
     def test_too_small_to_cut(self, horses):
-        with pytest.raises(BadPicturesError, match="20 x 20, smaller than 21 x 21"):
+        with pytest.raises(BadImagesError, match="20 x 20, smaller than 21 x 21"):
             made(horses, image_size=21, resize="none")
 
     def test_a_folder_that_is_not_in_the_zip(self, tmp_path):
         with zipfile.ZipFile(tmp_path / "all.zip", "w") as file:
             file.write(flat(tmp_path / "x", 3) / "x00.png", "shoes/1.png")
-        with pytest.raises(
-            DataError, match=r"^data.train: all.zip has no pictures in a folder"
-        ) as e:
+        with pytest.raises(DataError, match=r"^data.train: all.zip has no images in a folder") as e:
             made(f"{tmp_path}/all.zip/shoe", train_b=f"{tmp_path}/all.zip/shoes")
         assert e.value.hint == "did you mean 'shoes'?"
 
@@ -281,5 +275,5 @@ class TestCommands:
     def test_fit(self, horses):
         found = fit(Config(train=str(horses)))
         assert found["image_size"][0] == 20
-        assert found["train"][1].startswith("6 pictures of A and 3 of B train: 20 to 20 pixels")
-        assert found["channels"] == (1, "All pictures are gray.")
+        assert found["train"][1].startswith("6 images of A and 3 of B train: 20 to 20 pixels")
+        assert found["channels"] == (1, "All images are gray.")

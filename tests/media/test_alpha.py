@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aigc_cli.media import alpha
-from aigc_cli.media.image import Picture
+from aigc_cli.media.image import Raster
 
 
 def half_hidden(*, hidden: int, bits: int = 8) -> tuple[alpha.Floats, alpha.Floats]:
@@ -58,13 +58,13 @@ def test_blended_once_and_unblended_once_is_the_same(dtype: type, background: st
 
 def test_over_white() -> None:
     pixels = np.zeros((1, 3, 1), np.uint8)
-    picture = Picture(pixels, np.array([[0, 51, 255]], np.uint8))
+    picture = Raster(pixels, np.array([[0, 51, 255]], np.uint8))
     np.testing.assert_allclose(alpha.over_white(picture)[0, :, 0], [1, 0.8, 0])
 
 
 def test_what_a_format_cannot_hold_is_flattened_and_said() -> None:
     pixels = np.zeros((2, 3, 3), np.uint16)
-    deep = Picture(pixels, np.full((2, 3), 65535 // 5 * 1, np.uint16))
+    deep = Raster(pixels, np.full((2, 3), 65535 // 5 * 1, np.uint16))
     flat, lost = alpha.fitting(deep, "jpg")
     assert flat.alpha is None
     assert flat.pixels.tolist() == [[[204] * 3] * 3] * 2

@@ -11,7 +11,7 @@ from aigc_cli.media.lab import lab_to_rgb, rgb_to_lab
 
 
 def every_17th_level() -> torch.Tensor:
-    """(3, 256, 16): all colours of 16 levels a channel, black and white among them, in [-1, 1]."""
+    """(3, 256, 16): all colors of 16 levels a channel, black and white among them, in [-1, 1]."""
     levels = torch.linspace(-1, 1, 16)
     return torch.stack(torch.meshgrid(levels, levels, levels, indexing="ij")).reshape(3, 256, 16)
 
@@ -30,7 +30,7 @@ def test_lab_to_rgb_equals_scikit_image_in_and_out_of_gamut() -> None:
     np.testing.assert_allclose((made.permute(1, 2, 0) + 1) / 2, lab2rgb(lab), rtol=0, atol=1e-4)
 
 
-def test_there_and_back_is_the_same_colour_in_any_batch() -> None:
+def test_there_and_back_is_the_same_color_in_any_batch() -> None:
     rgb = every_17th_level()
     batch = torch.stack([rgb, rgb.flip(1)])
     torch.testing.assert_close(lab_to_rgb(rgb_to_lab(batch)), batch, rtol=0, atol=2e-5)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from aigc_cli.media.image import Picture, probe_picture, read_picture, write_picture
+from aigc_cli.media.image import Raster, probe_image, read_image, write_image
 from aigc_cli.media.record import packet, read_record
 
 RECORD = {"model": "edsr", "seed": 3, "options": {"tile": 64}, "says": "ünïcode <&\"'> \n"}
@@ -26,20 +26,20 @@ def test_a_record_is_read_back(tmp_path: Path, suffix: str, bits: int) -> None:
     exif[0x010F] = "Maker"
     path = tmp_path / f"a{suffix}"
     xmp = packet(RECORD, "trainedAlgorithmicMedia")
-    write_picture(path, Picture(pixels, exif=exif.tobytes()), xmp=xmp)
+    write_image(path, Raster(pixels, exif=exif.tobytes()), xmp=xmp)
     assert read_record(path) == RECORD
     assert b"digitalsourcetype/trainedAlgorithmicMedia" in path.read_bytes()
-    read = read_picture(path)
+    read = read_image(path)
     assert read.exif is not None
     if suffix != ".jpg":
         np.testing.assert_array_equal(read.pixels, pixels)
 
 
 def test_files_without_a_record_have_none(tmp_path: Path) -> None:
-    write_picture(tmp_path / "a.png", Picture(np.zeros((2, 2, 3), np.uint8)))
+    write_image(tmp_path / "a.png", Raster(np.zeros((2, 2, 3), np.uint8)))
     assert read_record(tmp_path / "a.png") is None
     broken = packet({"a": 1}).replace(b"{", b"[")
-    write_picture(tmp_path / "b.png", Picture(np.zeros((2, 2, 3), np.uint8)), xmp=broken)
+    write_image(tmp_path / "b.png", Raster(np.zeros((2, 2, 3), np.uint8)), xmp=broken)
     assert read_record(tmp_path / "b.png") is None
 
 
@@ -60,5 +60,5 @@ def test_orientation_in_xmp_is_as_in_exif(format: str, form: str) -> None:
         Image.fromarray(pixels).save(buffer, format, pnginfo=path_info)
     else:
         Image.fromarray(pixels).save(buffer, format, xmp=xmp)
-    assert read_picture(buffer.getvalue()).pixels.shape == (6, 4, 3)
-    assert probe_picture(buffer.getvalue()).width == 4
+    assert read_image(buffer.getvalue()).pixels.shape == (6, 4, 3)
+    assert probe_image(buffer.getvalue()).width == 4

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aigc_cli.media.image import read_picture
+from aigc_cli.media.image import read_image
 from aigc_cli.media.resize import modcrop, resize_bicubic
 
 
@@ -133,7 +133,7 @@ def test_set5_row_of_the_literature(
     """PSNR of bicubic on Y (33.66, 30.39 and 28.42 in print, from MATLAB's doubles)."""
     values = []
     for path in sorted(shared_data("set5").glob("*.png")):
-        high = modcrop(read_picture(path).as_channels(3).pixels, scale)
+        high = modcrop(read_image(path).as_channels(3).pixels, scale)
         low = resize_bicubic(high, scale=1 / scale)
         y = [luma(p)[scale:-scale, scale:-scale] for p in (resize_bicubic(low, scale=scale), high)]
         values.append(10 * np.log10(255**2 / np.mean((y[0] - y[1]) ** 2)))

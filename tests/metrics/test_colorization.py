@@ -1,4 +1,4 @@
-"""Area under the error curve and colourfulness against closed forms and formulas written out."""
+"""Area under the error curve and colorfulness against closed forms and formulas written out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from aigc_cli.metrics.find import open_metrics
 from aigc_cli.metrics.image.auc import auc
-from aigc_cli.metrics.image.colourfulness import colourfulness
+from aigc_cli.metrics.image.colorfulness import colorfulness
 
 
 def plane(seed: int, *shape: int) -> torch.Tensor:
@@ -41,25 +41,25 @@ def test_weights_count_pixels_relative_to_each_other() -> None:
     torch.testing.assert_close(auc(preds, target, torch.ones(1, 1, 2)), auc(preds, target))
 
 
-def test_colourfulness_is_the_published_formula() -> None:
+def test_colorfulness_is_the_published_formula() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 3)).astype(np.float64)
     R, G, B = pixels[..., 0], pixels[..., 1], pixels[..., 2]
     rg, yb = R - G, 0.5 * (R + G) - B
     expected = np.hypot(rg.std(), yb.std()) + 0.3 * np.hypot(rg.mean(), yb.mean())
     image = torch.from_numpy(pixels / 127.5 - 1).permute(2, 0, 1)[None]
-    assert colourfulness(image).item() == pytest.approx(expected, rel=1e-5)
+    assert colorfulness(image).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_gray_is_not_colourful_and_pure_red_is_known() -> None:
-    assert colourfulness(plane(3, 2, 1, 4, 4).clamp(-1, 1).expand(-1, 3, -1, -1)).abs().max() < 1e-3
+def test_gray_is_not_colorful_and_pure_red_is_known() -> None:
+    assert colorfulness(plane(3, 2, 1, 4, 4).clamp(-1, 1).expand(-1, 3, -1, -1)).abs().max() < 1e-3
     red = torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
-    assert colourfulness(red).item() == pytest.approx(0.3 * 255 * np.hypot(1, 0.5), rel=1e-6)
+    assert colorfulness(red).item() == pytest.approx(0.3 * 255 * np.hypot(1, 0.5), rel=1e-6)
 
 
 def test_one_is_a_metric_of_pairs_and_one_of_the_image_alone() -> None:
     gray = np.full((4, 4, 1), 120, np.uint8)
     red = np.broadcast_to(np.array([200, 30, 30], np.uint8), (4, 4, 3))
-    near, colorful = open_metrics(["auc", "colourfulness"])
+    near, colorful = open_metrics(["auc", "colorfulness"])
     assert near.compute(red, red) == pytest.approx(100)
     assert near.compute(gray, red) < 60
     assert colorful.compute(gray) == pytest.approx(0, abs=1e-4)

@@ -15,10 +15,10 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance, poly_mmd
 
-from aigc_cli.metrics.image import _neighbours as neighbours
+from aigc_cli.metrics.image import _neighbors as neighbors
 from aigc_cli.metrics.image._diversity import draw_pairs, mean_distance, mean_distance_within
 from aigc_cli.metrics.image._inception_score import inception_score
-from aigc_cli.metrics.image._neighbours import copies, nearest, nearest_others
+from aigc_cli.metrics.image._neighbors import copies, nearest, nearest_others
 from aigc_cli.metrics.image.fid import Gaussian, fid, frechet_distance, gaussian
 from aigc_cli.metrics.image.kid import kid, kid_block
 from aigc_cli.metrics.image.prdc import prdc
@@ -53,7 +53,7 @@ def test_frechet_distance_of_gaussians_is_the_closed_form() -> None:
     assert frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize("N", [200, 10], ids=["full rank", "fewer pictures than features"])
+@pytest.mark.parametrize("N", [200, 10], ids=["full rank", "fewer images than features"])
 def test_fid_equals_torchmetrics_and_the_matrix_root(N: int) -> None:
     real, fake = features(N), features(N + 7, shift=0.3, seed=1)
     theirs = FrechetInceptionDistance(Pass(), normalize=True, input_img_size=(16,))
@@ -127,12 +127,12 @@ def test_inception_score_equals_torchmetrics_and_its_bounds() -> None:
     ordered = sure.view(30, 10, 10).transpose(0, 1).flatten(0, 1)  # one class after the other
     assert inception_score(ordered, seed=None).mean == pytest.approx(1)
     assert inception_score(ordered).mean > 8
-    assert inception_score(sure[:3]).mean == pytest.approx(3), "fewer pictures than splits"
+    assert inception_score(sure[:3]).mean == pytest.approx(3), "fewer images than splits"
 
 
 @pytest.mark.parametrize("cells", [1 << 24, 300])
 def test_prdc_equals_the_definitions(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "CELLS", cells)
+    monkeypatch.setattr(neighbors, "CELLS", cells)
     real, fake = features(60, 4).numpy(), features(50, 4, shift=0.5, seed=1).numpy()
 
     def apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -163,7 +163,7 @@ def test_prdc_knows_bad_from_narrow() -> None:
     assert narrow.coverage < 0.1
 
 
-def test_nearest_neighbours_are_exact_and_never_oneself() -> None:
+def test_nearest_neighbors_are_exact_and_never_oneself() -> None:
     x, base = features(20, 3), features(30, 3, seed=1)
     expected = torch.cdist(x, base).sort(1)
     found = nearest(x, base, 3)

@@ -12,7 +12,7 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from aigc_cli.errors import DataError, InputError
-from aigc_cli.media.image import read_picture
+from aigc_cli.media.image import read_image
 from aigc_cli.media.resize import modcrop, resize_bicubic
 from aigc_cli.metrics.find import open_metrics, resolve
 from aigc_cli.metrics.image._color import rgb_to_y
@@ -21,7 +21,7 @@ from aigc_cli.metrics.image.ssim import ssim
 
 
 def pair(*shape: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """A smooth picture and a noisy copy, uint8."""
+    """A smooth image and a noisy copy, uint8."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[: shape[0], : shape[1]]
     base = 128 + 90 * np.sin(x / 7) * np.cos(y / 5)
@@ -44,7 +44,7 @@ def pair(*shape: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         ((128, 128, 128), 126),
     ],
 )
-def test_luma_of_known_colours(rgb: tuple[int, int, int], y: int) -> None:
+def test_luma_of_known_colors(rgb: tuple[int, int, int], y: int) -> None:
     assert rgb_to_y(np.array([[rgb]], np.uint8)).item() == y
 
 
@@ -142,7 +142,7 @@ def test_names_and_groups_resolve_in_order_and_once() -> None:
     assert resolve([]) == []
 
 
-def test_unknown_names_name_their_neighbour() -> None:
+def test_unknown_names_name_their_neighbor() -> None:
     with pytest.raises(InputError) as caught:
         resolve(["psnr_y", "psrn_y"])
     assert (caught.value.message, caught.value.hint) == (
@@ -207,7 +207,7 @@ def test_bicubic_row_of_the_literature(
     """Set5 in Dong et al. 2016 and Kim et al. 2016, which resized doubles in MATLAB."""
     rows = []
     for path in sorted(shared_data("set5").glob("*.png")):
-        target = modcrop(read_picture(path).pixels, scale)
+        target = modcrop(read_image(path).pixels, scale)
         preds = resize_bicubic(resize_bicubic(target, scale=1 / scale), scale=scale)
         metrics = opened("psnr_y", "ssim_y", border=scale)
         rows.append([m.compute(preds, target) for m in metrics])

@@ -29,9 +29,9 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in TEXTS),
     ("lm", {"arch": "classic"}),
     ("chat", LORA),
-    ("dpo", {"objective": "ipo", "length_normalised": True, "nll": 1.0}),
-    ("grpo", {"normaliser": "grpo", "beta": 0.1}),
-    ("grpo", {"normaliser": "dr_grpo"}),
+    ("dpo", {"objective": "ipo", "length_normalized": True, "nll": 1.0}),
+    ("grpo", {"normalizer": "grpo", "beta": 0.1}),
+    ("grpo", {"normalizer": "dr_grpo"}),
     ("seq2seq", {"teacher_forcing": 0.5, "label_smoothing": 0.1}),
     ("seq2seq", {"arch": "transformer"}),
     ("seq2seq", SCST),
@@ -108,7 +108,7 @@ class Devices:
     def step(self, step: Iteration, batch: Batch, rank: int) -> None:
         model = step.model
         model.over_devices = lambda own: sum(self.gathered(own, rank))  # type: ignore
-        model.everyone = lambda own: torch.cat(self.gathered(own, rank))  # type: ignore
+        model.all_gather = lambda own: torch.cat(self.gathered(own, rank))  # type: ignore
         step(batch)
 
     def gathered(self, own: Tensor, rank: int) -> list[Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from aigc_cli.models import _tiles
-from aigc_cli.models.image import _colour
+from aigc_cli.models.image import _color
 from aigc_cli.registry import load_family
 from aigc_cli.run.build import attach_networks
 from aigc_cli.sampling.noise import SampleNoise
@@ -46,7 +46,7 @@ def answers(
     model = family.Model(family.Config(**config), spec).eval()
     if "features" in config:
         attach_networks(model, SimpleNamespace(model=model.config, bases=()))
-    for module in (_tiles, _colour):
+    for module in (_tiles, _color):
         patch.setattr(module, "BORDER", border)
     style = [photo(40, 40, seed=5)] * model.reference_count[0]
     with torch.no_grad():

@@ -270,7 +270,7 @@ def log_prob(model: Any, prompt: str, answer: str, *, reference: bool = False) -
 
 @pytest.mark.parametrize(
     "config",
-    [{}, {"label_smoothing": 0.1}, {"objective": "ipo"}, {"length_normalised": True, "beta": 2.0},
+    [{}, {"label_smoothing": 0.1}, {"objective": "ipo"}, {"length_normalized": True, "beta": 2.0},
      {"nll": 0.5}],
 )  # fmt: skip
 def test_a_pair_by_hand(tokenizer: Tokenizer, config: dict[str, Any]) -> None:
@@ -282,7 +282,7 @@ def test_a_pair_by_hand(tokenizer: Tokenizer, config: dict[str, Any]) -> None:
         (w, n), (v, m) = log_prob(model, prompt, better), log_prob(model, prompt, worse)
         rw, rv = (log_prob(model, prompt, a, reference=True)[0] for a in (better, worse))
         nll = -w / n
-        if config.get("length_normalised"):
+        if config.get("length_normalized"):
             w, rw, v, rv = w / n, rw / n, v / m, rv / m
         h, beta = (w - rw) - (v - rv), model.config.beta
         if config.get("objective") == "ipo":
@@ -311,7 +311,7 @@ def test_a_pair_with_nothing_learned_counts_nothing(tokenizer: Tokenizer) -> Non
     with torch.no_grad():
         means = {k: float(v.double().mean()) for k, v in model.evaluate_batch(whole).items()}
         alone = {k: float(v.double().mean()) for k, v in model.evaluate_batch(first).items()}
-    assert model.summarise(means) == pytest.approx(model.summarise(alone), rel=1e-5)
+    assert model.summarize(means) == pytest.approx(model.summarize(alone), rel=1e-5)
 
 
 # Rewards.
@@ -391,11 +391,11 @@ def test_the_gradient_is_that_of_the_policy(tokenizer: Tokenizer) -> None:
         torch.testing.assert_close(ours, parameter.grad, rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("normaliser", ["grpo", "dr_grpo", "dapo"])
+@pytest.mark.parametrize("normalizer", ["grpo", "dr_grpo", "dapo"])
 def test_accumulated_parts_have_the_gradient_of_the_whole(
-    tokenizer: Tokenizer, normaliser: str
+    tokenizer: Tokenizer, normalizer: str
 ) -> None:
-    model = grpo_model(tokenizer, normaliser=normaliser, beta=0.1)
+    model = grpo_model(tokenizer, normalizer=normalizer, beta=0.1)
     perturbed(model)
     batch = model.expand(prompts(model, *QUESTIONS))
 

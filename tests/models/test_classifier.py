@@ -99,7 +99,7 @@ def test_zoom_enlarges_and_nothing_is_varied_without_either() -> None:
     ramp = torch.linspace(-1, 1, 8).expand(4, 3, 8, 8)
     slopes = made(zoom=0.5)._varied(ramp)[:, 0, 4].diff(dim=-1)[:, 3]
     assert ((slopes > 0.4 * 2 / 7) & (slopes < 2 / 7 + 1e-6)).all()
-    assert slopes.std() > 0  # each picture its own
+    assert slopes.std() > 0  # each image its own
     assert made()._varied(ramp) is ramp
 
 
@@ -111,7 +111,7 @@ def test_biases_and_norms_are_not_decayed() -> None:
     assert all(p.ndim == 1 for p in free["params"])
 
 
-def test_colour_is_seen_by_a_gray_classifier() -> None:
+def test_color_is_seen_by_a_gray_classifier() -> None:
     model = made(channels=1).eval()
     gray = torch.rand(2, 1, 8, 8)
     torch.testing.assert_close(
@@ -133,7 +133,7 @@ def test_a_classifier_makes_no_samples() -> None:
             ("cat", "dog"),
             4,
             InputError,
-            "model.widths: 4 stages need pictures of 8 pixels, data.image_size is 4",
+            "model.widths: 4 stages need images of 8 pixels, data.image_size is 4",
         ),
     ],
 )

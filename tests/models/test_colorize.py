@@ -1,4 +1,4 @@
-"""Colour bins, prior, weights, the paper's network, and pictures of any size."""
+"""Color bins, prior, weights, the paper's network, and images of any size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from skimage.color import rgb2lab
 from aigc_cli.errors import DataError, RecipeError
 from aigc_cli.media.lab import lab_to_rgb, rgb_to_lab
 from aigc_cli.models._base import Run
-from aigc_cli.models.image._colour import gamut
+from aigc_cli.models.image._color import gamut
 from aigc_cli.models.image.colorize import Config, Model, Options
 from aigc_cli.recipe.sections import Trainer
 from aigc_cli.sampling.noise import SampleNoise
@@ -28,12 +28,12 @@ def model(config: Config = SMALL, size: int = 16) -> Model:
     return made
 
 
-def colours(seed: int, *shape: int) -> torch.Tensor:
+def colors(seed: int, *shape: int) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
 def picture(ab: tuple[float, float], size: int = 16) -> torch.Tensor:
-    """One picture (1, 3, S, S) of a single colour of lightness 60."""
+    """One image (1, 3, S, S) of a single color of lightness 60."""
     return lab_to_rgb(torch.tensor([60.0, *ab]).view(1, 3, 1, 1).expand(1, 3, size, size))
 
 
@@ -50,7 +50,7 @@ def test_number_of_weights_is_that_of_the_published_network() -> None:
     assert sum(p.numel() for p in network.parameters()) == expected
 
 
-def test_bins_are_those_of_every_srgb_colour() -> None:
+def test_bins_are_those_of_every_srgb_color() -> None:
     """Against scikit-image over the whole cube, not only its faces."""
     assert gamut().shape == (261, 2)
     level = np.linspace(0, 1, 52)
@@ -61,7 +61,7 @@ def test_bins_are_those_of_every_srgb_colour() -> None:
 
 
 def test_nearest_bin_equals_a_search() -> None:
-    ab = rgb_to_lab(colours(0, 2, 3, 20, 20))[:, 1:]
+    ab = rgb_to_lab(colors(0, 2, 3, 20, 20))[:, 1:]
     network = model()
     expected = torch.cdist(ab.permute(0, 2, 3, 1), network.bins).argmin(-1)
     assert torch.equal(network.nearest(ab), expected)
@@ -104,7 +104,7 @@ def test_weights_follow_equation_4() -> None:
     assert w[often] < w[rare] < w[never] < float("inf")
 
 
-def test_statistics_of_colours_are_exact_and_part_of_the_weights() -> None:
+def test_statistics_of_colors_are_exact_and_part_of_the_weights() -> None:
     network, pictures = model(), torch.cat([picture((40, 30)), picture((-20, 20)), picture((0, 0))])
     network.count(pictures[:1])
     network.count(pictures[1:])
@@ -122,15 +122,15 @@ def test_statistics_of_colours_are_exact_and_part_of_the_weights() -> None:
 
 def test_gray_pictures_have_no_loss() -> None:
     network = model().train()
-    gray = colours(1, 2, 1, 16, 16).expand(-1, 3, -1, -1)
+    gray = colors(1, 2, 1, 16, 16).expand(-1, 3, -1, -1)
     assert float(network.loss({"image": gray})["loss"].detach()) == 0
-    colour = torch.cat([gray[:1], picture((40, 30))])
-    assert float(network.loss({"image": colour})["loss"].detach()) > 0
+    color = torch.cat([gray[:1], picture((40, 30))])
+    assert float(network.loss({"image": color})["loss"].detach()) > 0
 
 
 def test_loss_is_the_weighted_soft_cross_entropy() -> None:
     """By a dense one-by-one computation."""
-    network, images = model(), colours(2, 2, 3, 16, 16)
+    network, images = model(), colors(2, 2, 3, 16, 16)
     network.count(images)
     lab = rgb_to_lab(images)
     logits = network.net(lab[:, :1])
@@ -158,7 +158,7 @@ def test_annealed_mean_goes_from_the_mean_to_the_mode() -> None:
 @pytest.mark.parametrize("size", [(16, 16), (33, 50), (9, 90), (600, 40)])
 def test_pictures_of_any_size_keep_their_lightness(channels: int, size: tuple[int, int]) -> None:
     network = model()
-    image = colours(3, channels, *size) * 0.5
+    image = colors(3, channels, *size) * 0.5
     with torch.no_grad():
         made = network.sample(SampleNoise(0, 0, 2), Options(), image)
     assert made.shape == (2, 3, *size)
@@ -175,8 +175,8 @@ def test_chroma_is_that_of_the_reduced_picture_in_bounded_memory(
     monkeypatch.setattr(
         network.net, "forward", lambda L: seen.append(L.shape) or torch.zeros(1, 261, 4, 4)
     )
-    network.sample(SampleNoise(0, 0, 1), Options(), colours(4, 1, 300, 2000))
-    network.sample(SampleNoise(0, 0, 1), Options(size=32), colours(4, 1, 300, 400))
+    network.sample(SampleNoise(0, 0, 1), Options(), colors(4, 1, 300, 2000))
+    network.sample(SampleNoise(0, 0, 1), Options(size=32), colors(4, 1, 300, 400))
     assert seen == [(1, 1, 10 + 16, 64 + 16), (1, 1, 32 + 16, 43 + 16)]
 
 
@@ -190,25 +190,25 @@ def test_original_is_perfect_and_baselines_have_the_same_measures() -> None:
     assert best["auc_rebalanced"].tolist() == pytest.approx([100, 100], abs=0.01)
     assert best["psnr_rgb"].min() > 60
     baselines = network.baselines(batch)
-    assert set(baselines) == {"gray", "mean colour"}
+    assert set(baselines) == {"gray", "mean color"}
     assert all(set(values) == set(network.metrics) for values in baselines.values())
     expected = [100 * (1 - np.hypot(*ab) / 150) for ab in ((40, 30), (-20, 20))]
     assert baselines["gray"]["auc"].tolist() == pytest.approx(expected, abs=0.01)
-    assert baselines["gray"]["colourfulness"].tolist() == pytest.approx([0, 0], abs=0.1)
+    assert baselines["gray"]["colorfulness"].tolist() == pytest.approx([0, 0], abs=0.1)
 
 
 def test_a_gray_recipe_is_refused() -> None:
     with pytest.raises(RecipeError) as caught:
         Model(SMALL, ImageSpec(channels=1, image_size=16))
     assert str(caught.value) == (
-        "data.channels: gray pictures for a colour recipe, set data.channels=3"
+        "data.channels: gray images for a color recipe, set data.channels=3"
     )
 
 
-def test_training_pictures_without_any_colour_are_refused() -> None:
-    network, gray = model(), colours(5, 20, 1, 8, 8).expand(-1, 3, -1, -1)
+def test_training_pictures_without_any_color_are_refused() -> None:
+    network, gray = model(), colors(5, 20, 1, 8, 8).expand(-1, 3, -1, -1)
     network.count(gray)
-    with pytest.raises(DataError, match=r"data\.train: gray pictures .* no colour in the first 40"):
+    with pytest.raises(DataError, match=r"data\.train: gray images .* no color in the first 40"):
         network.count(gray)
     network = model()
     network.count(torch.cat([gray, picture((40, 30), size=8)]))

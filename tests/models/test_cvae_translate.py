@@ -151,7 +151,7 @@ def test_a_reference_says_what_z_is() -> None:
 
 
 @pytest.mark.parametrize("how", ["gray", "blur", "edges"])
-def test_sources_do_not_tell_brightness_contrast_and_colour(how: Reduction) -> None:
+def test_sources_do_not_tell_brightness_contrast_and_color(how: Reduction) -> None:
     image = pictures(2, 1, 24, 17).expand(-1, 3, -1, -1) / 2
     found = reduced(image, how, 4)
     assert found.shape == (2, 1, 24, 17)

@@ -49,7 +49,7 @@ def test_number_of_weights_is_the_published_one(blocks: int, published: int) -> 
     """The authors' code prints 11.378 M (9 blocks) and 7.838 M (6), with biases that do nothing."""
     with torch.device("meta"):
         network = ResnetGenerator(3, 3, blocks=blocks)
-    idle = 64 + 128 + 256 + 2 * blocks * 256 + 128 + 64  # before instance normalisation
+    idle = 64 + 128 + 256 + 2 * blocks * 256 + 128 + 64  # before instance normalization
     assert sum(p.numel() for p in network.parameters()) + idle == published
 
 
@@ -99,7 +99,7 @@ def test_new_generators_keep_light_light(channels: int) -> None:
 
 
 def test_resize_leaves_no_blocks() -> None:
-    """A slope stays a slope: neighbours differ by the same everywhere but at the border."""
+    """A slope stays a slope: neighbors differ by the same everywhere but at the border."""
     enlarge, conv = upsampling(1, 1, "resize")
     assert isinstance(conv, torch.nn.Conv2d)
     torch.nn.init.dirac_(conv.weight)
@@ -144,7 +144,7 @@ def test_discriminators_learn_from_the_fakes_made_before_the_generators_moved() 
 
 
 def test_discriminators_see_augmented_pictures_only() -> None:
-    """Holes are 0, and no picture of the batch has a 0."""
+    """Holes are 0, and no image of the batch has a 0."""
     made, data = model(augment=("cutout",), identity_weight=0.0), batch()
     assert made.run is not None
     made._noise = _Noise(0, made.run, torch.device("cpu"))
@@ -160,7 +160,7 @@ def test_discriminators_see_augmented_pictures_only() -> None:
 @pytest.mark.parametrize("parts", [2, 4])
 @pytest.mark.parametrize("augment", [(), ("color", "cutout")])
 def test_parts_of_a_batch_fill_the_pools_as_the_whole(parts: int, augment: Any) -> None:
-    """Also once the pool is full and pictures are exchanged. The rate is small, since Adam makes
+    """Also once the pool is full and images are exchanged. The rate is small, since Adam makes
     much of gradients that differ by rounding.
     """
     whole, cut = (model(pool_size=6, accumulate=n, augment=augment, lr=1e-5) for n in (1, parts))
@@ -173,7 +173,7 @@ def test_parts_of_a_batch_fill_the_pools_as_the_whole(parts: int, augment: Any) 
 
 
 def test_devices_keep_equal_pools_and_see_their_own_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two devices of two pictures against one of four, with `all_gather` replaced by the truth."""
+    """Two devices of two images against one of four, with `all_gather` replaced by the truth."""
     fake = torch.rand(4, 3, 16, 16)
     choices = torch.rand(4, 4)
     one = model(pool_size=2)
@@ -240,8 +240,8 @@ def test_directions_are_different_networks(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("norm", ["instance", "group"])
-def test_tiles_are_normalised_alike(norm: str) -> None:
-    """One half of a picture is bright, one dark. Tiles normalised each by itself make both equally
+def test_tiles_are_normalized_alike(norm: str) -> None:
+    """One half of an image is bright, one dark. Tiles normalized each by itself make both equally
     gray; with the statistics of the thumbnail the result stays close to that of the whole.
     """
     made = model(norm=norm).eval()
@@ -273,11 +273,11 @@ def test_health_names_what_went_wrong() -> None:
     assert made.health(fine) == []
     bad = {**fine, "g_luma_ab": -0.8, "g_change_ba": 0.001, "d_b": 0.001}
     assert made.health(bad) == [
-        "colours inverted (ab)", "identity mapping (ba)", "discriminator wins (b)",
+        "colors inverted (ab)", "identity mapping (ba)", "discriminator wins (b)",
     ]  # fmt: skip
 
 
-def test_inverted_colours_are_measured() -> None:
+def test_inverted_colors_are_measured() -> None:
     made, data = model(), batch()
     terms = made.seen(data, -data["b"], data["a"])
     assert terms["luma_ba"].item() == pytest.approx(-1, abs=1e-5)
@@ -286,7 +286,7 @@ def test_inverted_colours_are_measured() -> None:
 
 
 def test_validation_tells_good_fakes_from_bad() -> None:
-    """Fakes that are pictures of the target domain are closer to it than untouched sources."""
+    """Fakes that are images of the target domain are closer to it than untouched sources."""
     made = model(features="none")
     red, blue = torch.full((8, 3, 16, 16), -0.5), torch.full((8, 3, 16, 16), -0.5)
     red[:, 0], blue[:, 2] = 0.8, 0.8
@@ -307,7 +307,7 @@ def test_validation_tells_good_fakes_from_bad() -> None:
     [
         (30, {}, "data.image_size=30: this family needs a multiple of 4, at least 8"),
         (4, {}, "data.image_size=4: this family needs a multiple of 4, at least 8"),
-        (16, {"discriminator_layers": 3}, "needs pictures of 24 pixels or more"),
+        (16, {"discriminator_layers": 3}, "needs images of 24 pixels or more"),
     ],
 )
 def test_sizes_that_cannot_work_are_refused(size: int, config: Any, text: str) -> None:

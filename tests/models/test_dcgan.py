@@ -18,7 +18,7 @@ from aigc_cli.models.image.dcgan import (
     _spread,
     truncated,
 )
-from aigc_cli.nn.adversarial import zero_centred_penalty
+from aigc_cli.nn.adversarial import zero_centered_penalty
 from aigc_cli.recipe.load import load_recipe
 from aigc_cli.recipe.sections import Trainer
 from aigc_cli.run.train import train
@@ -86,7 +86,7 @@ def test_other_sizes_name_the_nearest_that_work(size: int, hint: str) -> None:
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_the_objective_decides_the_normalisation(objective: str) -> None:
+def test_the_objective_decides_the_normalization(objective: str) -> None:
     model = build(16, objective=objective)
     kinds = {type(m) for m in model.discriminator.modules()}
     is_batch = objective in ("vanilla", "lsgan")
@@ -188,7 +188,7 @@ def test_relativistic_penalty_is_half_gamma_times_r1_plus_r2() -> None:
     model._noise = _Noise(0, model.run, torch.device("cpu"))
     fake = model._fake(batch["image"], batch["label"]).detach()
     critic = lambda x: model.discriminator(x, batch["label"])  # noqa: E731
-    r1, r2 = zero_centred_penalty(critic, batch["image"]), zero_centred_penalty(critic, fake)
+    r1, r2 = zero_centered_penalty(critic, batch["image"]), zero_centered_penalty(critic, fake)
     assert torch.allclose(terms["penalty"], 1.5 * (r1 + r2))
     pairs = nn.functional.softplus(critic(fake) - critic(batch["image"])).mean()
     assert torch.allclose(terms["loss"], pairs + terms["penalty"])
@@ -217,7 +217,7 @@ def test_both_phases_see_augmented_pictures_only(monkeypatch: pytest.MonkeyPatch
 # Statistics of the batch norm, average of the weights.
 
 
-def test_a_sample_does_not_depend_on_its_neighbours() -> None:
+def test_a_sample_does_not_depend_on_its_neighbors() -> None:
     model = build(conditional=True).eval()
     together = model.sample(SampleNoise(7, 0, 5), Options())
     alone = torch.cat([model.sample(SampleNoise(7, i, 1), Options()) for i in range(5)])

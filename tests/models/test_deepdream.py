@@ -21,7 +21,7 @@ from aigc_cli.models.image.deepdream import (
 from aigc_cli.nn.classifier import build
 from aigc_cli.nn.features import FeatureNetwork, cnn_arch
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs.image import PictureSpec
+from aigc_cli.specs.image import AnyImageSpec
 
 SMALL: dict[str, Any] = {"layers": ("relu2_1",), "octaves": 2, "steps": 3, "jitter": 4}
 
@@ -32,7 +32,7 @@ def model() -> Model:
     arch = cnn_arch(3, (4, 6), (1, 1))
     chain = build(arch)
     chain.conv2_1.bias.data.copy_(torch.tensor([0.5, 0.5, -100, 0.5, 0.5, 0.5]))  # one is blind
-    made = Model(Config(), PictureSpec(channels=3))
+    made = Model(Config(), AnyImageSpec(channels=3))
     made.features = FeatureNetwork(chain, arch, "tiny")
     return made
 
@@ -115,7 +115,7 @@ def test_only_the_chosen_channel_counts(model: Model) -> None:
 def test_a_channel_that_sees_nothing_says_so(model: Model) -> None:
     with pytest.raises(InputError) as caught:
         dream(model, channels=(2,))
-    assert caught.value.message == "channels=[2]: 'relu2_1' of tiny sees nothing in this picture"
+    assert caught.value.message == "channels=[2]: 'relu2_1' of tiny sees nothing in this image"
     assert (
         caught.value.hint == "take a layer before its ReLU with objective=mean, or other channels"
     )
@@ -129,7 +129,7 @@ def test_tiles_equal_the_whole(model: Model) -> None:
 
 
 def test_octaves_return_to_the_original(model: Model) -> None:
-    """With a step of nearly nothing the details of the picture survive all octaves."""
+    """With a step of nearly nothing the details of the image survive all octaves."""
     (made,) = dream(model, octaves=3, octave_scale=1.5, lr=1e-6)
     torch.testing.assert_close(made, photo().clamp(-1, 1), rtol=0, atol=1e-3)
 
@@ -169,7 +169,7 @@ def test_the_film_dives_into_the_dream(model: Model) -> None:
         ),
         (
             {"octaves": 6, "octave_scale": 2.0},
-            "octaves=6: the smallest octave of a picture of 26 x 20 pixels is 1 x 1, the layers "
+            "octaves=6: the smallest octave of an image of 26 x 20 pixels is 1 x 1, the layers "
             "need 5 pixels on each side",
             "octaves=3",
         ),

@@ -74,7 +74,7 @@ def test_bf16_keeps_the_last_convolution_in_fp32() -> None:
 
 
 def test_white_stays_white_up_to_its_corners() -> None:
-    """Zeros around a picture are gray to the network: a white corner became 213, 211, 197."""
+    """Zeros around an image are gray to the network: a white corner became 213, 211, 197."""
     network = model(num_blocks=2, num_features=8)
     for options in (Options(), Options(tile=40, overlap=8)):
         made = network.super_resolve(torch.ones(1, 3, 64, 64), options)

@@ -35,7 +35,7 @@ from aigc_cli.registry import families, load_data_kind, load_family, recipes  # 
 from aigc_cli.run.build import attach_networks  # noqa: E402
 from aigc_cli.sampling.noise import SampleNoise  # noqa: E402
 from aigc_cli.specs import spec_from_dict  # noqa: E402
-from aigc_cli.specs.image import PictureSpec  # noqa: E402
+from aigc_cli.specs.image import AnyImageSpec  # noqa: E402
 
 FAMILIES, RECIPES = sorted(families()), sorted(recipes())
 TRAINED = [name for name in FAMILIES if not load_family(name).Model.training_free]
@@ -67,7 +67,7 @@ def build(family: ModuleType, **changed: Any) -> GenerativeModule:
     torch.manual_seed(0)
     config = family.Config.tiny(**changed)
     kind = example_kind(family)
-    spec = PictureSpec(channels=3) if kind is None else data_of(kind).spec
+    spec = AnyImageSpec(channels=3) if kind is None else data_of(kind).spec
     model: GenerativeModule = family.Model(config, spec)
     if getattr(config, "features", "none") != "none":
         attach_networks(model, SimpleNamespace(model=config, bases=()))
@@ -132,7 +132,7 @@ def test_validation_values_are_those_promised(family: ModuleType) -> None:
         values = model.evaluate_batch(batch_for(model))
     assert set(values) == set(model.counted or model.metrics)
     assert all(value.shape == (2,) for value in values.values())
-    means = model.summarise({name: float(value.double().mean()) for name, value in values.items()})
+    means = model.summarize({name: float(value.double().mean()) for name, value in values.items()})
     assert set(means) >= set(model.metrics)
 
 
@@ -195,7 +195,7 @@ def test_translations_are_pictures_whatever_the_size(
 
 def test_short_side_is_the_size_translated(family: ModuleType) -> None:
     if "short_side" not in family.Options.model_fields:
-        pytest.skip("keeps the size of pictures")
+        pytest.skip("keeps the size of images")
     model = build(family).eval()
     C = model.spec.input_channels
     image = torch.rand(C, 100, 50, generator=torch.Generator().manual_seed(2)) * 2 - 1
@@ -224,7 +224,7 @@ def test_baselines_have_the_names_of_the_measures(family: ModuleType) -> None:
         measured = model.measure(batch_for(model), family.Options())
         for values in model.baselines(batch_for(model)).values():
             assert set(values) <= set(measured)
-    means = model.summarise(
+    means = model.summarize(
         {name: float(value.double().mean()) for name, value in measured.items()}
     )
     assert set(means) >= set(model.measures or model.metrics)

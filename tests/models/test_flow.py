@@ -49,7 +49,7 @@ def loss(built: Model, n: int = 4, seed: int = 0) -> Tensor:
 
 
 class GaussianVelocity(nn.Module):
-    """E[picture - noise | x_t] for pictures from N(mean, deviation^2), pixel by pixel."""
+    """E[image - noise | x_t] for images from N(mean, deviation^2), pixel by pixel."""
 
     def __init__(self, mean: Tensor, deviation: Tensor) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class GaussianVelocity(nn.Module):
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
         t = t[:, None, None, None]
         variance = (1 - t) ** 2 + t**2 * self.deviation**2  # of x_t
-        covariance = t * self.deviation**2 - (1 - t)  # of picture - noise with x_t
+        covariance = t * self.deviation**2 - (1 - t)  # of image - noise with x_t
         return self.mean + covariance / variance * (x - t * self.mean)
 
 
@@ -112,7 +112,7 @@ def test_the_target_is_picture_minus_noise() -> None:
 
 def test_before_training_the_loss_is_that_of_no_velocity() -> None:
     built, n = model(), 500
-    # E |picture - noise|^2 = 1 + 1/3 for uniform pixels in [-1, 1].
+    # E |image - noise|^2 = 1 + 1/3 for uniform pixels in [-1, 1].
     assert float(loss(built, n).detach()) == pytest.approx(4 / 3, rel=0.02)
 
 

@@ -151,7 +151,7 @@ def test_validation_is_exact_whatever_the_batches() -> None:
     picked = -log_p.gather(2, target.clamp(min=0)[..., None])[..., 0] * (target != IGNORE)
     torch.testing.assert_close(values["nats"], picked.double().sum(1), rtol=1e-5, atol=1e-5)
     means = {name: float(value.double().mean()) for name, value in values.items()}
-    loss = lm.summarise(means)
+    loss = lm.summarize(means)
     assert loss["loss"] == pytest.approx(float(picked.sum() / 46), rel=1e-5)
     assert loss["perplexity"] == pytest.approx(float((picked.sum() / 46).exp()), rel=1e-5)
 

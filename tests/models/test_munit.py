@@ -79,14 +79,14 @@ def test_content_is_a_quarter_of_the_side_and_style_a_vector() -> None:
 
 
 def test_content_does_not_see_contrast_and_brightness() -> None:
-    """Instance normalisation is what takes the style away."""
+    """Instance normalization is what takes the style away."""
     encoder = ContentEncoder(3, 4, 1)
     image = torch.rand(1, 3, 16, 16)
     torch.testing.assert_close(encoder(3 * image), encoder(image), atol=1e-3, rtol=1e-3)
 
 
 def test_a_style_is_mean_and_deviation() -> None:
-    """Of the last normalisation: x + branch, whose channels have exactly these moments."""
+    """Of the last normalization: x + branch, whose channels have exactly these moments."""
     block, x = ResidualBlock(4), torch.randn(3, 4, 6, 6)
     style = torch.randn(3, 16)
     branch = block(x, style) - x
@@ -136,7 +136,7 @@ def test_each_picture_is_encoded_once_and_fakes_are_made_once() -> None:
         )
     for phase in made.phases():
         phase.loss(data)
-    # content and style: of the real picture, and again of the fake one
+    # content and style: of the real image, and again of the fake one
     assert seen == {
         "content_a": 2, "content_b": 2, "style_a": 2, "style_b": 2, "decoder_a": 1, "decoder_b": 1,
     }  # fmt: skip
@@ -183,7 +183,7 @@ def test_measures_know_equal_outputs_from_different_ones() -> None:
         assert set(values) == set(made.measures)
         assert all(value.shape == (2,) for value in values.values())
         assert (values["diversity"] > 0).all()
-        others = made.baselines(data)["other pictures"]
+        others = made.baselines(data)["other images"]
         content = made.content_a(data["a"])
         apart = (content[0] - content[1]).abs().mean()
         torch.testing.assert_close(others["content_l1"], apart.expand(2))

@@ -152,7 +152,7 @@ def test_the_mean_of_targets_is_kept_in_the_checkpoint() -> None:
     assert other.targets_seen == 6
 
 
-def test_gray_is_luma_and_colour_is_equal_channels() -> None:
+def test_gray_is_luma_and_color_is_equal_channels() -> None:
     red = torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1)
     assert as_channels(red, 1).item() == pytest.approx(2 * 0.299 - 1)
     assert as_channels(torch.ones(1, 1, 2, 2), 3).shape == (1, 3, 2, 2)
@@ -163,7 +163,7 @@ def test_sizes_that_do_not_fit_are_named() -> None:
     assert num_downs(4, 48) == 4
     with pytest.raises(InputError, match=r"image_size=50: .* multiple of 4 is|needs a multiple"):
         num_downs(None, 50)
-    with pytest.raises(InputError, match="halves pictures 5 times and needs a multiple of 32"):
+    with pytest.raises(InputError, match="halves images 5 times and needs a multiple of 32"):
         num_downs(5, 48)
     with pytest.raises(InputError, match="16 pixels or more"):
         Model(Config(), PairSpec(3, 3, 8))

@@ -1,4 +1,4 @@
-"""Encoder-decoders: published sizes, cached decoding, ragged batches, token-normalised loss."""
+"""Encoder-decoders: published sizes, cached decoding, ragged batches, token-normalized loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Style transfer: what its distances measure, and that a picture moves towards its style."""
+"""Style transfer: what its distances measure, and that an image moves towards its style."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from aigc_cli.nn.style import (
     with_colors_of,
 )
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.specs.image import PictureSpec, UnpairedSpec
+from aigc_cli.specs.image import AnyImageSpec, UnpairedSpec
 
 
 def pictures(*shape: int, seed: int = 0) -> Tensor:
@@ -66,7 +66,7 @@ def test_total_variation_of_a_ramp() -> None:
     assert total_variation(ramp).tolist() == [1.0]
 
 
-def test_colours_stay_and_lightness_changes() -> None:
+def test_colors_stay_and_lightness_changes() -> None:
     content, painted = 0.3 * pictures(3, 6, 6), 0.3 * pictures(3, 6, 6, seed=1)
     made = with_colors_of(painted, content)
     luma = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
@@ -76,7 +76,7 @@ def test_colours_stay_and_lightness_changes() -> None:
     torch.testing.assert_close(differences, expected, rtol=0, atol=5e-3)
 
 
-# -- optimisation ----------------------------------------------------------------------------------
+# -- optimization ----------------------------------------------------------------------------------
 
 FEW = {"content_layer": "relu2_1", "style_layers": ("relu1_1", "relu2_1"), "coarsest": 32}
 
@@ -98,7 +98,7 @@ def test_tiles_give_the_gradient_of_the_whole() -> None:
 
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
 def test_a_picture_moves_towards_its_style(optimizer: str) -> None:
-    model = style_optim.Model(style_optim.Config(), PictureSpec(3))
+    model = style_optim.Model(style_optim.Config(), AnyImageSpec(3))
     model.features = random_features("cnn")
     image, style = pictures(3, 32, 48), pictures(3, 40, 40, seed=1) * 0.2
     options = Options(**FEW, size=48, steps=8, optimizer=optimizer, style_weight=10)  # type: ignore[arg-type]
@@ -111,7 +111,7 @@ def test_a_picture_moves_towards_its_style(optimizer: str) -> None:
 
 
 def test_noise_gives_another_result_for_each_sample() -> None:
-    model = style_optim.Model(style_optim.Config(), PictureSpec(3))
+    model = style_optim.Model(style_optim.Config(), AnyImageSpec(3))
     model.features = random_features("cnn")
     options = Options(**FEW, size=32, steps=2, start="noise")
     with torch.no_grad():
@@ -122,12 +122,12 @@ def test_noise_gives_another_result_for_each_sample() -> None:
 
 
 def test_a_style_too_small_is_one_sentence() -> None:
-    model = style_optim.Model(style_optim.Config(), PictureSpec(3))
+    model = style_optim.Model(style_optim.Config(), AnyImageSpec(3))
     model.features = random_features("vgg19")
     options = Options(size=20, coarsest=32, steps=1)
     with pytest.raises(InputError, match="too small for layer"), torch.no_grad():
         model.sample(SampleNoise(0, 0, 1), options, pictures(3, 20, 15), [pictures(3, 40, 40)])
-    sentence = "a style picture of 20 x 40 pixels shows no style, it needs 32 on each side"
+    sentence = "a style image of 20 x 40 pixels shows no style, it needs 32 on each side"
     with pytest.raises(InputError, match=sentence):
         model.sample(SampleNoise(0, 0, 1), Options(), pictures(3, 64, 64), [pictures(3, 40, 20)])
 

@@ -150,7 +150,7 @@ def test_a_dead_code_is_reported() -> None:
     torch.nn.init.zeros_(nn_code.weight)
     torch.nn.init.zeros_(nn_code.bias)
     values = built.evaluate_batch(batch(built))
-    means = built.summarise({k: float(v.double().mean()) for k, v in values.items()})
+    means = built.summarize({k: float(v.double().mean()) for k, v in values.items()})
     assert means["kl"] == pytest.approx(0, abs=1e-6)
     assert means["active_units"] == 0
     assert means["mutual_information"] == pytest.approx(0, abs=1e-5)
@@ -160,7 +160,7 @@ def test_a_dead_code_is_reported() -> None:
     assert built.health({"kl": 4.0, "kl_weight": 1.0}) == []
     alive = model()
     values = alive.evaluate_batch(batch(alive))
-    alive_means = alive.summarise({k: float(v.double().mean()) for k, v in values.items()})
+    alive_means = alive.summarize({k: float(v.double().mean()) for k, v in values.items()})
     spread = alive.codes(TEXTS).var(0, correction=0)
     assert alive_means["active_units"] == (spread > 0.01).sum()
 

@@ -223,7 +223,7 @@ def test_kl_warmup_rises_linearly() -> None:
 def test_coins_fall_with_the_intensity_and_always_the_same() -> None:
     levels = torch.arange(256).view(1, 1, 16, 16) / 127.5 - 1
     many = levels.repeat(4000, 1, 1, 1)
-    # Pictures that differ in one pixel only have unrelated coins.
+    # Images that differ in one pixel only have unrelated coins.
     many[:, 0, 0, 0] = torch.arange(4000) % 256 / 127.5 - 1
     many[:, 0, 0, 1] = torch.arange(4000) // 256 / 127.5 - 1
     white = fixed_coin(many)
@@ -247,7 +247,7 @@ def test_the_hash_is_that_of_unsigned_numbers() -> None:
     assert (_hash(torch.from_numpy(x)).numpy().view(np.uint32) == h).all()
 
 
-def test_coins_of_neighbouring_pixels_are_independent() -> None:
+def test_coins_of_neighboring_pixels_are_independent() -> None:
     gray = torch.full((2000, 1, 4, 4), 127 / 127.5 - 1)
     gray[:, 0, 0, 0] = torch.arange(2000) % 256 / 127.5 - 1
     gray[:, 0, 0, 1] = torch.arange(2000) // 256 / 127.5 - 1
@@ -256,7 +256,7 @@ def test_coins_of_neighbouring_pixels_are_independent() -> None:
 
 
 @pytest.mark.parametrize("how", ["threshold", "fixed", "dynamic"])
-def test_binarised_pixels_are_black_or_white(how: str) -> None:
+def test_binarized_pixels_are_black_or_white(how: str) -> None:
     x = pictures()
     made = model(binarize=how).prepared(x)
     assert set(made.unique().tolist()) == {-1.0, 1.0}
@@ -264,7 +264,7 @@ def test_binarised_pixels_are_black_or_white(how: str) -> None:
         assert torch.equal(made > 0, x >= 0)
 
 
-def test_dynamic_binarisation_differs_from_step_to_step() -> None:
+def test_dynamic_binarization_differs_from_step_to_step() -> None:
     built, x = model(binarize="dynamic"), pictures()
     assert terms(built, x, seed=0)["loss"] != terms(built, x, seed=1)["loss"]
     assert torch.equal(built.prepared(x), model(binarize="fixed").prepared(x))

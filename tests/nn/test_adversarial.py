@@ -10,8 +10,8 @@ from aigc_cli.nn.adversarial import (
     discriminator_loss,
     generator_loss,
     gradient_penalty,
-    penalised,
-    zero_centred_penalty,
+    penalized,
+    zero_centered_penalty,
 )
 
 KINDS = get_args(Objective)
@@ -97,30 +97,30 @@ def test_the_gradient_penalty_is_taken_between_real_and_fake() -> None:
     assert penalty.item() == pytest.approx((0 + 1 + 0 + 4) / 4)
 
 
-def test_zero_centred_penalty_of_linear_and_quadratic_critics() -> None:
+def test_zero_centered_penalty_of_linear_and_quadratic_critics() -> None:
     weight = torch.tensor([[3.0, 0.0], [0.0, 4.0]])
     real, _ = linear(weight)
-    assert zero_centred_penalty(lambda x: (x * weight).sum((1, 2)), real).item() == pytest.approx(
+    assert zero_centered_penalty(lambda x: (x * weight).sum((1, 2)), real).item() == pytest.approx(
         25
     )
     square = lambda x: x.square().sum((1, 2))  # noqa: E731
     expected = (2 * real).square().sum((1, 2)).mean()
-    assert torch.allclose(zero_centred_penalty(square, real), expected)
+    assert torch.allclose(zero_centered_penalty(square, real), expected)
 
 
 def test_one_pass_gives_the_logits_and_the_penalty() -> None:
     torch.manual_seed(0)
     critic = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
     images = torch.randn(6, 3)
-    logits, penalty = penalised(critic, images)
+    logits, penalty = penalized(critic, images)
     assert torch.equal(logits, critic(images))
-    assert torch.equal(penalty, zero_centred_penalty(critic, images))
+    assert torch.equal(penalty, zero_centered_penalty(critic, images))
     assert not images.requires_grad
 
 
 def test_penalties_are_in_full_precision() -> None:
     layer = torch.nn.Linear(3, 1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits, penalty = penalised(layer, torch.randn(2, 3).bfloat16())
+        logits, penalty = penalized(layer, torch.randn(2, 3).bfloat16())
         assert layer(torch.randn(2, 3)).dtype == torch.bfloat16
     assert logits.dtype == penalty.dtype == torch.float32

@@ -54,12 +54,16 @@ def test_translation_moves_by_whole_pixels_up_to_an_eighth() -> None:
     assert made[2, :, -2:].abs().sum() == 0
 
 
-def test_cutout_empties_half_a_side_around_its_centre() -> None:
+def test_cutout_empties_half_a_side_around_its_center() -> None:
     images = torch.ones(3, 1, 16, 16)
     u = torch.zeros(3, RANDOMS)
     u[1, 5:7], u[2, 5:7] = 0.5, 0.9999
     holes = diff_augment(images, ("cutout",), u) == 0
-    assert holes.sum((1, 2, 3)).tolist() == [4 * 4, 8 * 8, 4 * 4]  # centred in a corner, the middle
+    assert holes.sum((1, 2, 3)).tolist() == [
+        4 * 4,
+        8 * 8,
+        4 * 4,
+    ]  # of a corner, the middle
     assert holes[0, 0, :4, :4].all()
     assert holes[1, 0, 4:12, 4:12].all()
     assert holes[2, 0, 12:, 12:].all()

@@ -69,12 +69,12 @@ def test_only_what_was_asked_and_no_deeper(small: FeatureNetwork) -> None:
     assert found["conv1_2"].min() < 0  # no later layer writes into it
 
 
-def test_gray_is_repeated_and_colours_become_luma() -> None:
+def test_gray_is_repeated_and_colors_become_luma() -> None:
     gray = pictures(2, 1, 8, 8)
-    colour = tiny()
+    color = tiny()
     assert torch.equal(
-        colour(gray, ["relu2_1"])["relu2_1"],
-        colour(gray.repeat(1, 3, 1, 1), ["relu2_1"])["relu2_1"],
+        color(gray, ["relu2_1"])["relu2_1"],
+        color(gray.repeat(1, 3, 1, 1), ["relu2_1"])["relu2_1"],
     )
     monochrome = tiny(channels=1)
     rgb = gray.repeat(1, 3, 1, 1)
@@ -153,9 +153,9 @@ def test_other_pooling_and_padding_keep_the_weights() -> None:
         (
             ["relu2_1"],
             1,
-            "a picture of 1 x 1 pixels is too small for layer 'relu2_1' of tiny, which needs "
+            "an image of 1 x 1 pixels is too small for layer 'relu2_1' of tiny, which needs "
             "2 pixels on each side",
-            "take a larger picture or an earlier layer",
+            "take a larger image or an earlier layer",
         ),
     ],
 )

@@ -30,7 +30,7 @@ def test_afterwards_half_are_exchanged_for_kept_ones() -> None:
     shown = pool.exchange(numbered(50, 2000), choices(2000, 1))
     older = (shown != numbered(50, 2000)).flatten()
     assert 900 < older.sum() < 1100
-    # nothing is lost or doubled: every picture was shown once or is still kept
+    # nothing is lost or doubled: every image was shown once or is still kept
     everything = torch.cat([shown, pool.images]).flatten().sort().values
     assert torch.equal(everything, numbered(0, 2050).flatten())
 

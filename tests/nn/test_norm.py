@@ -1,4 +1,4 @@
-"""Group normalisation in both layouts, against its definition."""
+"""Group normalization in both layouts, against its definition."""
 
 from __future__ import annotations
 
@@ -46,6 +46,6 @@ def test_both_layouts_give_the_same_values_and_gradients(dtype: torch.dtype) -> 
     torch.testing.assert_close(found[1][0].double(), reference, atol=tolerance, rtol=tolerance)
 
 
-def test_what_is_not_a_picture_is_normalised_too() -> None:
+def test_what_is_not_a_picture_is_normalized_too() -> None:
     x = torch.randn(2, 6, 5)
     torch.testing.assert_close(group_norm(x, 3), torch.nn.functional.group_norm(x, 3))

@@ -14,16 +14,16 @@ from aigc_cli.nn.policy import (
     group_advantages,
     k3_divergence,
     leave_one_out_advantages,
-    normalise,
+    normalize,
 )
 
 REWARDS = torch.tensor([[1.0, 0.0, 0.0, 3.0], [2.0, 2.0, 2.0, 2.0]])
 
 
 def test_advantages_are_relative_to_the_group() -> None:
-    centred = torch.tensor([[0.0, -1.0, -1.0, 2.0], [0.0] * 4])
-    torch.testing.assert_close(group_advantages(REWARDS, scale=False), centred)
-    scaled = centred[0] / (math.sqrt(2) + EPSILON)  # squares 0 + 1 + 1 + 4, over 3
+    centered = torch.tensor([[0.0, -1.0, -1.0, 2.0], [0.0] * 4])
+    torch.testing.assert_close(group_advantages(REWARDS, scale=False), centered)
+    scaled = centered[0] / (math.sqrt(2) + EPSILON)  # squares 0 + 1 + 1 + 4, over 3
     torch.testing.assert_close(group_advantages(REWARDS, scale=True)[0], scaled)
 
 
@@ -77,12 +77,12 @@ def test_k3_is_an_unbiased_estimate_of_the_divergence() -> None:
     assert (estimate >= 0).all()
 
 
-def test_normalisers() -> None:
+def test_normalizers() -> None:
     losses = torch.tensor([[1.0, 2.0, 3.0, 4.0], [5.0, 9.0, 9.0, 9.0]])
     mask = torch.tensor([[1.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0, 0.0]])
 
     def value(how: str) -> float:
-        return float(normalise(losses, mask, how, max_tokens=8, mean_tokens=5))  # type: ignore[arg-type]
+        return float(normalize(losses, mask, how, max_tokens=8, mean_tokens=5))  # type: ignore[arg-type]
 
     assert value("grpo") == pytest.approx((10 / 4 + 5 / 1) / 2)
     assert value("dr_grpo") == pytest.approx(15 / (2 * 8))
@@ -97,7 +97,7 @@ def test_parts_add_up_to_the_whole(how: str) -> None:
 
     def value(rows: slice, parts: int) -> Tensor:
         tokens = mask.sum() / parts
-        return normalise(losses[rows], mask[rows], how, max_tokens=5, mean_tokens=tokens)  # type: ignore[arg-type]
+        return normalize(losses[rows], mask[rows], how, max_tokens=5, mean_tokens=tokens)  # type: ignore[arg-type]
 
     whole = value(slice(0, 8), 1)
     parts = sum(value(slice(2 * n, 2 * n + 2), 4) for n in range(4)) / 4

@@ -61,7 +61,7 @@ def test_dropout_from_elsewhere_is_on_and_only_inside() -> None:
 
 
 def test_resize_leaves_no_blocks() -> None:
-    """A slope stays a slope: neighbours differ by the same everywhere but at the border."""
+    """A slope stays a slope: neighbors differ by the same everywhere but at the border."""
     upsample, conv = _upsampling(1, 1, "resize", bias=False)
     assert isinstance(conv, nn.Conv2d)
     nn.init.dirac_(conv.weight)

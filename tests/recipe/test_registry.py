@@ -28,7 +28,7 @@ def family(folder: Path, name: str, text: str = CLASSES, room: str = "toy") -> P
 def test_a_name_is_a_file_name(plugin: Path) -> None:
     found = registry.families()["blob"]
     assert (found.name, found.room, found.path) == ("blob", "toy", plugin / "models/toy/blob.py")
-    assert found.summary == "Blobs of one colour, a family that only the tests know."
+    assert found.summary == "Blobs of one color, a family that only the tests know."
     assert registry.data_kinds()["blobs"] == plugin / "data/blobs.py"
     assert registry.recipes()["blob_small"].room == "toy"
 

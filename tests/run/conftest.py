@@ -68,7 +68,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def paint(folder: Path, count: int, size: int = 40) -> None:
-    """Smooth colourful pictures of slightly different sizes."""
+    """Smooth colorful images of slightly different sizes."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
         random = np.random.default_rng(number)

@@ -61,8 +61,8 @@ RECIPE_MISTAKES = {
         ["init_from=edsr.yaml"],
         "edsr.yaml: truncated or not a checkpoint (280 bytes)",
     ),
-    "start from pictures": (["init_from=photos"], "photos: no checkpoint in this folder"),
-    "resume pictures": (["--resume", "photos"], "photos: no checkpoint to continue from"),
+    "start from images": (["init_from=photos"], "photos: no checkpoint in this folder"),
+    "resume images": (["--resume", "photos"], "photos: no checkpoint to continue from"),
     "resume a recipe": (["--resume", "edsr.yaml"], "edsr.yaml: truncated or not a checkpoint"),
     "resume and overwrite": (
         ["--resume", "auto", "--overwrite"],
@@ -99,7 +99,7 @@ PAINT = ["sample", "style_optim", "model.features=random:cnn", "--input", "one"]
 PICTURE_MISTAKES = {
     "pairs of other names": (
         ["train", "pix2pix_facades", "data.train=photos", "data.train_b=two", "data.val=null"],
-        "photo 02.png  no picture of this name in two",
+        "photo 02.png  no image of this name in two",
     ),
     "pairs of other sizes": (
         ["train", "pix2pix_facades", "data.train=photos", "data.train_b=wide", "data.val=null"],
@@ -111,31 +111,31 @@ PICTURE_MISTAKES = {
     ),
     "an empty domain": (
         ["train", "cyclegan_emoji", "data.train=photos", "data.train_b=nothing"],
-        "data.train_b: no pictures in",
+        "data.train_b: no images in",
     ),
-    "a single picture": (
+    "a single image": (
         ["train", "dcgan_64", "data.train=one"],
-        "data.train: the one picture of 'one' cannot both train and validate",
+        "data.train: the one image of 'one' cannot both train and validate",
     ),
-    "a domain of a single picture": (
+    "a domain of a single image": (
         ["train", "cyclegan_emoji", "data.train=photos", "data.train_b=one", *CYCLEGAN],
-        "data.train_b: the one picture of 'one' cannot both train and validate",
+        "data.train_b: the one image of 'one' cannot both train and validate",
     ),
-    "as many classes as pictures": (
+    "as many classes as images": (
         ["train", "classifier_small", "data.train=classes"],
-        "has no training pictures\nhint: give each class two pictures or more",
+        "has no training images\nhint: give each class two images or more",
     ),
-    "gray pictures to learn colours": (
+    "gray images to learn colors": (
         ["train", "colorize_small", "data.train=gray"],
-        "data.train: gray pictures for a colour recipe\nhint: name photographs in colour",
+        "data.train: gray images for a color recipe\nhint: name photographs in color",
     ),
-    "gray pictures in three channels": (
+    "gray images in three channels": (
         ["train", "colorize_small", "data.train=gray-rgb"],
-        "data.train: gray pictures for a colour recipe\nhint: name photographs in colour",
+        "data.train: gray images for a color recipe\nhint: name photographs in color",
     ),
     "a style of 20 pixels": (
         [*PAINT, "--reference", "small.png"],
-        "a style picture of 20 x 20 pixels shows no style, it needs 32 on each side",
+        "a style image of 20 x 20 pixels shows no style, it needs 32 on each side",
     ),
     "a style of 20 pixels to train with": (
         [
@@ -189,7 +189,7 @@ def test_a_class_that_the_model_does_not_know(aigc: Aigc, here: Path) -> None:
     assert "label=dgo: the model knows no such class\nhint: did you mean 'dog'?" in ending.err
     ending = aigc("sample", "false", "label=dog", "--out", "made")
     assert ending.code == 2
-    assert "label=dog: the model was not trained to make pictures of a class" in ending.err
+    assert "label=dog: the model was not trained to make images of a class" in ending.err
     assert not list((here / "made").glob("*"))
 
 
@@ -240,7 +240,7 @@ def test_a_folder_without_pictures(aigc: Aigc, here: Path, what: str) -> None:
         (here / "other/readme.txt").write_text("hello")
     ending = aigc("train", "edsr.yaml", "data.train=other")
     assert ending.code == 2
-    assert "no pictures" in ending.err
+    assert "no images" in ending.err
     assert "other" in ending.err
 
 
@@ -248,7 +248,7 @@ def test_corrupt_pictures_among_good_ones_stop_or_are_left_out(aigc: Aigc, here:
     good = (here / "photos/photo 00.png").read_bytes()
     (here / "photos/cut.png").write_bytes(good[: len(good) // 2])
     (here / "photos/zero.jpg").write_bytes(b"")
-    (here / "photos/text.png").write_text("not a picture")
+    (here / "photos/text.png").write_text("not an image")
     ending = aigc("train", "edsr.yaml", "--out", "run")
     assert ending.code == 2
     for name in ("cut.png", "zero.jpg", "text.png"):
@@ -415,7 +415,7 @@ def test_data_that_vanishes_between_two_starts_is_named(aigc: Aigc, here: Path) 
         photo.unlink()
     ending = aigc("train", "edsr.yaml", *words[:-2], "--resume", "run")
     assert ending.code == 2
-    assert "no pictures" in ending.err
+    assert "no images" in ending.err
 
 
 def test_a_reader_that_leaves_is_no_error(here: Path) -> None:

@@ -1,4 +1,4 @@
-"""A classifier from the command line: train, name pictures, judge; and the confusion matrix."""
+"""A classifier from the command line: train, name images, judge; and the confusion matrix."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_table_has_truth_in_rows() -> None:
 
 
 def test_the_matrix_is_the_bluer_the_larger_the_share() -> None:
-    def blue(counts: np.ndarray) -> int:  # pixels of the colour of a full row
+    def blue(counts: np.ndarray) -> int:  # pixels of the color of a full row
         return int((draw(counts, NAMES).pixels == (31, 90, 160)).all(-1).sum())
 
     full, half = np.diag([9, 9, 9]), np.full((3, 3), 9)

@@ -12,7 +12,7 @@ from PIL import Image
 from aigc_cli.cli._output import bounded, error_text
 from aigc_cli.data._sources import open_source
 from aigc_cli.errors import DataError
-from aigc_cli.modalities import recognised
+from aigc_cli.modalities import recognized
 from tests.run.conftest import Ending, paint
 
 Aigc = Callable[..., Ending]
@@ -48,7 +48,7 @@ def test_every_file_of_texts_is_known_by_ending_and_content(
 
 def test_a_list_of_images_is_still_one(aigc: Aigc, here: Path) -> None:
     (here / "list.txt").write_text("# mine\nphotos/photo 00.png\nphotos/photo 01.png\n")
-    assert recognised("list.txt").name == "image"
+    assert recognized("list.txt").name == "image"
     assert aigc("data", "check", "list.txt", "--json").json["parts"]["data"]["pictures"] == 2
 
 
@@ -59,8 +59,8 @@ def test_folders_are_known_by_their_files(tmp_path: Path) -> None:
     (tmp_path / "a/__MACOSX/one.txt").write_text("three\n")
     paint(tmp_path / "b", 1)
     (tmp_path / "b/readme.txt").write_text("photos")
-    assert recognised(str(tmp_path / "b")).name == "image"
-    text = recognised(str(tmp_path / "a"))
+    assert recognized(str(tmp_path / "b")).name == "image"
+    text = recognized(str(tmp_path / "a"))
     assert text.name == "text"
     assert text.source_part(str(tmp_path / "a"))["records"] == 1
 

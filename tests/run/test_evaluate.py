@@ -13,7 +13,7 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from aigc_cli import registry
-from aigc_cli.media.image import Picture, read_picture, to_tensor, write_picture
+from aigc_cli.media.image import Raster, read_image, to_tensor, write_image
 from aigc_cli.media.resize import modcrop, resize_bicubic
 from aigc_cli.nn.features import perceptual_distance, random_features
 from tests.run.conftest import Ending
@@ -30,10 +30,10 @@ def run(aigc: Aigc, here: Path) -> str:
 def test_a_model_scores_what_its_files_score(aigc: Aigc, run: str, here: Path) -> None:
     report = aigc("evaluate", run, "--data", "photos", "-m", "psnr,ssim", "--json").json
     for photo in (here / "photos").iterdir():
-        truth = modcrop(read_picture(photo).pixels, 2)
+        truth = modcrop(read_image(photo).pixels, 2)
         for folder, pixels in {"low": resize_bicubic(truth, scale=0.5), "truth": truth}.items():
             (here / folder).mkdir(exist_ok=True)
-            write_picture(here / folder / photo.name, Picture(pixels))
+            write_image(here / folder / photo.name, Raster(pixels))
     assert aigc("sample", run, "--input", "low", "--out", "made").code == 0
     (here / "made/samples.json").unlink()
     for file in (here / "made").iterdir():
@@ -52,12 +52,12 @@ def test_perceptual_looks_through_the_extractor(aigc: Aigc, run: str, here: Path
     assert 0 < score["bicubic"] < score["value"]  # of two steps of training
     assert "cnn random seed 0" in score["protocol"]
     photo = next((here / "photos").iterdir())
-    noisy = read_picture(photo).pixels.copy()
+    noisy = read_image(photo).pixels.copy()
     noisy[::2] ^= 31
-    write_picture(here / "noisy.png", Picture(noisy))
+    write_image(here / "noisy.png", Raster(noisy))
     words = ["--generated", "noisy.png", "--reference", photo, *words]
     value = aigc("evaluate", *words).json["metrics"]["perceptual"]["value"]
-    images = [to_tensor(read_picture(file).pixels)[None] for file in (here / "noisy.png", photo)]
+    images = [to_tensor(read_image(file).pixels)[None] for file in (here / "noisy.png", photo)]
     expected = perceptual_distance(random_features("cnn"), *images)
     assert value == pytest.approx(float(expected), rel=1e-4)
 
@@ -247,9 +247,9 @@ def test_names_of_our_own_pair_with_those_of_the_input(aigc: Aigc, run: str, her
     (here / "low").mkdir()
     (here / "truth").mkdir()
     for photo in (here / "photos").iterdir():
-        low = resize_bicubic(modcrop(read_picture(photo).pixels, 2), scale=0.5)
-        write_picture(here / "low" / photo.name, Picture(low))
-        write_picture(here / "truth" / photo.name, Picture(modcrop(read_picture(photo).pixels, 2)))
+        low = resize_bicubic(modcrop(read_image(photo).pixels, 2), scale=0.5)
+        write_image(here / "low" / photo.name, Raster(low))
+        write_image(here / "truth" / photo.name, Raster(modcrop(read_image(photo).pixels, 2)))
     assert aigc("sample", run, "--input", "low", "--out", "made").code == 0
     words = ("--generated", "made", "--reference", "truth", "-m", "psnr_y", "--json")
     recorded = aigc("evaluate", *words)
@@ -268,7 +268,7 @@ def test_what_cannot_be_read_is_named_or_left_out(aigc: Aigc, here: Path) -> Non
     words = ("--generated", "made", "--reference", "photos", "-m", "psnr_y")
     stopped = aigc("evaluate", *words)
     assert stopped.code == 2
-    assert "1 of 11 pictures cannot be used\n  --generated: photo 03.png" in stopped.err
+    assert "1 of 11 images cannot be used\n  --generated: photo 03.png" in stopped.err
     assert "on_error=skip" in stopped.err
     skipped = aigc("evaluate", *words, "on_error=skip", "--json")
     assert skipped.json["metrics"]["psnr_y"]["n"] == 10

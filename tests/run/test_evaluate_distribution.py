@@ -43,7 +43,7 @@ trainer: {max_steps: 30, global_batch: 16, precision: fp32}
 
 @pytest.fixture
 def gan(aigc: Aigc, here: Path) -> str:
-    """A run whose data are 80 pictures, 8 of them held out."""
+    """A run whose data are 80 images, 8 of them held out."""
     paint(here / "many", 80, size=10)
     words = ("data.train=many", "trainer.max_steps=2", "--out", "gan")
     assert aigc("train", "tiny_gan.yaml", *words).code == 0
@@ -52,7 +52,7 @@ def gan(aigc: Aigc, here: Path) -> str:
 
 @pytest.fixture
 def judge(aigc: Aigc, here: Path) -> str:
-    """A classifier of dark and of bright pictures."""
+    """A classifier of dark and of bright images."""
     random = np.random.default_rng(0)
     for name, level in {"bright": 200, "dark": 20}.items():
         (here / "shapes" / name).mkdir(parents=True)
@@ -89,7 +89,7 @@ def test_a_model_is_compared_with_held_out_pictures(aigc: Aigc, gan: str, here: 
     assert protocol["real"] == "20: many, training part"
     assert "fewer than the 256 features" in report["notes"][0]
     assert {p.name for p in (here / "seen").iterdir()} == {
-        "generated.png", "reference.png", "neighbours.png",
+        "generated.png", "reference.png", "neighbors.png",
     }  # fmt: skip
     text = aigc("evaluate", gan, *SETS, "--count", 20, "--seed", 3).out
     assert "generated: 20: 20 samples of seed 3" in text
@@ -158,7 +158,7 @@ def test_a_classifier_of_the_toolkit_judges(aigc: Aigc, judge: str, here: Path) 
 
 
 class Asked(Files):
-    """Pictures of a folder that were asked to be of given classes."""
+    """Images of a folder that were asked to be of given classes."""
 
     asked: torch.Tensor
 
@@ -169,7 +169,7 @@ class Asked(Files):
 def test_label_accuracy_goes_by_the_names_of_the_classes(judge: str, here: Path) -> None:
     extractor, pictures = open_extractor(judge, "cpu"), Asked(open_source("shapes"))
     assert extractor.labels == ("dark", "bright")
-    pictures.asked = torch.tensor([0] * 30 + [1] * 30)  # bright pictures, then dark ones
+    pictures.asked = torch.tensor([0] * 30 + [1] * 30)  # bright images, then dark ones
     [metric] = open_metrics(["label_accuracy"])
     metric.extractor = extractor
 
@@ -199,7 +199,7 @@ def test_features_of_real_pictures_are_kept(
         assert torch.equal(first.pooled, again.pooled)
     extract(open_extractor("random:cnn:1", "cpu"), pictures)
     extract(extractor, Part(_data(gan).val, "", numbers=range(5)))
-    assert len(list((here / "cache/features").iterdir())) == 3, "other weights, other pictures"
+    assert len(list((here / "cache/features").iterdir())) == 3, "other weights, other images"
     kept.write_bytes(kept.read_bytes()[:100])
     assert torch.equal(extract(extractor, pictures).pooled, first.pooled)
     changed = Files(open_source(str(here / "many")))
@@ -244,7 +244,7 @@ def test_other_data_of_the_same_kind_can_be_measured(aigc: Aigc, gan: str, here:
     report = aigc("evaluate", gan, "--data", "photos", "--json").json
     assert report["metrics"]["distance"]["n"] == 11
     assert report["data"] == "photos"
-    shutil.rmtree(here / "many")  # the training pictures are not on this machine
+    shutil.rmtree(here / "many")  # the training images are not on this machine
     again = aigc("evaluate", gan, "--data", "photos", "--limit", 3, "--json")
     assert again.code == 0, again.err
     assert again.json["metrics"]["distance"]["n"] == 3

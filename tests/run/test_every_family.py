@@ -15,7 +15,7 @@ from PIL import Image
 from aigc_cli.modalities import find_modality
 from aigc_cli.recipe.example import example_recipe
 from aigc_cli.registry import data_kinds, load_data_kind, load_family
-from aigc_cli.specs.image import PictureSpec
+from aigc_cli.specs.image import AnyImageSpec
 from tests.models.test_families import FAMILIES, TRAINED, build
 from tests.run.conftest import Child, Ending, assert_same, load, rows_of
 
@@ -99,7 +99,7 @@ def test_what_needs_no_training_is_sampled_from_its_recipe(
 def test_two_processes_learn_what_one_learns(
     aigc: Aigc, child: Start, here: Path, recipe: Callable[[str], str], family: str
 ) -> None:
-    """Within rounding; batch normalisation sees half of the batch and is left out, as is what
+    """Within rounding; batch normalization sees half of the batch and is left out, as is what
     compares a batch as a whole. Adam makes a whole step of a gradient that is nothing but rounding,
     so a few weights may differ.
     """
@@ -141,7 +141,7 @@ def test_texts_over_processes_and_parts_have_the_gradient_of_the_whole_batch(
 def test_every_kind_of_data_has_an_example() -> None:
     accepted = {spec.kind for name in TRAINED for spec in load_family(name).Model.accepts}
     known = data_kinds()
-    assert accepted - {PictureSpec.kind} <= known.keys()
+    assert accepted - {AnyImageSpec.kind} <= known.keys()
     for kind in known:
         assert callable(load_data_kind(kind).example), kind
 

@@ -1,4 +1,4 @@
-"""GGUF files: every known architecture and the usual quantisations, templates, and bad files."""
+"""GGUF files: every known architecture and the usual quantizations, templates, and bad files."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_weights_of_every_architecture_come_back(kind: str, tmp_path: Path) -> N
     ("quantization", "error"),
     [("F16", 1e-3), ("BF16", 8e-3), ("Q8_0", 1e-2), ("Q5_1", 0.06), ("Q4_1", 0.12), ("Q4_0", 0.15)],
 )
-def test_quantised_weights_are_near_the_originals(
+def test_quantized_weights_are_near_the_originals(
     quantization: str, error: float, tmp_path: Path
 ) -> None:
     _, net = network("qwen2")
@@ -221,12 +221,12 @@ def test_what_is_not_known_is_named(
     assert not (tmp_path / "out.ckpt").exists()
 
 
-def test_a_quantisation_that_is_not_known_is_named_with_those_that_are(
+def test_a_quantization_that_is_not_known_is_named_with_those_that_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = written(tmp_path / "m.gguf", quantization=Type.Q8_0)
     monkeypatch.delitem(gguf.quants._type_traits, Type.Q8_0)
-    with pytest.raises(InputError, match="has the quantisation Q8_0, which is not known") as caught:
+    with pytest.raises(InputError, match="has the quantization Q8_0, which is not known") as caught:
         read_gguf(path)
     assert "BF16, F16, F32, IQ1_M" in str(caught.value.hint)
 

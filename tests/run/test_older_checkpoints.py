@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aigc_cli.media.image import read_picture
+from aigc_cli.media.image import read_image
+from aigc_cli.run.checkpoint import load_checkpoint, save_checkpoint
 from tests.run.conftest import Ending
 
 Aigc = Callable[..., Ending]
@@ -41,12 +42,21 @@ def test_super_resolution_makes_the_same_image_but_for_its_edges(aigc: Aigc, her
     words = ("--input", "photos/photo 00.png", "--out", "made", "precision=fp32")
     ending = aigc("sample", OLD / "edsr.ckpt", *words)
     assert ending.code == 0, ending.err
-    made = read_picture(here / "made/photo 00_x2.png").pixels[30:32, 30:33].astype(int)
+    made = read_image(here / "made/photo 00_x2.png").pixels[30:32, 30:33].astype(int)
     before = [
         [[114, 115, 95], [118, 119, 103], [114, 109, 97]],
         [[118, 113, 107], [109, 105, 102], [115, 112, 107]],
     ]
     assert np.abs(made - before).max() <= 1
+
+
+def test_keys_of_another_spelling_are_those_of_today(tmp_path: Path) -> None:
+    state = load_checkpoint(OLD / "edsr.ckpt")
+    state["recipe"]["data"] |= {"unlabelled": None}
+    save_checkpoint(state, tmp_path / "old.ckpt")
+    data = load_checkpoint(tmp_path / "old.ckpt")["recipe"]["data"]
+    assert "unlabelled" not in data
+    assert data["unlabeled"] is None
 
 
 def test_its_run_goes_on(aigc: Aigc, here: Path) -> None:

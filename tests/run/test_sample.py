@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from aigc_cli.media.image import Picture, read_picture, write_picture
+from aigc_cli.media.image import Raster, read_image, write_image
 from aigc_cli.media.record import read_record
 from aigc_cli.modalities.image import answer_to as answer_of
 from aigc_cli.modalities.image import over_white
@@ -44,7 +44,7 @@ def test_every_kind_of_picture_keeps_what_it_is(aigc: Aigc, run: str, here: Path
     Image.fromarray(np.dstack([rgb, gray])).save(folder / "alpha.png")
     Image.fromarray(rgb).convert("P").save(folder / "deep/palette.png")
     Image.fromarray(rgb).convert("CMYK").save(folder / "cmyk.tif")
-    write_picture(folder / "deep/bits.png", Picture(ramp(14, 20, 3, dtype=np.uint16)))
+    write_image(folder / "deep/bits.png", Raster(ramp(14, 20, 3, dtype=np.uint16)))
     Image.fromarray(rgb[:1, :1]).save(folder / "pixel.bmp")
     ending = aigc("sample", run, "--input", folder, "--out", "out")
     assert ending.code == 0, ending.err
@@ -55,8 +55,8 @@ def test_every_kind_of_picture_keeps_what_it_is(aigc: Aigc, run: str, here: Path
     }  # fmt: skip
     assert sorted(ending.out.splitlines()) == sorted(f"out/{name}" for name in made)
 
-    def read(name: str) -> Picture:
-        return read_picture(here / "out" / name)
+    def read(name: str) -> Raster:
+        return read_image(here / "out" / name)
 
     turned = read("rgb_x2.png")
     assert turned.pixels.shape == (40, 28, 3), "upright, as a person sees it"
@@ -85,16 +85,16 @@ def test_transparent_pictures_do_not_bleed(aigc: Aigc, run: str, here: Path) -> 
     Image.fromarray(opaque).save(here / "in/opaque.png")
     Image.fromarray(colors).save(here / "in/rgb.png")
     assert aigc("sample", run, "--input", "in", "--out", "out").code == 0
-    made = {name: read_picture(here / f"out/{name}_x2.png") for name in ("0", "200")}
+    made = {name: read_image(here / f"out/{name}_x2.png") for name in ("0", "200")}
     assert np.array_equal(made["0"].pixels, made["200"].pixels), "what is hidden does not count"
-    solid, rgb = (read_picture(here / f"out/{name}_x2.png") for name in ("opaque", "rgb"))
+    solid, rgb = (read_image(here / f"out/{name}_x2.png") for name in ("opaque", "rgb"))
     assert np.abs(solid.pixels.astype(int) - rgb.pixels).max() <= 1
 
 
 def test_transparency_of_a_translation_is_blended_once() -> None:
     pixels, alpha = ramp(9, 14, 3), np.linspace(20, 255, 126).reshape(9, 14).astype(np.uint8)
     pixels[0, 0], alpha[0, 0] = 0, 128  # which became (125, 128, 121, 128)
-    picture = Picture(pixels, alpha)
+    picture = Raster(pixels, alpha)
     same = answer_of(picture, over_white(picture, 3))
     assert np.array_equal(same.pixels, pixels)
     assert same.alpha is not None
@@ -128,8 +128,8 @@ def test_tiles_make_the_same_picture(aigc: Aigc, run: str, here: Path, option: s
     small = ["tile=24", "overlap=8"] if option == "tile=24" else ["tile=32", option]
     assert aigc("sample", run, "--input", photo, "--out", "whole", "tile=0").code == 0
     assert aigc("sample", run, "--input", photo, "--out", "tiled", *small).code == 0
-    whole = read_picture(here / "whole/photo 10_x2.png").pixels.astype(int)
-    tiled = read_picture(here / "tiled/photo 10_x2.png").pixels.astype(int)
+    whole = read_image(here / "whole/photo 10_x2.png").pixels.astype(int)
+    tiled = read_image(here / "tiled/photo 10_x2.png").pixels.astype(int)
     assert np.abs(whole - tiled).max() <= 1
 
 
@@ -139,7 +139,7 @@ def test_ema_and_self_ensemble_change_the_result(aigc: Aigc, run: str, here: Pat
     for number, extra in enumerate(([], ["--no-ema"], ["self_ensemble=true"], [])):
         words = ["sample", run, "--input", photo, "--out", f"out{number}", *extra]
         assert aigc(*words).code == 0
-        made.append(read_picture(here / f"out{number}/photo 00_x2.png").pixels)
+        made.append(read_image(here / f"out{number}/photo 00_x2.png").pixels)
     assert not np.array_equal(made[0], made[1])
     assert not np.array_equal(made[0], made[2])
     assert np.array_equal(made[0], made[3])
@@ -197,7 +197,7 @@ def test_one_damaged_picture_stops_before_anything_is_made(
     assert ending.code == 2
     assert ending.out == ""
     first, *table, hint = ending.err.splitlines()
-    assert first == "error: 2 of 13 pictures cannot be used"
+    assert first == "error: 2 of 13 images cannot be used"
     assert [line.split()[1] for line in table] == ["sub/cut.png", "zz.jpg"]
     assert hint == "hint: repair or remove them, or leave them out with read.on_error=skip"
     assert not (here / "out").exists()
@@ -219,7 +219,7 @@ def test_what_a_format_cannot_hold_is_flattened_with_a_note(
     ending = aigc("sample", run, *words)
     assert ending.code == 0, ending.err
     assert any(note in said for said in ending.json["notes"])
-    made = read_picture(here / f"out/special_x2.{format}")
+    made = read_image(here / f"out/special_x2.{format}")
     assert (made.alpha, made.bits) == (None, 8)
     if mode == "RGBA":
         assert made.pixels.min() > 250, "hidden black lies over white"
@@ -242,7 +242,7 @@ def test_each_file_says_how_it_was_made(aigc: Aigc, run: str, here: Path, format
 def test_every_format_holds_the_picture(aigc: Aigc, run: str, here: Path, format: str) -> None:
     words = ("--input", "photos/photo 01.png", "--out", "out", "--format", format)
     assert aigc("sample", run, *words).code == 0
-    assert read_picture(here / f"out/photo 01_x2.{format}").pixels.shape == (80, 82, 3)
+    assert read_image(here / f"out/photo 01_x2.{format}").pixels.shape == (80, 82, 3)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (13, 2), (33, 31)])
@@ -258,14 +258,14 @@ def test_any_size_is_enlarged_exactly(
 
 
 def test_self_ensemble_is_equivariant(aigc: Aigc, run: str, here: Path) -> None:
-    pixels = read_picture(here / "photos/photo 02.png").pixels
+    pixels = read_image(here / "photos/photo 02.png").pixels
     turned = [pixels, np.rot90(pixels), pixels[:, ::-1]]
     made = []
     for number, view in enumerate(turned):
         Image.fromarray(np.ascontiguousarray(view)).save(here / "view.png")
         words = ("--input", "view.png", "--out", f"out{number}", "self_ensemble=true")
         assert aigc("sample", run, *words).code == 0
-        made.append(read_picture(here / f"out{number}/view_x2.png").pixels.astype(int))
+        made.append(read_image(here / f"out{number}/view_x2.png").pixels.astype(int))
     assert np.abs(np.rot90(made[0]) - made[1]).max() <= 1
     assert np.abs(made[0][:, ::-1] - made[2]).max() <= 1
 
@@ -299,7 +299,7 @@ def test_without_an_input_validation_items_are_shown(aigc: Aigc, run: str, here:
     assert not (here / "none").exists()
 
 
-def test_a_gray_model_takes_no_colour(aigc: Aigc, here: Path) -> None:
+def test_a_gray_model_takes_no_color(aigc: Aigc, here: Path) -> None:
     quick = ["data.channels=1", "trainer.max_steps=1", "--out", "gray"]
     assert aigc("train", "edsr.yaml", *quick).code == 0
     ending = aigc("sample", "gray", "--input", "photos/photo 00.png")
@@ -307,7 +307,7 @@ def test_a_gray_model_takes_no_colour(aigc: Aigc, here: Path) -> None:
     assert "has color, and the model is for gray images" in ending.err
     Image.fromarray(ramp(9, 9)).save(here / "gray.png")
     assert aigc("sample", "gray", "--input", "gray.png", "--out", "out").code == 0
-    assert read_picture(here / "out/gray_x2.png").channels == 1
+    assert read_image(here / "out/gray_x2.png").channels == 1
 
 
 def test_without_a_name_the_folder_is_called_after_the_recipe(aigc: Aigc, here: Path) -> None:

@@ -100,7 +100,7 @@ def test_pictures_deleted_during_training_end_with_their_name(
     assert ending.code == 3, ending.err
     error = [line for line in ending.err.splitlines() if line.startswith("error: ")]
     assert len(error) == 1
-    assert error[0].startswith("error: picture changed during the run: photo ")
+    assert error[0].startswith("error: image changed during the run: photo ")
     assert "Traceback" not in ending.err
     assert load(here / "run/checkpoints/last.ckpt")["step"] >= 2
     assert '"state": "failed"' in (here / "run/status.json").read_text()

@@ -72,7 +72,7 @@ def test_no_tile_is_larger_than_asked_for_but_for_the_multiple() -> None:
     assert max(sides) == 32
 
 
-def test_tiles_are_normalised_by_the_whole_picture() -> None:
+def test_tiles_are_normalized_by_the_whole_picture() -> None:
     net = InstanceNorm()
     image = torch.cat([torch.full((1, 1, 32, 32), -1.0), torch.full((1, 1, 32, 32), 1.0)], 3)
     apart = any_size(net, image, multiple=4, tile=32, overlap=0)

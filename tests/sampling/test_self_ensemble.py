@@ -1,4 +1,4 @@
-"""The eight views of a picture."""
+"""The eight views of an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tiled inference against the whole picture at once."""
+"""Tiled inference against the whole image at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aigc_cli.sampling.tiling import tiled
 
 
 class Upscaler(nn.Module):
-    """`depth` 3x3 convolutions and a pixel shuffle: reaches `depth` pixels from its centre."""
+    """`depth` 3x3 convolutions and a pixel shuffle: reaches `depth` pixels from its center."""
 
     def __init__(self, depth: int, scale: int, seed: int = 0) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ def test_no_tile_is_larger_than_asked_and_all_have_context() -> None:
 
 
 def test_tiles_are_fitted() -> None:
-    """The last tile was moved inside at full size: 2.27 times the pixels of this picture."""
+    """The last tile was moved inside at full size: 2.27 times the pixels of this image."""
     pixels = []
 
     def record(x: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
-"""Where pictures come from: one text in a recipe, one class for each kind of store.
+"""Where images come from: one text in a recipe, one class for each kind of store.
 
 | text                         | what it is                                                       |
 |------------------------------|------------------------------------------------------------------|
-| `photos/`                    | folder, searched recursively for pictures                        |
-| `photo.png`                  | one picture                                                      |
-| `photos.zip`                 | the pictures in a zip, read without unpacking                    |
+| `photos/`                    | folder, searched recursively for images                        |
+| `photo.png`                  | one image                                                      |
+| `photos.zip`                 | the images in a zip, read without unpacking                    |
 | `photos.zip/cat`             | those in one of its folders                                      |
 | `photos.txt`                 | one path a line, relative to the file; `#` begins a comment line |
 | `train-images-idx3-ubyte.gz` | MNIST's format, with the labels file beside it                   |
@@ -15,7 +15,7 @@
 | `fashion_mnist`, `mnist/test` | set of the catalog, or part of it, that `aigc data get` fetched |
 
 A relative path is looked for in the working folder and then beside the recipe. The order of the
-pictures is that of their names, so it is the same on every machine.
+images is that of their names, so it is the same on every machine.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def open_source(
     """The source that `text` means, or several as one; `key` is the recipe key that messages name.
 
     Raises:
-        DataError: nothing is there, or it holds no pictures.
+        DataError: nothing is there, or it holds no images.
         MissingError: `hf:` without the package `datasets`.
     """
     if not isinstance(text, str):
@@ -112,7 +112,7 @@ def _open(text: str, bases: Sequence[Path]) -> Source:
     if re.search(r"-idx3-ubyte(\.gz)?$", path.name):
         return Idx(path)
     raise DataError(
-        f"{text!r} is no folder, picture, zip, .txt list or idx3-ubyte file",
+        f"{text!r} is no folder, image, zip, .txt list or idx3-ubyte file",
         hint=f"write hf:{text} for a parquet or arrow file" if is_table(path) else None,
     )
 

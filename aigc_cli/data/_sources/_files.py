@@ -1,4 +1,4 @@
-"""Pictures that are files of their own: folders, lists, and the built-in ones."""
+"""Images that are files of their own: folders, lists, and the built-in ones."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 from aigc_cli.data._paths import listed
 from aigc_cli.data._sources._source import Source, clean_name, is_hidden
 from aigc_cli.errors import DataError, MissingError, did_you_mean
-from aigc_cli.media.image import SUFFIXES, Picture, begins_like_picture, read_picture
+from aigc_cli.media.image import SUFFIXES, Raster, begins_like_image, read_image
 
-# Colour photographs of scikit-image's wheel. The two held out share no scene with the others.
+# Color photographs of scikit-image's wheel. The two held out share no scene with the others.
 PHOTOS = {
     "train": (
         "astronaut.png",
@@ -31,7 +31,7 @@ PHOTOS = {
 
 
 class Files(Source):
-    """Pictures that are files of their own."""
+    """Images that are files of their own."""
 
     def __init__(self, paths: Sequence[str | Path], names: Sequence[str]) -> None:
         self.paths, self.names = [str(path) for path in paths], [clean_name(n) for n in names]
@@ -50,13 +50,13 @@ class Files(Source):
             return f"{path}|absent"
         return f"{path}|{status.st_size}|{status.st_mtime_ns}"
 
-    def read(self, index: int) -> Picture:
+    def read(self, index: int) -> Raster:
         path, name = self.paths[index], self.names[index]
-        return read_picture(Path(path), name=name, max_pixels=self.max_pixels)
+        return read_image(Path(path), name=name, max_pixels=self.max_pixels)
 
 
 def folder(path: Path) -> Files:
-    """Every picture below `path`, by name; hidden files and `__MACOSX` are no pictures. A file
+    """Every image below `path`, by name; hidden files and `__MACOSX` are no images. A file
     without an ending is one when it begins like one. `skipped` counts the others.
 
     Raises:
@@ -70,7 +70,7 @@ def folder(path: Path) -> Files:
         else:
             skipped[PurePosixPath(name).suffix.lower() or "no ending"] += 1
     if not found:
-        raise DataError(f"no pictures in {str(path)!r}", hint=_what_instead(path))
+        raise DataError(f"no images in {str(path)!r}", hint=_what_instead(path))
     names = sorted(found)
     source = Files([found[name] for name in names], names)
     source.skipped = +skipped
@@ -86,13 +86,13 @@ def is_picture(name: str, place: str) -> bool:
         if not stat.S_ISREG(os.stat(place).st_mode):  # never wait for a pipe
             return False
         with open(place, "rb") as file:
-            return begins_like_picture(file.read(16))
+            return begins_like_image(file.read(16))
     except OSError:
         return False
 
 
 def _walk(top: str, skipped: Counter[str]) -> Iterator[tuple[str, str]]:
-    """Relative name and path of each file; counts the hidden ones that end like pictures. A folder
+    """Relative name and path of each file; counts the hidden ones that end like images. A folder
     is entered once, however many links lead to it.
     """
     waiting, seen = [("", top)], set()
@@ -111,7 +111,7 @@ def _walk(top: str, skipped: Counter[str]) -> Iterator[tuple[str, str]]:
                 hidden = Path(child.path).rglob("*") if child.is_dir() else [Path(child.path)]
                 skipped["hidden"] += sum(file.suffix.lower() in SUFFIXES for file in hidden)
                 continue
-            # a folder that is called like a picture is named by the check
+            # a folder that is called like an image is named by the check
             ends_like_picture = os.path.splitext(child.name)[1].lower() in SUFFIXES
             if not ends_like_picture and os.path.isdir(child.path):
                 waiting.append((f"{inside}{child.name}/", child.path))
@@ -124,7 +124,7 @@ def is_table(path: Path) -> bool:
 
 
 def _what_instead(path: Path) -> str:
-    """Hint for a folder without pictures: what it holds that another source could read."""
+    """Hint for a folder without images: what it holds that another source could read."""
     names = sorted(name for name in listed(path) if not name.startswith("."))
     if any(is_table(Path(name)) or name == "dataset_dict.json" for name in names):
         return f"write hf:{path} to read it with Hugging Face datasets"
@@ -137,7 +137,7 @@ def _what_instead(path: Path) -> str:
 
 
 def list_file(path: Path) -> Files:
-    """The paths in a text file; entries that are missing are found when the pictures are checked.
+    """The paths in a text file; entries that are missing are found when the images are checked.
 
     Raises:
         DataError: it is no UTF-8 text, or names nothing.
@@ -154,7 +154,7 @@ def list_file(path: Path) -> Files:
         if not entry.isprintable():
             raise DataError(f"{path.name}: {entry[:80]!r} is no path")
     if not entries:
-        raise DataError(f"no pictures are named in {str(path)!r}")
+        raise DataError(f"no images are named in {str(path)!r}")
     return Files([path.parent / entry for entry in entries], entries)
 
 

@@ -11,18 +11,18 @@ from typing import Any
 from aigc_cli.data._paths import find_path
 from aigc_cli.data._sources._source import Source
 from aigc_cli.errors import DataError, MissingError, did_you_mean
-from aigc_cli.media.image import Picture, read_picture
+from aigc_cli.media.image import Raster, read_image
 
 
 class HuggingFace(Source):
-    """One split of a Hugging Face data set; pictures are decoded here, so every limit holds."""
+    """One split of a Hugging Face data set; images are decoded here, so every limit holds."""
 
     def __init__(self, split: Any, image: str, label: str | None) -> None:
         self._split, self._image, self._label = split, image, label
 
     @classmethod
     def open(cls, text: str, bases: Sequence[Path]) -> HuggingFace:
-        """Load `name[:split]`; raises as `load_split`, or DataError: no pictures in it."""
+        """Load `name[:split]`; raises as `load_split`, or DataError: no images in it."""
         loaded, name = load_split(text, bases)
         import datasets
 
@@ -30,7 +30,7 @@ class HuggingFace(Source):
         images = [c for c, kind in columns.items() if isinstance(kind, datasets.Image)]
         if not images:
             raise DataError(
-                f"{name!r} has no column of pictures", hint=f"columns: {', '.join(columns)}"
+                f"{name!r} has no column of images", hint=f"columns: {', '.join(columns)}"
             )
         labels = [c for c, kind in columns.items() if isinstance(kind, datasets.ClassLabel)]
         raw = loaded.cast_column(images[0], datasets.Image(decode=False))
@@ -51,13 +51,13 @@ class HuggingFace(Source):
         names = self._split.features[self._label].names
         return [names[number] for number in self._split[self._label]]
 
-    def read(self, index: int) -> Picture:
+    def read(self, index: int) -> Raster:
         cell = self._split[index][self._image]
         name = self.name(index)
         if cell is None:
-            raise DataError(f"{name}: no picture")
+            raise DataError(f"{name}: no image")
         content = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"])
-        return read_picture(content, name=name, max_pixels=self.max_pixels)
+        return read_image(content, name=name, max_pixels=self.max_pixels)
 
 
 def load_split(text: str, bases: Sequence[Path]) -> tuple[Any, str]:

@@ -1,4 +1,4 @@
-"""Pictures and labels in MNIST's IDX format."""
+"""Images and labels in MNIST's IDX format."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from aigc_cli.data._sources._source import PerProcess, Source
 from aigc_cli.errors import DataError
-from aigc_cli.media.image import Picture
+from aigc_cli.media.image import Raster
 
 MOST = 4 << 30
 """Bytes of the largest file that is read; all of them stay in memory."""
@@ -23,7 +23,7 @@ large, and deflate makes 1000 of one byte.
 
 
 class Idx(Source):
-    """Gray pictures in MNIST's IDX format, plain or gzipped, with labels when their file is there.
+    """Gray images in MNIST's IDX format, plain or gzipped, with labels when their file is there.
 
     LeCun, Cortes and Burges, http://yann.lecun.com/exdb/mnist
 
@@ -43,7 +43,7 @@ class Idx(Source):
             self._labels = read_idx(labels, 1)
             if len(self._labels) != self._length:
                 raise DataError(
-                    f"{labels.name} has {len(self._labels)} labels for {self._length} pictures"
+                    f"{labels.name} has {len(self._labels)} labels for {self._length} images"
                 )
 
     def __len__(self) -> int:
@@ -58,8 +58,8 @@ class Idx(Source):
     def labels(self) -> list[str] | None:
         return None if self._labels is None else [str(label) for label in self._labels]
 
-    def read(self, index: int) -> Picture:
-        return Picture(pixels=self._pixels()[index, :, :, None])
+    def read(self, index: int) -> Raster:
+        return Raster(pixels=self._pixels()[index, :, :, None])
 
 
 def read_idx(path: Path, ndim: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from aigc_cli.data._sources._source import Source, clean_name
 from aigc_cli.errors import DataError
-from aigc_cli.media.image import Picture
+from aigc_cli.media.image import Raster
 
 
 class Joined(Source):
@@ -43,7 +43,7 @@ class Joined(Source):
         part, number = self._find(index)
         return part.fingerprint(number)
 
-    def read(self, index: int) -> Picture:
+    def read(self, index: int) -> Raster:
         part, number = self._find(index)
         try:
             return part.read(number)

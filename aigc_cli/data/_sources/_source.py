@@ -1,4 +1,4 @@
-"""What every source of pictures is, and where paths and names come from."""
+"""What every source of images is, and where paths and names come from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
-from aigc_cli.media.image import Picture
+from aigc_cli.media.image import Raster
 
 
 def is_hidden(name: str) -> bool:
@@ -22,13 +22,13 @@ def is_hidden(name: str) -> bool:
 
 
 class Source(ABC):
-    """Numbered pictures. Instances travel to worker processes without their open files."""
+    """Numbered images. Instances travel to worker processes without their open files."""
 
     text: str
     """What the recipe says, for messages."""
     max_pixels: int
     skipped: Mapping[str, int] = MappingProxyType({})
-    """Files that are none of the pictures: by ending, "hidden", or "twice" in an archive."""
+    """Files that are none of the images: by ending, "hidden", or "twice" in an archive."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -42,19 +42,19 @@ class Source(ABC):
         """Text that changes when the stored bytes do."""
 
     @abstractmethod
-    def read(self, index: int) -> Picture:
-        """The decoded picture, upright.
+    def read(self, index: int) -> Raster:
+        """The decoded image, upright.
 
         Raises:
-            DataError: the picture cannot be used; the message names it.
+            DataError: the image cannot be used; the message names it.
         """
 
     def twin_name(self, index: int) -> str:
-        """What the picture that belongs to it in another source is called too: no ending."""
+        """What the image that belongs to it in another source is called too: no ending."""
         return str(PurePosixPath(self.name(index)).with_suffix(""))
 
     def labels(self) -> list[str] | None:
-        """Class of each picture; None when there are no classes."""
+        """Class of each image; None when there are no classes."""
         return folder_labels([self.name(index) for index in range(len(self))])
 
 
@@ -75,9 +75,9 @@ def clean_name(name: str) -> str:
 
 
 def folder_labels(names: Sequence[str]) -> list[str] | None:
-    """Class of each picture: the first folder in which the names differ; None when there is none.
+    """Class of each image: the first folder in which the names differ; None when there is none.
 
-    Pictures in the outermost folder mean that the folders are no classes.
+    Images in the outermost folder mean that the folders are no classes.
 
     >>> folder_labels(["train/cat/1.png", "train/dog/1.png"])
     ['cat', 'dog']

@@ -1,4 +1,4 @@
-"""The pictures inside a zip file."""
+"""The images inside a zip file."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import BinaryIO
 
 from aigc_cli.data._sources._source import PerProcess, Source, clean_name, is_hidden
 from aigc_cli.errors import DataError, did_you_mean
-from aigc_cli.media.image import SUFFIXES, Picture, probe_picture, read_picture
+from aigc_cli.media.image import SUFFIXES, Raster, probe_image, read_image
 
 FREE = 4 << 20
 """Bytes that a member may unpack to, whatever is in it."""
 
 
 class Zip(Source):
-    """The pictures inside a zip file. Nothing is unpacked, and sizes are checked before reading.
+    """The images inside a zip file. Nothing is unpacked, and sizes are checked before reading.
 
     With `inner` only those in that folder, whose names begin there.
 
     Raises:
-        DataError: it is no zip, has no such folder, or no pictures.
+        DataError: it is no zip, has no such folder, or no images.
     """
 
     def __init__(self, path: Path, inner: str = "") -> None:
@@ -36,7 +36,7 @@ class Zip(Source):
             raise DataError(f"{path.name}: not a readable zip file ({error})") from error
         named, self.skipped = _pictures(members)
         if not named:
-            raise DataError(f"no pictures in {str(path)!r}")
+            raise DataError(f"no images in {str(path)!r}")
         if inner:
             named = _within(named, inner, path)
         self.names = [name for name, _ in named]
@@ -53,7 +53,7 @@ class Zip(Source):
         member = self.members[index]
         return f"{self._stamp}|{member.header_offset}|{member.CRC}"
 
-    def read(self, index: int) -> Picture:
+    def read(self, index: int) -> Raster:
         name, member = self.names[index], self.members[index]
         if member.file_size > 8 * self.max_pixels + FREE:  # 16-bit RGBA without compression
             raise DataError(f"{name}: unpacks to {member.file_size / 1e6:,.0f} MB")
@@ -70,37 +70,37 @@ class Zip(Source):
             raise DataError(f"{name}: encrypted, or of an unknown compression") from error
         except Exception as error:  # zlib, lzma and bz2 each have their own for bad streams
             raise DataError(f"{name}: damaged in the zip ({error})") from error
-        return read_picture(content, name=name, max_pixels=self.max_pixels)
+        return read_image(content, name=name, max_pixels=self.max_pixels)
 
     def _refuse_bomb(self, stream: BinaryIO, name: str, size: int) -> None:
         """From the first bytes, before the member is unpacked.
 
         Raises:
-            DataError: it is no picture, too large a one, or larger than its pixels can need.
+            DataError: it is no image, too large a one, or larger than its pixels can need.
         """
-        header = probe_picture(stream, name=name, max_pixels=self.max_pixels)
+        header = probe_image(stream, name=name, max_pixels=self.max_pixels)
         most = FREE + 8 * header.width * header.height
         if size > most:
             raise DataError(
-                f"{name}: unpacks to {size / 1e6:,.0f} MB, more than a picture of "
+                f"{name}: unpacks to {size / 1e6:,.0f} MB, more than an image of "
                 f"{header.width} x {header.height} pixels can need"
             )
 
 
 def _within(named: list[tuple[str, int]], inner: str, path: Path) -> list[tuple[str, int]]:
-    """The pictures in one folder of a zip, named from there."""
+    """The images in one folder of a zip, named from there."""
     start = f"{clean_name(inner)}/"
     inside = [(name.removeprefix(start), n) for name, n in named if name.startswith(start)]
     if not inside:
         folders = {str(p) for name, _ in named for p in PurePosixPath(name).parents} - {"."}
         raise DataError(
-            f"{path.name} has no pictures in a folder {inner!r}", hint=did_you_mean(inner, folders)
+            f"{path.name} has no images in a folder {inner!r}", hint=did_you_mean(inner, folders)
         )
     return inside
 
 
 def _pictures(members: Sequence[zipfile.ZipInfo]) -> tuple[list[tuple[str, int]], Counter[str]]:
-    """Name and number of each picture, in the order of names, and what was skipped; of a name that
+    """Name and number of each image, in the order of names, and what was skipped; of a name that
     is there twice the later one counts, which unpacking would leave.
     """
     numbers: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""How different pictures are from each other: the mean of a perceptual distance over pairs.
+"""How different images are from each other: the mean of a perceptual distance over pairs.
 
 Zhu et al., "Toward multimodal image-to-image translation", 2017, https://arxiv.org/abs/1711.11586,
 measure the outputs of one input so, with LPIPS.

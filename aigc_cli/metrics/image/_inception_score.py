@@ -20,7 +20,7 @@ class Score(NamedTuple):
 def inception_score(logits: Tensor, *, splits: int = 10, seed: int | None = 0) -> Score:
     """exp E_x KL(p(y|x) || p(y)) of logits (N, K); 1 is worst, K is best.
 
-    Pictures are shuffled by `seed` before they are split, so that sorted files do not put one class
+    Images are shuffled by `seed` before they are split, so that sorted files do not put one class
     in each split; None leaves their order. With N < `splits` there is one split.
     """
     if seed is not None:

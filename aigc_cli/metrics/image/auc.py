@@ -17,7 +17,7 @@ def auc(preds: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
     150, divided by 150: (B,) in [0, 100], higher is better.
 
     preds, target: (B, 2, H, W); weight: (B, H, W) >= 0, relative to the other pixels of the
-    picture, such as the inverse probability of the true colour for the rebalanced curve. Zhang,
+    image, such as the inverse probability of the true color for the rebalanced curve. Zhang,
     Isola, Efros 2016, section 3.1. The area needs no steps: a pixel at distance e adds to it from
     e on.
     """

@@ -9,7 +9,7 @@ from aigc_cli.metrics.image.prdc import Balls
 class Metric(Balls):
     of = "set"
     higher_is_better = True
-    protocol = "in balls that reach the 5th nearest other picture"
+    protocol = "in balls that reach the 5th nearest other image"
 
     def compute(self, side: Side) -> float:
         return self.found(side).density

@@ -1,7 +1,7 @@
 """Deep image structure and texture similarity: Ding et al., "Image quality assessment: unifying
 structure and texture similarity", 2020, https://arxiv.org/abs/2004.07728
 
-Differs from the authors' script: the pictures are not first reduced to 256 pixels.
+Differs from the authors' script: the images are not first reduced to 256 pixels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from aigc_cli.errors import CheckpointError
 from aigc_cli.metrics._networks import VGG16, load_backbone, load_head, stages, vgg16
 from aigc_cli.metrics.image._pair import ImagePair, Pixels, as_batch
 
-_WIDTHS = (3, 64, 128, 256, 512, 512)  # the picture itself, then the five blocks of VGG16
+_WIDTHS = (3, 64, 128, 256, 512, 512)  # the image itself, then the five blocks of VGG16
 _EPS = 1e-6
 
 
@@ -41,7 +41,7 @@ class DISTS(nn.Module):
     """preds and target (B, 3, H, W) in [0, 1] -> distance (B,), 0 for equal; lower is better.
 
     1 - sum over channels of (alpha l + beta s): l compares the means of two feature maps (texture)
-    and s is their correlation (structure), for the picture and five layers of a VGG16 with L2
+    and s is their correlation (structure), for the image and five layers of a VGG16 with L2
     pooling. At most 1, unless features are anticorrelated. H, W >= 16.
 
     Weights from `folder` or the one that AIGC_WEIGHTS names: `vgg16-397923af.pth` of torchvision
@@ -104,7 +104,7 @@ def network() -> DISTS:
 class Metric(ImagePair):
     of = "pair"
     higher_is_better = False
-    protocol = "DISTS with VGG16, RGB, 8 bit, whole picture, not resized"
+    protocol = "DISTS with VGG16, RGB, 8 bit, whole image, not resized"
     smallest = 16
 
     def prepare(self, device: str = "cpu") -> None:

@@ -30,8 +30,8 @@ def gaussian(features: Tensor) -> Gaussian:
         raise ValueError(f"a covariance needs 2 or more features, not {len(features)}")
     features = features.double()
     mean = features.mean(0)
-    centred = features - mean
-    return Gaussian(mean, centred.T @ centred / (len(features) - 1))
+    centered = features - mean
+    return Gaussian(mean, centered.T @ centered / (len(features) - 1))
 
 
 def frechet_distance(real: Gaussian, fake: Gaussian) -> float:

@@ -3,7 +3,7 @@ https://arxiv.org/abs/1801.01401.
 
 The squared maximum mean discrepancy of two sets of features under the kernel
 k(x, y) = (x.y / D + 1)^3, estimated without bias: its expectation does not depend on the number of
-pictures, which that of FID does. 0 is best; the estimate may be slightly negative.
+images, which that of FID does. 0 is best; the estimate may be slightly negative.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def network() -> LPIPS:
 class Metric(ImagePair):
     of = "pair"
     higher_is_better = False
-    protocol = "LPIPS 0.1 with AlexNet, RGB, 8 bit, whole picture"
+    protocol = "LPIPS 0.1 with AlexNet, RGB, 8 bit, whole image"
     smallest = 31
 
     def prepare(self, device: str = "cpu") -> None:

@@ -11,7 +11,7 @@ from aigc_cli.metrics.image._diversity import mean_distance
 from aigc_cli.metrics.image._set import first_images
 from aigc_cli.metrics.image.lpips import network
 
-SIDE = 64  # smaller images are enlarged to it
+SIDE = 64  # smaller images are upscaled to it
 
 
 class Metric(SetMetric):

@@ -20,7 +20,7 @@ class Metric(ImagePair):
 
     def describe(self) -> str:
         seen_by = "the extractor" if self.extractor is None else self.extractor.stamp
-        return f"as LPIPS without learned weights, stages of {seen_by}, RGB, 8 bit, whole picture"
+        return f"as LPIPS without learned weights, stages of {seen_by}, RGB, 8 bit, whole image"
 
     def formula(self, preds: Pixels, target: Pixels) -> float:
         assert self.extractor is not None

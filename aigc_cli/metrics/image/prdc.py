@@ -1,10 +1,10 @@
-"""How much of the generated pictures is real, and how much of the real ones is generated.
+"""How much of the generated images is real, and how much of the real ones is generated.
 
 Precision and recall: Kynkäänniemi et al., "Improved precision and recall metric for assessing
 generative models", 2019, https://arxiv.org/abs/1904.06991 (k = 3). Density and coverage: Naeem et
 al., "Reliable fidelity and diversity metrics for generative models", 2020,
-https://arxiv.org/abs/2002.09797 (k = 5). All of them count memberships in balls around pictures,
-each as large as the distance to the k-th nearest other picture of its own set.
+https://arxiv.org/abs/2002.09797 (k = 5). All of them count memberships in balls around images,
+each as large as the distance to the k-th nearest other image of its own set.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from aigc_cli.metrics._things import Side
-from aigc_cli.metrics.image._neighbours import distances, nearest_others
+from aigc_cli.metrics.image._neighbors import distances, nearest_others
 from aigc_cli.metrics.image._set import FeatureMetric
 
 GROUP = ("precision", "recall", "density", "coverage")
@@ -34,12 +34,12 @@ def prdc(real: Tensor, fake: Tensor, *, k: int = 3, k_density: int = 5) -> PRDC:
     """real (M, D), fake (N, D); precision and recall with `k`, density and coverage with
     `k_density`.
 
-    * precision: share of fake pictures inside any real ball; recall: the other way round
-    * density: number of real balls that a fake picture lies in, over k
-    * coverage: share of real balls that hold a fake picture
+    * precision: share of fake images inside any real ball; recall: the other way round
+    * density: number of real balls that a fake image lies in, over k
+    * coverage: share of real balls that hold a fake image
 
     Raises:
-        ValueError: a set has no more pictures than the larger k.
+        ValueError: a set has no more images than the larger k.
     """
     real, fake = real.double(), fake.double()
     most = max(k, k_density)

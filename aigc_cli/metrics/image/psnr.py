@@ -14,7 +14,7 @@ GROUP = ("psnr_y", "psnr_rgb")
 def psnr(preds: NDArray[Any], target: NDArray[Any], *, peak: float = 255.0) -> float:
     """10 log10(peak^2 / mean squared error) in dB; higher is better, equal arrays give inf.
 
-    One mean over all pixels and channels. The value depends on the colour space and on the border
+    One mean over all pixels and channels. The value depends on the color space and on the border
     that was cut, so it is a result only together with both.
 
     Raises:

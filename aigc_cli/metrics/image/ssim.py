@@ -20,7 +20,7 @@ def ssim(preds: NDArray[Any], target: NDArray[Any], *, peak: float = 255.0) -> f
     """Mean SSIM of (H, W) or (H, W, C), in [-1, 1]; higher is better, equal arrays give 1.
 
     Over windows that lie wholly inside (so H, W >= 11), then over channels; K1 = 0.01, K2 = 0.03,
-    variances of the population. This is the authors' code without its reduction of large pictures,
+    variances of the population. This is the authors' code without its reduction of large images,
     and scikit-image with gaussian_weights=True, sigma=1.5, use_sample_covariance=False.
 
     Raises:

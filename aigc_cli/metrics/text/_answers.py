@@ -1,5 +1,5 @@
 """Token F1 and exact match of short answers: Rajpurkar et al., 2016,
-https://aclanthology.org/D16-1264, normalised as SQuAD 2.0's script does for English.
+https://aclanthology.org/D16-1264, normalized as SQuAD 2.0's script does for English.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ match and count function words less. The corpus score is that of the summed stat
 a chunk for each text, so even texts equal to their references stay below 1 together.
 
 Differs from the Java program: no paraphrase tables (their files are not part of any package), its
-normalisation is the 13a tokenizer in lower case, and without METEOR's data folder the English
+normalization is the 13a tokenizer in lower case, and without METEOR's data folder the English
 function words are those of `_meteor_data`. The signature says what was in use.
 """
 
@@ -90,7 +90,7 @@ def align(matches: Matches, beam: int = BEAM) -> tuple[tuple[int, int, int], ...
 
 
 def count_chunks(pairs: Sequence[tuple[int, int, int]]) -> int:
-    """Runs of matches that are neighbours in both texts."""
+    """Runs of matches that are neighbors in both texts."""
     places = {(i, j) for i, j, _ in pairs}
     return sum((i - 1, j - 1) not in places for i, j in places)
 

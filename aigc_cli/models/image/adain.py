@@ -1,9 +1,9 @@
-"""AdaIN: any style, given by a picture, in one pass.
+"""AdaIN: any style, given by an image, in one pass.
 
 Huang and Belongie, "Arbitrary Style Transfer in Real-time with Adaptive Instance Normalization",
 ICCV 2017, https://arxiv.org/abs/1703.06868. A frozen network encodes photograph and style, the
 moments of the style replace those of the photograph, and a decoder, the only thing trained, makes a
-picture of it. Domain A are photographs, domain B paintings.
+image of it. Domain A are photographs, domain B paintings.
 
 Differs from the paper:
 * the encoder is whatever `features` names and is stored in the checkpoint; by default
@@ -189,7 +189,7 @@ class Model(ImageModule):
         return {name: value.mean() for name, value in self._judge(batch)[1].items()}
 
     def _judge(self, batch: Batch) -> tuple[Tensor, Terms]:
-        """Stylised pictures (B, C, H, W), and distances from what was asked for, (B,) each."""
+        """Stylized images (B, C, H, W), and distances from what was asked for, (B,) each."""
         c, deepest = self.config, self.config.layers[-1]
         with torch.no_grad():
             content, style = self.encode(batch["a"]), self.encode(batch["b"])
@@ -246,7 +246,7 @@ class Model(ImageModule):
         return made.expand(noise.count, -1, -1, -1)
 
     def _moments(self, image: Tensor, tile: int) -> Moments:
-        """Moments by layer of a picture (1, C, H, W), put together from those of its tiles."""
+        """Moments by layer of an image (1, C, H, W), put together from those of its tiles."""
         if tile == 0 or max(image.shape[2:]) <= tile:
             seen = self.encode(image)
             return {name: moments(seen[name]) for name in self.exchanged}
@@ -274,4 +274,4 @@ class Options(TileOptions):
     strength: float = Field(1.0, ge=0, le=1)
     """0 leaves the photograph as the decoder knows it, 1 is the whole style; the paper's alpha."""
     preserve_colors: bool = False
-    """Keep the photograph's colours and take only the lightness of what was painted."""
+    """Keep the photograph's colors and take only the lightness of what was painted."""

@@ -1,17 +1,17 @@
-"""Colours for gray photographs, by classification: no average of brown.
+"""Colors for gray photographs, by classification: no average of brown.
 
 Zhang, Isola, Efros, "Colorful Image Colorization", ECCV 2016, https://arxiv.org/abs/1603.08511. The
 network sees lightness and gives, at a quarter of the resolution, a distribution over bins of the ab
-plane; rare colours weigh more in training; the annealed mean of the distribution is the colour.
+plane; rare colors weigh more in training; the annealed mean of the distribution is the color.
 
 Differs from the paper:
-* the bins are the 261 of side 10 that sRGB colours fall into, not the 313 of the published file;
+* the bins are the 261 of side 10 that sRGB colors fall into, not the 313 of the published file;
 * the prior is counted over the first `prior_steps` steps of training, not beforehand over
   ImageNet, and the weights follow it; afterwards it stays;
-* a normal initialisation after He et al. 2015, not one by k-means;
+* a normal initialization after He et al. 2015, not one by k-means;
 * lightness is shifted and scaled by 50, where the released code divides by 100;
-* for any picture size; luminance keeps its full size and only chroma is predicted from a reduced
-  picture;
+* for any image size; luminance keeps its full size and only chroma is predicted from a reduced
+  image;
 * `features` adds to the third group what a frozen EfficientNet sees in the gray image at twice
   its size: what things are, which some hundred photographs cannot teach.
 """
@@ -29,18 +29,18 @@ from torch import Tensor, nn
 from aigc_cli.errors import InputError
 from aigc_cli.media.lab import lab_to_rgb, rgb_to_lab
 from aigc_cli.models._base import Batch, Terms
-from aigc_cli.models.image._colour import Colouring, ColourOptions, has_colour
+from aigc_cli.models.image._color import ColorizationModule, ColorizationOptions, has_color
 from aigc_cli.nn.features import FeatureNetwork
 from aigc_cli.recipe.sections import Name, Section
 from aigc_cli.specs import Spec
 
 SEEN = {"layer2_2": 24, "layer3_2": 40, "layer5_3": 112, "layer7_1": 320}
 """Layers of EfficientNet-Lite0 that `features` reads, and their channels."""
-NEIGHBOURS, SIGMA = 5, 5.0  # soft labels: nearest bins, and the Gaussian of their weights
+NEIGHBORS, SIGMA = 5, 5.0  # soft labels: nearest bins, and the Gaussian of their weights
 
 
 class Config(Section):
-    """The network, the weights of the colours and the optimizer; the defaults are the paper's."""
+    """The network, the weights of the colors and the optimizer; the defaults are the paper's."""
 
     TINY: ClassVar[Mapping[str, Any]] = {"num_features": 4, "depth": 1}
 
@@ -51,11 +51,11 @@ class Config(Section):
     features: Name = "none"
     """efficientnet_lite0: read what it sees of the gray image; none: the paper's network alone."""
     uniform: float = Field(0.5, ge=0, le=1)
-    """Lambda of equation 4, the part of a uniform prior in the weights: 0 weights colours by their
+    """Lambda of equation 4, the part of a uniform prior in the weights: 0 weights colors by their
     inverse frequency, 1 all alike.
     """
     prior_steps: int = Field(1000, ge=1)
-    """Steps at the start of training whose pictures give the frequencies of the colours."""
+    """Steps at the start of training whose images give the frequencies of the colors."""
     lr: float = Field(3e-5, gt=0, le=1)
     """Adam's learning rate before the schedule."""
     betas: tuple[float, float] = (0.9, 0.99)
@@ -65,7 +65,7 @@ class Config(Section):
 
 
 class Group(nn.Sequential):
-    """Convolutions 3x3 with ReLU, then batch normalisation; the last one has the stride."""
+    """Convolutions 3x3 with ReLU, then batch normalization; the last one has the stride."""
 
     def __init__(self, before: int, width: int, depth: int, stride: int = 1, dilation: int = 1):
         layers: list[nn.Module] = []
@@ -114,7 +114,7 @@ class Network(nn.Module):
                 nn.init.zeros_(layer.bias)
         last = self.head[-1]
         assert isinstance(last, nn.Conv2d)
-        nn.init.normal_(last.weight, std=0.01)  # all colours alike at first
+        nn.init.normal_(last.weight, std=0.01)  # all colors alike at first
 
     def forward(self, L: Tensor, seen: Tensor | None = None) -> Tensor:
         """seen (B, sum of SEEN, h, w), of any size, where the network was made for it."""
@@ -125,8 +125,8 @@ class Network(nn.Module):
         return logits
 
 
-class Model(Colouring):
-    """Cross-entropy with soft labels, weighted by the rarity of the true colour."""
+class Model(ColorizationModule):
+    """Cross-entropy with soft labels, weighted by the rarity of the true color."""
 
     averaged = ("net",)
     config: Config
@@ -173,7 +173,7 @@ class Model(Colouring):
         index, label = self.soft_labels(ab)  # (B, 5, h, w)
         cross_entropy = -(label * logits.log_softmax(1).gather(1, index)).sum(1)
         weight = self.class_weights(self.config.uniform)[index[:, 0]]  # of the nearest bin
-        weight = weight * has_colour(ab).view(-1, 1, 1)  # a picture without colour teaches nothing
+        weight = weight * has_color(ab).view(-1, 1, 1)  # an image without color teaches nothing
         return {
             "loss": (weight * cross_entropy).mean(),
             "cross_entropy": cross_entropy.detach().mean(),
@@ -182,7 +182,7 @@ class Model(Colouring):
     def soft_labels(self, ab: Tensor) -> tuple[Tensor, Tensor]:
         """Bins and weights, both (B, 5, h, w), the nearest first; the weights add up to 1."""
         distance = torch.cdist(ab.permute(0, 2, 3, 1), self.bins)  # (B, h, w, Q)
-        near, index = distance.topk(NEIGHBOURS, largest=False)
+        near, index = distance.topk(NEIGHBORS, largest=False)
         label = torch.softmax(-near.square() / (2 * SIGMA**2), dim=-1)
         return index.movedim(-1, 1), label.movedim(-1, 1)
 
@@ -196,10 +196,10 @@ class Model(Colouring):
         return Options()
 
 
-class Options(ColourOptions):
+class Options(ColorizationOptions):
     """What `aigc sample` may set."""
 
     temperature: float = Field(0.38, gt=0, le=1)
-    """Of the annealed mean: 1 gives the mean, pale but safe; towards 0 the most likely colour,
+    """Of the annealed mean: 1 gives the mean, pale but safe; towards 0 the most likely color,
     vivid but patchy.
     """

@@ -1,4 +1,4 @@
-"""Colours for gray photographs, by a conditional GAN in Lab: pix2pix from lightness to chroma.
+"""Colors for gray photographs, by a conditional GAN in Lab: pix2pix from lightness to chroma.
 
 Isola, Zhu, Zhou, Efros, "Image-to-Image Translation with Conditional Adversarial Networks", CVPR
 2017, section 4.1, https://arxiv.org/abs/1611.07004: a U-Net gives a and b of a lightness, a
@@ -7,8 +7,8 @@ PatchGAN judges patches of all three, and L1 keeps the answer near the original.
 ("NoGAN" of Antic's DeOldify).
 
 Differs from the paper:
-* dropout is off when pictures are coloured: the answer is one, and the same every time;
-* for any picture size: chroma is predicted from a picture reduced to a size that the U-Net can
+* dropout is off when images are colored: the answer is one, and the same every time;
+* for any image size: chroma is predicted from an image reduced to a size that the U-Net can
   halve, which stretches it a little, and luminance keeps its full size.
 """
 
@@ -26,7 +26,7 @@ from aigc_cli.errors import Problem, RecipeError
 from aigc_cli.media.lab import rgb_to_lab
 from aigc_cli.models._adversarial import AdversarialModule
 from aigc_cli.models._base import Batch, Phase, Terms
-from aigc_cli.models.image._colour import Colouring, ColourOptions
+from aigc_cli.models.image._color import ColorizationModule, ColorizationOptions
 from aigc_cli.nn.adversarial import Objective, discriminator_loss, generator_loss
 from aigc_cli.nn.patchgan import PatchGAN
 from aigc_cli.nn.unet_generator import UNetGenerator, depth_for, dropout_from
@@ -50,7 +50,7 @@ class Config(Section):
     disc_layers: int = Field(3, ge=1, le=5)
     """Strided convolutions of the discriminator: 3 judge patches of 70 pixels, 2 of 34, 1 of 16."""
     norm: Literal["batch", "instance"] = "batch"
-    """Normalisation in both networks."""
+    """Normalization in both networks."""
     objective: Objective = "vanilla"
     """What discriminator and generator play for."""
     l1: float = Field(100.0, ge=0)
@@ -58,14 +58,14 @@ class Config(Section):
     pretrain_steps: int = Field(0, ge=0)
     """Steps at the start in which only L1 trains the generator."""
     prior_steps: int = Field(1000, ge=1)
-    """Steps whose pictures give the frequencies of colours, for the measures alone."""
+    """Steps whose images give the frequencies of colors, for the measures alone."""
     lr: float = Field(2e-4, gt=0, le=1)
     """Adam's learning rate before the schedule, of both networks."""
     betas: tuple[float, float] = (0.5, 0.999)
     """Adam's decay of the first and second moment."""
 
 
-class Model(Colouring, AdversarialModule):
+class Model(ColorizationModule, AdversarialModule):
     """`generator`: lightness (B, 1, S, S) -> a and b (B, 2, S, S), all in [-1, 1];
     `discriminator`: the three planes of Lab -> logits of patches.
     """
@@ -114,7 +114,7 @@ class Model(Colouring, AdversarialModule):
     def discriminator_loss(self, batch: Batch) -> Terms:
         L, ab = _planes(batch["image"])
         with torch.no_grad():
-            fake = self._coloured(L)
+            fake = self._colored(L)
         logits = self.discriminator(torch.cat([L, ab], dim=1))
         fake_logits = self.discriminator(torch.cat([L, fake], dim=1))
         return {
@@ -126,7 +126,7 @@ class Model(Colouring, AdversarialModule):
     def generator_loss(self, batch: Batch) -> Terms:
         c = self.config
         L, ab = _planes(batch["image"])
-        fake = self._coloured(L)
+        fake = self._colored(L)
         l1 = (fake - ab).abs().mean()
         if self.step < c.pretrain_steps:
             return {"loss": c.l1 * l1, "l1": l1}
@@ -137,7 +137,7 @@ class Model(Colouring, AdversarialModule):
         adversarial = generator_loss(c.objective, logits, real_logits)
         return {"loss": adversarial + c.l1 * l1, "adversarial": adversarial, "l1": l1}
 
-    def _coloured(self, L: Tensor) -> Tensor:
+    def _colored(self, L: Tensor) -> Tensor:
         with dropout_from(self.generator, self.rand):  # of the items, however they are spread
             ab: Tensor = self.generator(L)
         return ab
@@ -154,7 +154,7 @@ class Model(Colouring, AdversarialModule):
         return Options()
 
 
-class Options(ColourOptions):
+class Options(ColorizationOptions):
     """What `aigc sample` may set."""
 
 

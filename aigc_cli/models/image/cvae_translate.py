@@ -1,4 +1,4 @@
-"""A conditional variational autoencoder from picture to picture: several answers to one source.
+"""A conditional variational autoencoder from image to image: several answers to one source.
 
 Our own design, since there is no recipe of reference. Sohn, Lee, Yan, "Learning Structured Output
 Representation using Deep Conditional Generative Models", NeurIPS 2015, for the model
@@ -6,13 +6,13 @@ Representation using Deep Conditional Generative Models", NeurIPS 2015, for the 
     log p(y | x) >= E_q log p(y | x, z) - KL(q(z | x, y) || p(z | x))    x source, y target
 
 with a prior that is learned; a U-Net (Isola et al. 2017) from source to target whose decoder is
-told z, a vector, by the scale and shift after each normalisation (Huang and Belongie 2017); a
+told z, a vector, by the scale and shift after each normalization (Huang and Belongie 2017); a
 Laplace likelihood of fixed scale, so L1, and `kl_weight` that stands for this scale; free bits for
-each dimension of z (Kingma et al. 2016); a distance of features, if wanted, for sharper pictures.
+each dimension of z (Kingma et al. 2016); a distance of features, if wanted, for sharper images.
 
-Where there are no pairs, only pictures of a domain such as paintings, sources are made from them:
+Where there are no pairs, only images of a domain such as paintings, sources are made from them:
 `source_from` reduces a painting to its light and dark, its rough forms, or its edges, and the model
-learns to paint it back. A photograph reduced in the same way then comes out in the colours and
+learns to paint it back. A photograph reduced in the same way then comes out in the colors and
 strokes of the paintings; z, or a painting given as reference, says which.
 """
 
@@ -48,7 +48,7 @@ class Config(Section):
     TINY: ClassVar[Mapping[str, Any]] = {"num_features": 4}
 
     source_from: Reduction = "blur"
-    """Without pairs, what is left of a picture as its source: light and dark, that after a
+    """Without pairs, what is left of an image as its source: light and dark, that after a
     reduction by `blur`, or its edges.
     """
     blur: int = Field(4, gt=0, le=64)
@@ -56,7 +56,7 @@ class Config(Section):
     num_features: int = Field(32, gt=0, le=512)
     """Channels of the outermost layer; inner ones have up to 8 times as many."""
     num_downs: int = Field(5, ge=2, le=10)
-    """How often the networks halve a picture."""
+    """How often the networks halve an image."""
     latent_dim: int = Field(16, gt=0, le=4096)
     """Size of the latent vector z."""
     prior: Literal["learned", "standard"] = "learned"
@@ -76,7 +76,7 @@ class Config(Section):
 
 
 class Modulated(nn.Module):
-    """(B, C, H, W), style (B, D) -> (B, C', 2 H, 2 W): enlarge, convolve, normalise, then scale
+    """(B, C, H, W), style (B, D) -> (B, C', 2 H, 2 W): upscale, convolve, normalize, then scale
     and shift as the style says.
     """
 
@@ -95,8 +95,8 @@ class Modulated(nn.Module):
 class Translator(nn.Module):
     """Source (B, C, H, W), z (B, Z) -> target (B, C', H, W) in [-1, 1], and p(z | source).
 
-    H and W are multiples of 2^num_downs. The innermost layer is not normalised, so that it knows
-    how light the picture is.
+    H and W are multiples of 2^num_downs. The innermost layer is not normalized, so that it knows
+    how light the image is.
     """
 
     def __init__(self, config: Config, channels: int, out_channels: int) -> None:
@@ -149,7 +149,7 @@ class Translator(nn.Module):
 
 class Posterior(nn.Module):
     """source (B, C, S, S), target (B, C', S, S) -> mean and log variance of q(z | source, target),
-    (B, 2 Z). Not normalised, since z is to know the colours.
+    (B, 2 Z). Not normalized, since z is to know the colors.
     """
 
     def __init__(self, config: Config, channels: int) -> None:
@@ -195,7 +195,7 @@ class Model(PairedModule):
 
     @property
     def reference_count(self) -> tuple[int, int]:  # type: ignore[override]
-        """Where sources are made from pictures, one can be given to say what z is."""
+        """Where sources are made from images, one can be given to say what z is."""
         return (0, 0) if isinstance(self.spec, PairSpec) else (0, 1)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -209,7 +209,7 @@ class Model(PairedModule):
         return self.reduced(target), target
 
     def reduced(self, image: Tensor) -> Tensor:
-        """The source made from pictures of the domain (B, C, H, W): (B, 1, H, W)."""
+        """The source made from images of the domain (B, C, H, W): (B, 1, H, W)."""
         return reduced(image, self.config.source_from, self.config.blur)
 
     def loss(self, batch: Batch) -> Terms:
@@ -261,7 +261,7 @@ class Model(PairedModule):
         assert isinstance(options, Options)
         source = options.brought(given[None])
         source = source if isinstance(self.spec, PairSpec) else self.reduced(source)
-        # z is for a whole picture of the size trained with, whatever is translated.
+        # z is for a whole image of the size trained with, whatever is translated.
         z = self._z(self.translator.encode(self._fitted(source)), options.temperature, noise)
         for reference in references:
             domain = self._fitted(reference[None])
@@ -321,7 +321,7 @@ def kl_divergence(q: Tensor, p: Tensor) -> Tensor:
 
 
 def reduced(image: Tensor, how: Reduction, blur: int) -> Tensor:
-    """Pictures (B, C, H, W) to what is left of them, (B, 1, H, W) in [-1, 1], without their
+    """Images (B, C, H, W) to what is left of them, (B, 1, H, W) in [-1, 1], without their
     brightness and contrast, in which photographs and paintings differ.
     """
     luma = as_channels(image, 1)

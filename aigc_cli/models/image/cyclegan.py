@@ -1,4 +1,4 @@
-"""CycleGAN: translation between two domains of pictures of which no two belong together.
+"""CycleGAN: translation between two domains of images of which no two belong together.
 
 Zhu, Park, Isola, Efros, "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial
 Networks", ICCV 2017, https://arxiv.org/abs/1703.10593. The defaults are the paper's; its schedule
@@ -6,12 +6,12 @@ Networks", ICCV 2017, https://arxiv.org/abs/1703.10593. The defaults are the pap
 
 Differs from the paper:
 * below 256 pixels there are fewer blocks and below 128 the discriminators judge smaller patches
-  (34 pixels from 64 on, else 16), so that a patch remains a part of the picture;
+  (34 pixels from 64 on, else 16), so that a patch remains a part of the image;
 * `upsample: resize` avoids checkerboards, `augment` (Zhao et al. 2020, nn/diffaugment.py) is for
   small domains;
 * one draw of the image pool serves a batch of any size, spread over any number of devices;
-* pictures beyond a tile are normalised by the statistics of their thumbnail (nn/norm.py);
-* new generators begin by keeping light light (`keep_light_light`); `norm: group` keeps colours.
+* images beyond a tile are normalized by the statistics of their thumbnail (nn/norm.py);
+* new generators begin by keeping light light (`keep_light_light`); `norm: group` keeps colors.
 As in the authors' code the identity loss is on, the generators step before the discriminators, and
 the discriminators see the fakes from before that step (models/_unpaired.py).
 """
@@ -52,8 +52,8 @@ class Config(Section):
     num_blocks: int | None = Field(None, gt=0, le=32)
     """Residual blocks of a generator; by default 9 from 256 pixels on, else 6."""
     norm: Norm = "instance"
-    """Of the generators. group keeps colours and contrasts, which instance takes out: a generator
-    of some thousand steps then makes them right, above all of small pictures.
+    """Of the generators. group keeps colors and contrasts, which instance takes out: a generator
+    of some thousand steps then makes them right, above all of small images.
     """
     upsample: Upsample = "transpose"
     """resize: bilinear, then a convolution; makes no checkerboards and takes longer."""
@@ -62,17 +62,17 @@ class Config(Section):
     discriminator_layers: int | None = Field(None, gt=0, le=5)
     """Halvings in a discriminator; by default 3 from 128 pixels on, 2 from 64 on, else 1."""
     cycle_weight: float = Field(10.0, ge=0)
-    """Weight of the distance to a picture that went there and back (lambda)."""
+    """Weight of the distance to an image that went there and back (lambda)."""
     identity_weight: float = Field(0.5, ge=0)
-    """Weight, times `cycle_weight`, of leaving target pictures as they are; keeps the colours."""
+    """Weight, times `cycle_weight`, of leaving target images as they are; keeps the colors."""
     pool_size: int = Field(50, ge=0)
     """Earlier fakes kept for each discriminator; 0 shows it only the newest."""
     augment: tuple[Change, ...] = ()
     """DiffAugment's changes of what the discriminators see: color, translation, cutout; for domains
-    of less than some thousand pictures.
+    of less than some thousand images.
     """
     features: str = Field("random:cnn", min_length=1)
-    """Network in whose space validation compares fake and real pictures; none: 8 x 8 colours."""
+    """Network in whose space validation compares fake and real images; none: 8 x 8 colors."""
     lr: float = Field(2e-4, gt=0, le=1)
     """Adam's learning rate before the schedule."""
     betas: tuple[float, float] = (0.5, 0.999)
@@ -80,7 +80,7 @@ class Config(Section):
 
 
 class Model(UnpairedModule):
-    """G_ab: A -> B, G_ba: B -> A; D_a and D_b tell real pictures of their domain from fakes."""
+    """G_ab: A -> B, G_ba: B -> A; D_a and D_b tell real images of their domain from fakes."""
 
     averaged = ("generator_ab", "generator_ba")
     config: Config
@@ -93,7 +93,7 @@ class Model(UnpairedModule):
         least = PatchGAN.smallest(layers)
         if least > S:
             raise InputError(
-                f"model.discriminator_layers={layers} needs pictures of {least} pixels or more, "
+                f"model.discriminator_layers={layers} needs images of {least} pixels or more, "
                 f"data.image_size is {S}",
                 hint="leave model.discriminator_layers out, or lower it",
             )
@@ -127,7 +127,7 @@ class Model(UnpairedModule):
     def generator_loss(self, batch: Batch) -> Terms:
         a, b = batch["a"], batch["b"]
         with_identity = self.config.identity_weight > 0
-        # one pass for translation and identity: instance norm keeps pictures apart
+        # one pass for translation and identity: instance norm keeps images apart
         fake_b, *same_b = self.generator_ab(torch.cat([a, b]) if with_identity else a).split(len(a))
         fake_a, *same_a = self.generator_ba(torch.cat([b, a]) if with_identity else b).split(len(b))
         self.keep(fake_a, fake_b, self.rand(len(a), 4))
@@ -168,7 +168,7 @@ class Model(UnpairedModule):
 
     def show(self, *made: Tensor) -> tuple[Tensor, ...]:
         """Fakes of the pools, which see the whole global batch and so are equal on all devices."""
-        fake_a, fake_b, choices = (self.everyone(x) for x in made)
+        fake_a, fake_b, choices = (self.all_gather(x) for x in made)
         return (
             self.mine(self.pool_a.exchange(fake_a, choices[:, :2])),
             self.mine(self.pool_b.exchange(fake_b, choices[:, 2:])),

@@ -1,11 +1,11 @@
-"""DCGAN: pictures out of noise by a convolutional generator and its adversary.
+"""DCGAN: images out of noise by a convolutional generator and its adversary.
 
 Radford, Metz, Chintala, "Unsupervised Representation Learning with Deep Convolutional Generative
 Adversarial Networks", ICLR 2016, https://arxiv.org/abs/1511.06434: strided 4x4 convolutions, batch
-normalisation, weights N(0, 0.02). Sizes are 4 (5, 6, 7) times a power of two, at the paper's 64 the
+normalization, weights N(0, 0.02). Sizes are 4 (5, 6, 7) times a power of two, at the paper's 64 the
 networks are those of the paper's released code with `num_features` 64.
 
-| objective      | source                                        | discriminator's normalisation |
+| objective      | source                                        | discriminator's normalization |
 |----------------|-----------------------------------------------|-------------------------------|
 | `vanilla`      | Goodfellow et al. 2014, as in DCGAN           | batch, but not the first layer |
 | `lsgan`        | Mao et al. 2017                               | batch, but not the first layer |
@@ -14,25 +14,25 @@ networks are those of the paper's released code with `num_features` 64.
 | `relativistic` | R3GAN, Huang et al. 2024: pairs, R1 and R2    | none                          |
 
 Classes: projection discriminator (Miyato and Koyama 2018, https://arxiv.org/abs/1802.05637) and,
-as there, conditional batch normalisation in the generator, which is given the class beside the
+as there, conditional batch normalization in the generator, which is given the class beside the
 noise too (Mirza and Osindero 2014, https://arxiv.org/abs/1411.1784): scales and shifts alone say
-nothing of where in the picture. Fakes have the labels of the real batch.
+nothing of where in the image. Fakes have the labels of the real batch.
 DiffAugment (Zhao et al. 2020) is nn/diffaugment.py.
 
 Differs from the papers:
 * noise is normal, not uniform, which interpolation and truncation ask for;
-* R1 and R2 are taken at the augmented pictures; their weight is constant, and so is Adam's beta2;
+* R1 and R2 are taken at the augmented images; their weight is constant, and so is Adam's beta2;
 * R3GAN's residual networks are not used: only its objective;
 * the projection is of all features, not of their sum over places, which at 28 pixels sees no more
   than pieces of 10 pixels.
 
-Batch statistics. Real and fake pictures go through the discriminator separately, each normalised by
+Batch statistics. Real and fake images go through the discriminator separately, each normalized by
 its own statistics, as in the paper's code. Those of the generator belong to its weights, and a
 running mean would belong to neither the weights at hand nor their average: before sampling they are
 computed anew, for the weights in use, from PROBES noise vectors of a fixed seed ("standing
-statistics" of BigGAN, Brock et al. 2019). A picture thus depends on nothing else in its batch.
+statistics" of BigGAN, Brock et al. 2019). An image thus depends on nothing else in its batch.
 While training they are those of a device's part of the batch, as usual; so with several devices or
-accumulated parts the `batch` normalised networks see smaller batches.
+accumulated parts the `batch` normalized networks see smaller batches.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ from aigc_cli.nn.adversarial import (
     discriminator_loss,
     generator_loss,
     gradient_penalty,
-    penalised,
+    penalized,
 )
 from aigc_cli.nn.diffaugment import RANDOMS, Change, diff_augment
 from aigc_cli.nn.init import init_normal
@@ -80,13 +80,13 @@ class Config(Section):
     FEW: ClassVar[Mapping[str, Any]] = {"augment": ("color", "translation", "cutout")}
 
     objective: Literal["vanilla", "lsgan", "hinge", "wgan_gp", "relativistic"] = "relativistic"
-    """What the networks play for; also decides how the discriminator is normalised."""
+    """What the networks play for; also decides how the discriminator is normalized."""
     conditional: bool = False
-    """Whether pictures are made and judged by class; needs labelled data."""
+    """Whether images are made and judged by class; needs labeled data."""
     latent_dim: int = Field(100, gt=0, le=4096)
     """Size of the noise vector z."""
     num_features: int = Field(64, gt=0, le=1024)
-    """Channels next to the picture; they double with every halving of its side, up to 8 times."""
+    """Channels next to the image; they double with every halving of its side, up to 8 times."""
     lr: float = Field(2e-4, gt=0, le=1)
     """Adam's learning rate of both networks."""
     d_lr: float | None = Field(None, gt=0, le=1)
@@ -103,16 +103,16 @@ class Config(Section):
     """relativistic: R1 and R2 are weighted by half of it; larger is steadier, smaller sharper."""
     augment: tuple[Change, ...] = ()
     """DiffAugment's changes of what the discriminator sees: color, translation, cutout; for less
-    than some thousand pictures.
+    than some thousand images.
     """
     features: str = Field("random:cnn", min_length=1)
-    """Network whose features measure the distance `block_kid` to validation pictures: random:cnn,
-    vgg16, or a run of family classifier, which means more; none compares colours only.
+    """Network whose features measure the distance `block_kid` to validation images: random:cnn,
+    vgg16, or a run of family classifier, which means more; none compares colors only.
     """
 
 
 class ClassBatchNorm(nn.Module):
-    """Batch normalisation, (B, D, h, w) -> same, with a scale and a shift for each class."""
+    """Batch normalization, (B, D, h, w) -> same, with a scale and a shift for each class."""
 
     def __init__(self, features: int, num_classes: int) -> None:
         super().__init__()
@@ -230,8 +230,8 @@ class Model(ImageModule, AdversarialModule):
         if config.conditional and not spec.labels:
             raise InputError(
                 "model.conditional=true: the data has no classes",
-                hint="put the pictures in folders named after their classes, or set it to false",
-                code="unlabelled",
+                hint="put the images in folders named after their classes, or set it to false",
+                code="unlabeled",
             )
         self.d_steps = config.d_steps
         self.conditional = config.conditional
@@ -279,9 +279,9 @@ class Model(ImageModule, AdversarialModule):
     ) -> tuple[Tensor, Tensor, Terms]:
         """Logits of both, and gamma / 2 (R1 + R2)."""
         twice = None if label is None else label.repeat(2)
-        logits, penalty = penalised(
+        logits, penalty = penalized(
             lambda x: self.discriminator(x, twice), torch.cat((real, fake))
-        )  # its mean over twice as many pictures is (R1 + R2) / 2
+        )  # its mean over twice as many images is (R1 + R2) / 2
         on_real, on_fake = logits.chunk(2)
         return on_real, on_fake, {"penalty": self.config.gamma * penalty}
 
@@ -315,7 +315,7 @@ class Model(ImageModule, AdversarialModule):
         return diff_augment(images, self.config.augment, self.rand(len(images), RANDOMS))
 
     def _accuracy(self, on_real: Tensor, on_fake: Tensor) -> Tensor:
-        """How often the discriminator is right: of single pictures, of pairs where it only sees
+        """How often the discriminator is right: of single images, of pairs where it only sees
         pairs.
         """
         if self.objective in ("relativistic", "wgan"):
@@ -327,7 +327,7 @@ class Model(ImageModule, AdversarialModule):
         """discriminator wins: it is right in 98 % of all cases, so that the generator learns
         little. Not told of a critic (wgan_gp), which should win.
 
-        mode collapse: the pictures it makes are far more alike than real ones, 1 % of their
+        mode collapse: the images it makes are far more alike than real ones, 1 % of their
         variance; within classes where there are some. Not told in the first steps, when all are
         gray.
 
@@ -392,7 +392,7 @@ class Model(ImageModule, AdversarialModule):
         return {"block_kid": kid_block(self._describe(real), self._describe(fake)).expand(B)}
 
     def _describe(self, images: Tensor) -> Tensor:
-        """(B, C, S, S) -> (B, D): features of the attached network; colours in a grid of 8 x 8
+        """(B, C, S, S) -> (B, D): features of the attached network; colors in a grid of 8 x 8
         without one.
         """
         if not self.has_features:
@@ -410,7 +410,7 @@ class Options(Section):
     """Class to make, by name or number; without it the classes take turns."""
     truncation: float | None = Field(None, gt=0)
     """Largest absolute value in the noise, which is then drawn from the normal distribution cut off
-    there (BigGAN): 2 to 0.5 gives more typical and less different pictures.
+    there (BigGAN): 2 to 0.5 gives more typical and less different images.
     """
 
 
@@ -426,7 +426,7 @@ DIVERGED: dict[Objective, float] = {
 
 
 def shape_of(size: int, features: int) -> tuple[int, list[int]]:
-    """Side of the smallest feature map, and the channels from the picture's side inwards.
+    """Side of the smallest feature map, and the channels from the image's side inwards.
 
     Raises:
         InputError: the size is not 4, 5, 6 or 7 times a power of two.
@@ -436,7 +436,7 @@ def shape_of(size: int, features: int) -> tuple[int, list[int]]:
     if size < 8 or base * 2**halvings != size:
         near = sorted({_fitting(size, down=True), _fitting(size, down=False)})
         raise InputError(
-            f"data.image_size={size}: dcgan makes pictures of 4, 5, 6 or 7 pixels times a power of "
+            f"data.image_size={size}: dcgan makes images of 4, 5, 6 or 7 pixels times a power of "
             "two",
             hint=f"take {' or '.join(map(str, near))}; the paper's size is 64",
         )
@@ -464,7 +464,7 @@ def truncated(z: Tensor, largest: float) -> Tensor:
 
 @torch.no_grad()
 def _spread(images: Tensor, label: Tensor | None) -> Tensor:
-    """Half the mean squared distance of two pictures, of one class where there are classes, per
+    """Half the mean squared distance of two images, of one class where there are classes, per
     pixel: the unbiased variance, pooled over classes. 0 when no two are of one class.
     """
     x = images.flatten(1).float()
@@ -472,6 +472,6 @@ def _spread(images: Tensor, label: Tensor | None) -> Tensor:
         label = torch.zeros(len(x), dtype=torch.long, device=x.device)
     same = (label[:, None] == label[None, :]).float()  # (B, B)
     members = same.sum(1)
-    centred = x - (same @ x) / members[:, None]
+    centered = x - (same @ x) / members[:, None]
     freedom = (len(x) - (1 / members).sum()).clamp(min=0.5)  # items less classes
-    return centred.square().sum() / freedom / x.shape[1]
+    return centered.square().sum() / freedom / x.shape[1]

@@ -1,15 +1,15 @@
-"""DeepDream: a picture changed so that a network sees more of what it already sees in it.
+"""DeepDream: an image changed so that a network sees more of what it already sees in it.
 
 Mordvintsev, Olah and Tyka, "Inceptionism", 2015,
 https://research.google/blog/inceptionism-going-deeper-into-neural-networks/. Gradient ascent on the
-activations of a layer, from coarse to fine: each octave adds to the original picture of that size
+activations of a layer, from coarse to fine: each octave adds to the original image of that size
 the details dreamed at the octave before. Step size, jitter and smoothed gradients have the defaults
 of gordicaleksa/pytorch-deepdream.
 
 Differs from those:
-* octaves return to the original picture, as in the blog's notebook; pytorch-deepdream enlarges the
-  dreamed picture itself, which blurs it;
-* large pictures are dreamed tile by tile; the gradient is normalised over the whole picture, so
+* octaves return to the original image, as in the blog's notebook; pytorch-deepdream upscales the
+  dreamed image itself, which blurs it;
+* large images are dreamed tile by tile; the gradient is normalized over the whole image, so
   tiles do not differ in strength.
 """
 
@@ -31,7 +31,7 @@ from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
 
 UNIT = 2 * sum(IMAGENET_STD) / 3
-"""Standard deviation of ImageNet's colours in [-1, 1], the unit of `lr`."""
+"""Standard deviation of ImageNet's colors in [-1, 1], the unit of `lr`."""
 KERNEL = 9  # pixels of the smoothing kernel's side, as in pytorch-deepdream
 
 
@@ -47,7 +47,7 @@ class Config(Section):
 
 
 class Model(UntrainedModule):
-    """Nothing is trained: `translate` dreams in one picture, `animation` falls into it."""
+    """Nothing is trained: `translate` dreams in one image, `animation` falls into it."""
 
     config: Config
 
@@ -69,7 +69,7 @@ class Model(UntrainedModule):
         return torch.stack([self._dream(given, options, shift) for shift in shifts])
 
     def animation(self, image: Tensor, options: Options, noise: SampleNoise) -> list[Tensor]:
-        """`zoom_frames` frames (C, H, W), each dreamed in the enlarged middle of the one before."""
+        """`zoom_frames` frames (C, H, W), each dreamed in the upscaled middle of the one before."""
         options = self._resolved(options)
         frames: list[Tensor] = []
         for _ in range(options.zoom_frames):
@@ -105,7 +105,7 @@ class Model(UntrainedModule):
         return x[0]
 
     def _ascend(self, x: Tensor, options: Options, step: int, shift: tuple[int, int]) -> Tensor:
-        """One step along the smoothed and normalised gradient, in a picture moved in a circle."""
+        """One step along the smoothed and normalized gradient, in an image moved in a circle."""
         x = x.roll(shift, (2, 3))
         gradient = self._gradient(x, options)
         if not gradient.any():
@@ -121,12 +121,12 @@ class Model(UntrainedModule):
         which = f"channels={list(options.channels)}: " if options.channels else ""
         layers = " and ".join(f"'{name}'" for name in options.layers)
         raise InputError(
-            f"{which}{layers} of {self.features.stamp} sees nothing in this picture",
+            f"{which}{layers} of {self.features.stamp} sees nothing in this image",
             hint="take a layer before its ReLU with objective=mean, or other channels",
         )
 
     def _gradient(self, x: Tensor, options: Options) -> Tensor:
-        """Of `activation` by every pixel, (1, C, H, W); tile by tile where the picture is large."""
+        """Of `activation` by every pixel, (1, C, H, W); tile by tile where the image is large."""
         network = self.features
 
         def gradient(part: Tensor) -> Tensor:
@@ -153,26 +153,26 @@ class Options(TileOptions):
     """square: everything the layer sees grows; mean: what it sees grows, what it misses is ignored.
     """
     octaves: int = Field(4, ge=1, le=20)
-    """Sizes at which the picture is dreamed, from the smallest to its own."""
+    """Sizes at which the image is dreamed, from the smallest to its own."""
     octave_scale: float = Field(1.8, gt=1, le=8)
     """Ratio of one octave's side to that of the octave before."""
     steps: int = Field(10, ge=1, le=10_000)
     """Steps of gradient ascent in each octave."""
     lr: float = Field(0.09, gt=0, le=10)
-    """Size of a step; 1 is the standard deviation of the colours of photographs, 57 levels of 255.
+    """Size of a step; 1 is the standard deviation of the colors of photographs, 57 levels of 255.
     """
     jitter: int = Field(32, ge=0, le=1024)
-    """Pixels by which the picture is moved at random before each step, which hides the grid of the
+    """Pixels by which the image is moved at random before each step, which hides the grid of the
     network.
     """
     smoothing: float = Field(0.5, ge=0, le=100)
     """Least blur of the gradient in pixels; it grows by 2 over the steps of an octave. 0: none."""
     tile: int = Field(512, ge=0)
-    """Largest side whose gradient is computed at once; 0 takes the whole picture, whatever its
+    """Largest side whose gradient is computed at once; 0 takes the whole image, whatever its
     size.
     """
     overlap: int = Field(64, ge=0)
-    """Pixels that neighbouring tiles share."""
+    """Pixels that neighboring tiles share."""
     zoom_frames: int = Field(0, ge=0, le=2000)
     """Frames of a GIF that dives into the dream; 0 makes none."""
     zoom: float = Field(0.05, gt=0, lt=1)
@@ -213,7 +213,7 @@ def _require_channels(network: FeatureNetwork, layer: str, channels: tuple[int, 
 
 
 def octave_sizes(image: Tensor, options: Options, network: FeatureNetwork) -> list[tuple[int, int]]:
-    """(H, W) of each octave, the picture's own size last.
+    """(H, W) of each octave, the image's own size last.
 
     Raises:
         InputError: there is no such layer, or the smallest octave is too small for it.
@@ -225,9 +225,9 @@ def octave_sizes(image: Tensor, options: Options, network: FeatureNetwork) -> li
     if min(sizes[0]) < least:
         fitting = sum(min(size) >= least for size in sizes)
         raise InputError(
-            f"octaves={options.octaves}: the smallest octave of a picture of {W} x {H} pixels is "
+            f"octaves={options.octaves}: the smallest octave of an image of {W} x {H} pixels is "
             f"{sizes[0][1]} x {sizes[0][0]}, the layers need {least} pixels on each side",
-            hint=f"octaves={fitting}" if fitting else "take a larger picture or an earlier layer",
+            hint=f"octaves={fitting}" if fitting else "take a larger image or an earlier layer",
         )
     return sizes
 

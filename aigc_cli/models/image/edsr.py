@@ -1,14 +1,14 @@
-"""EDSR: super-resolution by a deep residual network without batch normalisation.
+"""EDSR: super-resolution by a deep residual network without batch normalization.
 
 Lim, Son, Kim, Nah, Lee, "Enhanced Deep Residual Networks for Single Image Super-Resolution",
 CVPRW 2017, https://arxiv.org/abs/1707.02921. Baseline: 16 blocks of 64 features (1.37 / 1.55 / 1.52
 million weights for x2 / x3 / x4); full: 32 blocks of 256 with residual scale 0.1.
 
 Differs from the paper:
-* the mean colour is a buffer subtracted inside the network, not two fixed convolutions;
+* the mean color is a buffer subtracted inside the network, not two fixed convolutions;
 * in bf16 and fp16 the last convolution still runs in fp32, since 8 bits of mantissa cannot hold a
   result that is rounded to 256 levels;
-* gray pictures (one channel) use the luma of the mean colour.
+* gray images (one channel) use the luma of the mean color.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from pydantic import Field
 
 from aigc_cli.models._base import Batch, Terms
-from aigc_cli.models.image._enlarging import EnlargeOptions, Enlarging
+from aigc_cli.models.image._super_resolution import SuperResolutionModule, SuperResolutionOptions
 from aigc_cli.nn.edsr import EDSR
 from aigc_cli.recipe.sections import Section
 from aigc_cli.specs import Spec
@@ -44,7 +44,7 @@ class Config(Section):
     """Adam's decay of the first and second moment."""
 
 
-class Model(Enlarging):
+class Model(SuperResolutionModule):
     """L1 in gray levels, Adam; x3 and x4 start from the x2 network by `init_from` (section 3.2)."""
 
     config: Config
@@ -69,5 +69,5 @@ class Model(Enlarging):
         return {"loss": l1}
 
 
-class Options(EnlargeOptions):
+class Options(SuperResolutionOptions):
     """What `aigc sample` may set."""

@@ -1,14 +1,14 @@
 """EDSR with two discriminators: sharp texture instead of the mean of all that is possible.
 
 Park, Son, Cho, Hong, Lee, "SRFeat: Single Image Super-Resolution with Feature Discrimination", ECCV
-2018, on the generator of EDSR (Lim et al. 2017). One discriminator judges pictures, the other the
+2018, on the generator of EDSR (Lim et al. 2017). One discriminator judges images, the other the
 features that a frozen network sees in them; the content loss compares these features. Starts from
 a trained EDSR by `init_from`.
 
 Differs from the paper:
 * the generator is EDSR, so that any EDSR checkpoint of the same size is the start;
-* an L1 term of weight 1e-2 holds the colours; the paper has no loss on pixels;
-* spectral normalisation in both discriminators (Miyato et al. 2018) instead of batch normalisation,
+* an L1 term of weight 1e-2 holds the colors; the paper has no loss on pixels;
+* spectral normalization in both discriminators (Miyato et al. 2018) instead of batch normalization,
   or R1 (Mescheder et al. 2018);
 * the discriminators average over positions before their dense layers, so that patches of any size
   fit, and a moving average of the generator's weights is what validates and samples.
@@ -27,12 +27,16 @@ from torch.nn.utils.parametrizations import spectral_norm
 from aigc_cli.errors import Problem, RecipeError
 from aigc_cli.models._adversarial import AdversarialModule
 from aigc_cli.models._base import Batch, Run, Terms
-from aigc_cli.models.image._enlarging import PAIRS, EnlargeOptions, Enlarging
+from aigc_cli.models.image._super_resolution import (
+    PAIRS,
+    SuperResolutionModule,
+    SuperResolutionOptions,
+)
 from aigc_cli.nn.adversarial import (
     Objective,
     discriminator_loss,
     generator_loss,
-    zero_centred_penalty,
+    zero_centered_penalty,
 )
 from aigc_cli.nn.edsr import EDSR
 from aigc_cli.recipe.sections import Name, Section
@@ -74,20 +78,20 @@ class Config(Section):
     """Channels of the first convolution of both discriminators."""
     spectral: bool = True
     """Divide the weights of both discriminators by their spectral norm; false has batch
-    normalisation as in the paper.
+    normalization as in the paper.
     """
     r1: float = Field(0.0, ge=0)
-    """Weight gamma of the penalty on the gradient at real pictures and features; 0 for none."""
+    """Weight gamma of the penalty on the gradient at real images and features; 0 for none."""
     objective: Objective = "vanilla"
     """What generator and discriminators play for."""
     content: float = Field(1.0, ge=0)
     """Weight of the mean squared difference of features."""
     adversarial: float = Field(1e-3, ge=0)
-    """Weight of what the discriminator of pictures says."""
+    """Weight of what the discriminator of images says."""
     feature_adversarial: float = Field(1e-3, ge=0)
     """Weight of what the discriminator of features says."""
     l1: float = Field(1e-2, ge=0)
-    """Weight of the mean absolute difference of pictures in [0, 1]."""
+    """Weight of the mean absolute difference of images in [0, 1]."""
     lr: float = Field(1e-4, gt=0, le=1)
     """Adam's learning rate of the generator before the schedule."""
     disc_lr: float = Field(1e-4, gt=0, le=1)
@@ -97,7 +101,7 @@ class Config(Section):
 
 
 class Discriminator(nn.Module):
-    """Pictures or features (B, C, H, W) -> logit (B,): eight convolutions, every second with stride
+    """Images or features (B, C, H, W) -> logit (B,): eight convolutions, every second with stride
     2, and two dense layers, as in SRGAN (Ledig et al. 2017, figure 4).
     """
 
@@ -124,8 +128,8 @@ class Discriminator(nn.Module):
         return logit.squeeze(1)
 
 
-class Model(Enlarging, AdversarialModule):
-    """`net` against `discriminator`, of pictures, and `feature_discriminator`."""
+class Model(SuperResolutionModule, AdversarialModule):
+    """`net` against `discriminator`, of images, and `feature_discriminator`."""
 
     metrics: ClassVar[dict[str, Literal["max", "min"]]] = {
         "feature_distance": "min",
@@ -184,8 +188,8 @@ class Model(Enlarging, AdversarialModule):
         }
         loss = terms["image"] + terms["feature"]
         if c.r1:
-            penalty = zero_centred_penalty(self.discriminator, real)
-            penalty = penalty + zero_centred_penalty(self.feature_discriminator, real_seen)
+            penalty = zero_centered_penalty(self.discriminator, real)
+            penalty = penalty + zero_centered_penalty(self.feature_discriminator, real_seen)
             terms["r1"] = penalty
             loss = loss + c.r1 / 2 * penalty
         return {"loss": loss, **terms}
@@ -221,7 +225,7 @@ class Model(Enlarging, AdversarialModule):
         return [text for name, text in names.items() if means.get(name, 1.0) < 0.05]
 
     def seen(self, images: Tensor) -> Tensor:
-        """Scaled features (B, D, h', w') of pictures (B, C, H, W)."""
+        """Scaled features (B, D, h', w') of images (B, C, H, W)."""
         layer = self.config.feature_layer
         return self.config.feature_scale * self.features(images, [layer])[layer]
 
@@ -229,10 +233,10 @@ class Model(Enlarging, AdversarialModule):
         """`feature_distance` is the content loss: small values are no proof of quality, since the
         generator was trained for them.
         """
-        made = self.super_resolve(batch["low"], EnlargeOptions()).clamp(-1, 1)
+        made = self.super_resolve(batch["low"], SuperResolutionOptions()).clamp(-1, 1)
         distance = (self.seen(made) - self.seen(batch["high"])).square().flatten(1).mean(1)
         return {"feature_distance": distance, **super().evaluate_batch(batch)}
 
 
-class Options(EnlargeOptions):
+class Options(SuperResolutionOptions):
     """What `aigc sample` may set."""

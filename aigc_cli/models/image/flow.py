@@ -1,11 +1,11 @@
-"""Flow matching: pictures by following a learned velocity from noise, in a few steps.
+"""Flow matching: images by following a learned velocity from noise, in a few steps.
 
 Lipman et al., "Flow Matching for Generative Modeling", ICLR 2023, https://arxiv.org/abs/2210.02747,
 on the straight paths of Liu, Gong and Liu, "Flow Straight and Fast", ICLR 2023,
-https://arxiv.org/abs/2209.03003: x_t = (1 - t) noise + t picture, whose velocity is
-picture - noise. Classes by classifier-free guidance, Ho and Salimans, 2022,
+https://arxiv.org/abs/2209.03003: x_t = (1 - t) noise + t image, whose velocity is
+image - noise. Classes by classifier-free guidance, Ho and Salimans, 2022,
 https://arxiv.org/abs/2207.12598; times from a logistic normal, Esser et al., 2024,
-https://arxiv.org/abs/2403.03206; noise assigned to pictures by optimal transport within the batch,
+https://arxiv.org/abs/2403.03206; noise assigned to images by optimal transport within the batch,
 Tong et al., TMLR 2024, https://arxiv.org/abs/2302.00482. The network is the U-Net of Dhariwal and
 Nichol, "Diffusion Models Beat GANs on Image Synthesis", NeurIPS 2021,
 https://arxiv.org/abs/2105.05233.
@@ -74,14 +74,14 @@ class Config(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
     """Part of the features that is zeroed inside each residual block."""
     conditional: bool = True
-    """Learn the classes of the pictures, where the data has any."""
+    """Learn the classes of the images, where the data has any."""
     label_dropout: float = Field(0.1, ge=0, le=1)
-    """Part of the pictures whose class is hidden, so that guidance has something to lean on."""
+    """Part of the images whose class is hidden, so that guidance has something to lean on."""
     time_sampling: Literal["uniform", "logit_normal"] = "uniform"
     """Times to learn at: all alike, or more in the middle, where the velocity is hardest to tell.
     """
     coupling: Literal["independent", "ot"] = "independent"
-    """ot: give each picture of the batch the noise that makes all paths shortest together."""
+    """ot: give each image of the batch the noise that makes all paths shortest together."""
     lr: float = Field(2e-4, gt=0, le=1)
     """Adam's learning rate before the schedule."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -294,7 +294,7 @@ class Model(ImageModule):
         given: Tensor | None = None,
         references: Sequence[Tensor] = (),
     ) -> Tensor:
-        """Pictures (n, C, S, S) in [-1, 1], of the classes that `labels_of` names."""
+        """Images (n, C, S, S) in [-1, 1], of the classes that `labels_of` names."""
         x = noise.randn(*self.shape).to(self.device)
         label = self.labels_of(options, noise.first, noise.count)
         w = options.guidance
@@ -321,11 +321,11 @@ class Options(Section):
     """What `aigc sample` may set."""
 
     steps: int = Field(20, gt=0, le=10_000)
-    """Steps from noise to picture; heun and midpoint look twice in each."""
+    """Steps from noise to image; heun and midpoint look twice in each."""
     solver: Literal["euler", "midpoint", "heun"] = "heun"
     """How to step; euler needs about twice the steps for the same error."""
     guidance: float = Field(1.0, ge=0, le=100)
-    """How much the class counts: 1 as learned, more for typical pictures, 0 for any class."""
+    """How much the class counts: 1 as learned, more for typical images, 0 for any class."""
     label: str | None = None
     """Class of all samples, by name or number; each in turn when not given."""
 

@@ -1,17 +1,17 @@
-"""MUNIT: unpaired translation with several answers; a picture is its content and its style.
+"""MUNIT: unpaired translation with several answers; an image is its content and its style.
 
 Huang, Liu, Belongie, Kautz, "Multimodal Unsupervised Image-to-Image Translation", ECCV 2018,
 https://arxiv.org/abs/1804.04732. The networks, weights and Adam are those of the paper (appendix B)
 and of the authors' settings for edges to shoes; their schedule is in the recipe `munit_256`.
 
 Differs from the paper:
-* each picture is encoded once in a step: the generators step first, and the discriminators see
+* each image is encoded once in a step: the generators step first, and the discriminators see
   those fakes, where the authors' code encodes and decodes again with other styles;
-* small pictures get discriminators and style encoders with fewer halvings;
-* the layer normalisation before the last convolutions adds epsilon to the variance, not to the
-  deviation, and convolutions before any normalisation of means have no bias;
+* small images get discriminators and style encoders with fewer halvings;
+* the layer normalization before the last convolutions adds epsilon to the variance, not to the
+  deviation, and convolutions before any normalization of means have no bias;
 * no perceptual loss (weight 0 in most of the authors' settings);
-* pictures beyond a tile are normalised by the statistics of their thumbnail (nn/norm.py).
+* images beyond a tile are normalized by the statistics of their thumbnail (nn/norm.py).
 """
 
 from __future__ import annotations
@@ -58,31 +58,31 @@ class Config(Section):
     style_dim: int = Field(8, gt=0, le=256)
     """Numbers in a style."""
     mlp_dim: int = Field(256, gt=0, le=4096)
-    """Width of the layers that make the decoder's normalisation from a style."""
+    """Width of the layers that make the decoder's normalization from a style."""
     discriminator_features: int = Field(64, gt=0, le=512)
     """Channels after the first convolution of a discriminator."""
     discriminator_scales: int = Field(3, gt=0, le=4)
-    """Discriminators of a domain, each on pictures half as large as the one before."""
+    """Discriminators of a domain, each on images half as large as the one before."""
     discriminator_layers: int | None = Field(None, gt=0, le=6)
     """Halvings in each; by default 4, or as many as the smallest scale allows."""
     gan_weight: float = Field(1.0, gt=0)
     """Weight of the adversarial loss."""
     image_weight: float = Field(10.0, ge=0)
-    """Weight of the distance to a picture decoded from its own content and style."""
+    """Weight of the distance to an image decoded from its own content and style."""
     style_weight: float = Field(1.0, ge=0)
     """Weight of finding the style again in a fake."""
     content_weight: float = Field(1.0, ge=0)
     """Weight of finding the content again in a fake."""
     cycle_weight: float = Field(0.0, ge=0)
-    """Weight of the distance to a picture that went there and back; 10 for some of their sets."""
+    """Weight of the distance to an image that went there and back; 10 for some of their sets."""
     features: str = Field("random:cnn", min_length=1)
-    """Network in whose space validation compares fake and real pictures; none: 8 x 8 colours."""
+    """Network in whose space validation compares fake and real images; none: 8 x 8 colors."""
     lr: float = Field(1e-4, gt=0, le=1)
     """Adam's learning rate before the schedule."""
     betas: tuple[float, float] = (0.5, 0.999)
     """Adam's decay of the first and second moment."""
     weight_decay: float = Field(1e-4, ge=0)
-    """L2 regularisation of all weights."""
+    """L2 regularization of all weights."""
 
 
 def conv(
@@ -96,7 +96,7 @@ def conv(
 
 
 class ContentEncoder(nn.Sequential):
-    """Picture (B, C, H, W) -> content (B, 4 D, H/4, W/4), free of colour by instance norm."""
+    """Image (B, C, H, W) -> content (B, 4 D, H/4, W/4), free of color by instance norm."""
 
     def __init__(self, channels: int, features: int, blocks: int) -> None:
         D = features
@@ -109,7 +109,7 @@ class ContentEncoder(nn.Sequential):
 
 class ResidualBlock(nn.Module):
     """x + norm(conv(relu(norm(conv(x))))), (B, D, H, W) -> same. With `style` (B, 4 D), mean and
-    deviation of both normalisations are from there (AdaIN).
+    deviation of both normalizations are from there (AdaIN).
     """
 
     def __init__(self, features: int) -> None:
@@ -127,7 +127,7 @@ class ResidualBlock(nn.Module):
 
 
 class StyleEncoder(nn.Sequential):
-    """Picture (B, C, H, W) -> style (B, Z), whatever H and W."""
+    """Image (B, C, H, W) -> style (B, Z), whatever H and W."""
 
     def __init__(self, channels: int, features: int, style_dim: int, halvings: int) -> None:
         widths = [features * min(2**n, 4) for n in range(halvings + 1)]
@@ -143,7 +143,7 @@ class StyleEncoder(nn.Sequential):
 
 
 class Decoder(nn.Module):
-    """Content (B, 4 D, h, w) and style (B, Z) -> picture (B, C, 4 h, 4 w) in [-1, 1]."""
+    """Content (B, 4 D, h, w) and style (B, Z) -> image (B, C, 4 h, 4 w) in [-1, 1]."""
 
     def __init__(
         self, channels: int, features: int, blocks: int, style_dim: int, mlp_dim: int
@@ -176,7 +176,7 @@ class Decoder(nn.Module):
 
 
 class MultiScale(nn.Module):
-    """Picture (B, C, H, W) -> one map of logits for each scale; weights N(0, 0.02), no norm."""
+    """Image (B, C, H, W) -> one map of logits for each scale; weights N(0, 0.02), no norm."""
 
     def __init__(self, channels: int, features: int, layers: int, scales: int) -> None:
         super().__init__()
@@ -211,7 +211,7 @@ def kaiming(network: nn.Module) -> None:
 
 
 class Model(UnpairedModule):
-    """content_*, style_* encode pictures of a domain, decoder_* makes them."""
+    """content_*, style_* encode images of a domain, decoder_* makes them."""
 
     averaged = ("content_a", "content_b", "style_a", "style_b", "decoder_a", "decoder_b")
     reference_count = (0, 1)
@@ -322,7 +322,7 @@ class Model(UnpairedModule):
     def measure(self, batch: Batch, options: Section) -> dict[str, Tensor]:
         """Also `diversity`: mean perceptual distance between 4 outputs of one input, L1 where the
         recipe names no features; `content_l1`: mean absolute distance between the content of a
-        picture and that of its outputs.
+        image and that of its outputs.
         """
         assert isinstance(options, Options)
         content, _, decoder, back = self._way(options.direction)
@@ -340,7 +340,7 @@ class Model(UnpairedModule):
         }
 
     def baselines(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
-        """Also how far different pictures of the batch are from each other: the target's domain by
+        """Also how far different images of the batch are from each other: the target's domain by
         `diversity`, the content of the source's by `content_l1`.
         """
         found = super().baselines(batch)
@@ -352,7 +352,7 @@ class Model(UnpairedModule):
             "diversity": self._apart(b, b.roll(1, 0)),
             "content_l1": l1_each(content, content.roll(1, 0)),
         }
-        return {**found, "other pictures": others}
+        return {**found, "other images": others}
 
     @property
     def _apart(self) -> Distance:
@@ -366,7 +366,7 @@ class Model(UnpairedModule):
         given: Tensor | None = None,
         references: Sequence[Tensor] = (),
     ) -> Tensor:
-        """Any size; as many different results as asked for, or the one in the style of a picture of
+        """Any size; as many different results as asked for, or the one in the style of an image of
         the target domain.
         """
         assert given is not None
@@ -390,7 +390,7 @@ class Model(UnpairedModule):
         return torch.cat([translated(style) for style in styles])
 
     def _reference(self, picture: Tensor) -> Tensor:
-        """(C, h, w) at the scale of the training pictures, (1, C, h', w')."""
+        """(C, h, w) at the scale of the training images, (1, C, h', w')."""
         scale = self.spec.image_size / min(picture.shape[-2:])
         size = [max(self.spec.image_size, round(scale * side)) for side in picture.shape[-2:]]
         return F.interpolate(picture[None], size=size, mode="bilinear", antialias=True)

@@ -1,18 +1,18 @@
-"""pix2pix: what a picture should become, learned from pairs by a conditional GAN.
+"""pix2pix: what an image should become, learned from pairs by a conditional GAN.
 
 Isola, Zhu, Zhou, Efros, "Image-to-Image Translation with Conditional Adversarial Networks", CVPR
 2017, https://arxiv.org/abs/1611.07004. A U-Net with skip connections against a PatchGAN that sees
 source and target together; cross-entropy and 100 times L1; Adam 2e-4, beta1 0.5.
 
 Differs from the paper:
-* `norm` is "instance" unless asked for. The paper normalises by the statistics of the batch in
-  training and in use, which with its batch of 1 is instance normalisation with a learned scale;
-  here it has none. With "batch", use is by running statistics. Either way one picture has one
+* `norm` is "instance" unless asked for. The paper normalizes by the statistics of the batch in
+  training and in use, which with its batch of 1 is instance normalization with a learned scale;
+  here it has none. With "batch", use is by running statistics. Either way one image has one
   answer, whatever else is in its batch;
 * dropout is on in training only. `stochastic=true` turns it on in use, as the paper does, with
   noise that follows from the seed;
 * generator and discriminator see different dropout masks within a step;
-* pictures that cannot be halved 8 times have a shallower U-Net: 7 times at 128 pixels.
+* images that cannot be halved 8 times have a shallower U-Net: 7 times at 128 pixels.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class Config(Section):
     num_features: int = Field(64, gt=0, le=512)
     """Channels of the outermost layer of both networks; inner ones have up to 8 times as many."""
     num_downs: int | None = Field(None, ge=2, le=10)
-    """How often the U-Net halves a picture; as its side allows, at most 8, when not given."""
+    """How often the U-Net halves an image; as its side allows, at most 8, when not given."""
     dropout: bool = True
     """Dropout of 0.5 in the three innermost blocks of the decoder."""
     norm: Literal["instance", "batch"] = "instance"
-    """Normalisation in both networks; batch for batches of 8 or more."""
+    """Normalization in both networks; batch for batches of 8 or more."""
     upsample: Literal["transpose", "resize"] = "transpose"
     """resize: bilinear, then a convolution; makes no checkerboards."""
     patch_layers: int = Field(3, ge=1, le=5)
@@ -161,7 +161,7 @@ class Model(PairedModule, AdversarialModule):
         given: Tensor | None = None,
         references: Sequence[Tensor] = (),
     ) -> Tensor:
-        """(C, H, W) -> (n, C', H, W); n equal pictures unless options.stochastic."""
+        """(C, H, W) -> (n, C', H, W); n equal images unless options.stochastic."""
         assert given is not None
         assert isinstance(options, Options)
         source = options.brought(given[None])
@@ -186,7 +186,7 @@ class Options(SizedOptions):
 
 
 def num_downs(asked: int | None, image_size: int) -> int:
-    """Halvings of a U-Net for pictures of a size.
+    """Halvings of a U-Net for images of a size.
 
     Raises:
         InputError: the size cannot be halved as often as asked, or less than twice.
@@ -197,7 +197,7 @@ def num_downs(asked: int | None, image_size: int) -> int:
     multiple = 2 ** (asked or 2)
     best = max(multiple, round(image_size / multiple) * multiple)
     raise InputError(
-        f"data.image_size={image_size}: the U-Net halves pictures {asked or 'at least 2'} times "
+        f"data.image_size={image_size}: the U-Net halves images {asked or 'at least 2'} times "
         f"and needs a multiple of {multiple}",
         hint=f"try {best}" + (", or a smaller model.num_downs" if asked else ""),
     )

@@ -1,16 +1,16 @@
-"""Feed-forward style transfer: one network, one style, one pass for a picture of any size.
+"""Feed-forward style transfer: one network, one style, one pass for an image of any size.
 
 Johnson, Alahi, Fei-Fei, "Perceptual Losses for Real-Time Style Transfer and Super-Resolution", ECCV
-2016, https://arxiv.org/abs/1603.08155, with instance normalisation (Ulyanov et al. 2016). Domain A
-are photographs, domain B the picture or pictures of one style.
+2016, https://arxiv.org/abs/1603.08155, with instance normalization (Ulyanov et al. 2016). Domain A
+are photographs, domain B the image or images of one style.
 
 Differs from the paper:
-* the first and last convolution are 7 pixels wide, not 9 (nn/resnet_generator.py), and enlarging is
+* the first and last convolution are 7 pixels wide, not 9 (nn/resnet_generator.py), and upscaling is
   bilinear and a convolution, which cannot make checkerboards;
-* `norm: group` normalises groups of 16 channels instead;
+* `norm: group` normalizes groups of 16 channels instead;
 * distances are relative (nn/style.py), so the weights are 1 and 5 where the paper's common code has
   1e5 and 1e10, and any network of features serves;
-* the style is whatever B holds, Gram matrices averaged over the batch, not one fixed picture.
+* the style is whatever B holds, Gram matrices averaged over the batch, not one fixed image.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Config(Section):
     num_blocks: int = Field(5, ge=1, le=32)
     """Residual blocks in the middle."""
     norm: Norm = "instance"
-    """group leaves no stains where a large picture is smooth, and takes some more steps."""
+    """group leaves no stains where a large image is smooth, and takes some more steps."""
     features: Name = "efficientnet_lite0"
     """Judge of images: efficientnet_lite0, vgg16, vgg19, random:vgg19, a classifier's run or a .pth
     file of VGG.
@@ -116,7 +116,7 @@ class Model(ImageModule):
         return torch.optim.Adam(self.net.parameters(), self.config.lr)
 
     def loss(self, batch: Batch) -> Terms:
-        style = {k: self.everyone(g).mean(0, keepdim=True) for k, g in self._style(batch).items()}
+        style = {k: self.all_gather(g).mean(0, keepdim=True) for k, g in self._style(batch).items()}
         terms = self._judge(self.net(batch["a"]), batch, style)
         return {name: value.mean() for name, value in terms.items()}
 
@@ -169,4 +169,4 @@ class Options(TileOptions):
     """What `aigc sample` may set."""
 
     preserve_colors: bool = False
-    """Keep the photograph's colours and take only the lightness of what was painted."""
+    """Keep the photograph's colors and take only the lightness of what was painted."""

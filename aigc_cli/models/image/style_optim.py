@@ -1,14 +1,14 @@
-"""Style transfer by optimisation: the pixels of a picture until its features have another's style.
+"""Style transfer by optimization: the pixels of an image until its features have another's style.
 
 Gatys, Ecker, Bethge, "Image Style Transfer Using Convolutional Neural Networks", CVPR 2016. From
 coarse to fine by factors of the square root of 2 as in crowsonkb/style-transfer-pytorch: a coarse
-picture takes the large strokes, each finer one adds detail.
+image takes the large strokes, each finer one adds detail.
 
 Differs from the paper:
 * distances are relative (nn/style.py), so the weights are 1 and 100 whatever the network;
 * Adam and an average of the iterates by default; L-BFGS, the paper's, is an option;
-* the Gram matrices of a picture that is cut in tiles are put together from those of the tiles, and
-  its gradient is that of the whole picture as far as `overlap` reaches around a tile.
+* the Gram matrices of an image that is cut in tiles are put together from those of the tiles, and
+  its gradient is that of the whole image as far as `overlap` reaches around a tile.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Config(Section):
 
 
 class Model(UntrainedModule):
-    """Nothing is trained: `translate` optimises one picture."""
+    """Nothing is trained: `translate` optimizes one image."""
 
     reference_count = (1, 8)
     config: Config
@@ -77,7 +77,7 @@ class Model(UntrainedModule):
         """image (C, H, W) -> (n, C, h, w) with a longer side of `options.size`.
 
         Raises:
-            InputError: a layer that the network does not have, or pictures too small for it.
+            InputError: a layer that the network does not have, or images too small for it.
         """
         assert given is not None
         for reference in references:
@@ -129,18 +129,18 @@ class Model(UntrainedModule):
 
 @dataclass(frozen=True)
 class Tile:
-    """A part of a picture with what lies around it."""
+    """A part of an image with what lies around it."""
 
     outer: tuple[slice, slice]
     top: int
     left: int
     height: int | None
-    """Pixels that belong to the tile; None up to the border of the picture."""
+    """Pixels that belong to the tile; None up to the border of the image."""
     width: int | None
 
 
 class Objective:
-    """Content, style and smoothness of a picture at one scale; puts the gradient in `.grad`."""
+    """Content, style and smoothness of an image at one scale; puts the gradient in `.grad`."""
 
     def __init__(
         self, features: FeatureNetwork, content: Tensor, styles: Sequence[Tensor], options: Options
@@ -161,7 +161,7 @@ class Objective:
             self.content_count = sum(n for _, n in sums)
 
     def __call__(self, picture: Tensor) -> Tensor:
-        """The loss of picture (1, C, H, W); its gradient goes to `picture.grad`."""
+        """The loss of image (1, C, H, W); its gradient goes to `image.grad`."""
         with torch.enable_grad():
             picture.grad = torch.zeros_like(picture)
             variation = self.options.tv_weight * total_variation(picture).sum()
@@ -206,7 +206,7 @@ class Objective:
         return self.options.content_weight * square / (self.content_square + EPS)
 
     def _grams(self, picture: Tensor) -> tuple[dict[str, Tensor], dict[str, int]]:
-        """Gram matrices (1, C, C) of a whole picture, from those of its tiles, and the number of
+        """Gram matrices (1, C, C) of a whole image, from those of its tiles, and the number of
         places of each layer.
         """
         total: dict[str, Tensor] = {}
@@ -295,7 +295,7 @@ class Options(Section):
     optimizer: Literal["adam", "lbfgs"] = "adam"
     """lbfgs is the paper's."""
     lr: float = Field(0.02, gt=0, le=1)
-    """Adam's step, in units of half the range of colours."""
+    """Adam's step, in units of half the range of colors."""
     start: Literal["content", "noise"] = "content"
     """What the first scale starts from; noise gives another result for each sample."""
     content_layer: Name | None = None
@@ -313,8 +313,8 @@ class Options(Section):
     tv_weight: float = Field(0.1, ge=0)
     """Weight of the total variation, which quiets single pixels."""
     style_size: float = Field(1.0, gt=0, le=4)
-    """Size of the style pictures relative to the result: larger means larger strokes."""
+    """Size of the style images relative to the result: larger means larger strokes."""
     preserve_colors: bool = False
-    """Keep the photograph's colours and take only the lightness of what was painted."""
+    """Keep the photograph's colors and take only the lightness of what was painted."""
     tile: int = Field(768, ge=0)
     """Largest side, in pixels, of a part that is computed at once; 0 never cuts."""

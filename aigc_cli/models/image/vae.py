@@ -1,4 +1,4 @@
-"""Variational autoencoder: pictures from a normally distributed code, with a bound on their
+"""Variational autoencoder: images from a normally distributed code, with a bound on their
 likelihood.
 
 Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014, https://arxiv.org/abs/1312.6114.
@@ -8,13 +8,13 @@ bits of Kingma et al., 2016, https://arxiv.org/abs/1606.04934, section C.8; the 
 of Rybkin, Daniilidis and Levine, "Simple and Effective VAE Training with Calibrated Decoders", ICML
 2021, https://arxiv.org/abs/2006.13202.
 
-All likelihoods are natural logarithms (nats) of a whole picture, summed over pixels and channels.
+All likelihoods are natural logarithms (nats) of a whole image, summed over pixels and channels.
 Bernoulli: of the probability of black and white pixels; on gray ones (`binarize: none`) a usual
 loss, but no likelihood. Gaussian: of a density over pixel values in [-1, 1].
 
 Differs from the papers:
-* convolutional networks use group normalisation, so that no picture depends on the others of its
-  batch, and enlarge by repetition and convolution instead of transposed convolutions;
+* convolutional networks use group normalization, so that no image depends on the others of its
+  batch, and upscale by repetition and convolution instead of transposed convolutions;
 * free bits are counted for each dimension of the code, on the mean over one device's batch.
 """
 
@@ -48,7 +48,7 @@ MOST_AT_ONCE = 2**24  # pixels decoded at once when integrating: 64 MB in fp32
 
 
 class Config(Section):
-    """The networks, the likelihood and the bound; the defaults fit small gray pictures."""
+    """The networks, the likelihood and the bound; the defaults fit small gray images."""
 
     TINY: ClassVar[Mapping[str, Any]] = {"hidden_dims": (8,), "latent_dim": 4}
 
@@ -65,15 +65,15 @@ class Config(Section):
     likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
     """bernoulli: black and white pixels; gaussian: any values, with a learned variance."""
     variance: Literal["scalar", "pixel"] = "scalar"
-    """gaussian: one variance for all pixels, or one for each pixel of each picture."""
+    """gaussian: one variance for all pixels, or one for each pixel of each image."""
     binarize: Literal["none", "threshold", "fixed", "dynamic"] = "none"
     """Pixels made black or white: at half intensity; at random with the intensity as probability,
-    once for each picture (a fixed function of its pixels); or anew in every training step.
+    once for each image (a fixed function of its pixels); or anew in every training step.
     """
     objective: Literal["elbo", "iwae"] = "elbo"
-    """The bound that is maximised: evidence lower bound, or the tighter importance weighted one."""
+    """The bound that is maximized: evidence lower bound, or the tighter importance weighted one."""
     num_samples: int = Field(1, gt=0, le=10_000)
-    """Codes drawn for each training picture: k of the importance weighted bound."""
+    """Codes drawn for each training image: k of the importance weighted bound."""
     beta: float = Field(1.0, ge=0)
     """elbo: weight of the KL divergence; above 1 codes carry less and are more independent."""
     free_bits: float = Field(0.0, ge=0)
@@ -101,7 +101,7 @@ class Config(Section):
 
 
 class Encoder(nn.Module):
-    """Picture (B, C, S, S) in [-1, 1] -> mu and logvar of its code, (B, Z) each."""
+    """Image (B, C, S, S) in [-1, 1] -> mu and logvar of its code, (B, Z) each."""
 
     def __init__(self, config: Config, spec: ImageSpec) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Code (B, Z) -> distribution of the picture, two tensors (B, C, S, S) or broadcast to it.
+    """Code (B, Z) -> distribution of the image, two tensors (B, C, S, S) or broadcast to it.
 
     bernoulli: logits, and nothing of use; gaussian: mean and log variance.
     """
@@ -171,7 +171,7 @@ class Decoder(nn.Module):
 
 
 class Model(ImageModule):
-    """Maximises a bound of the likelihood by reparametrised samples of the code, with Adam."""
+    """Maximizes a bound of the likelihood by reparametrized samples of the code, with Adam."""
 
     accepts = (ImageSpec,)
     metrics: ClassVar[dict[str, Literal["max", "min"]]] = {"nelbo": "min", "reconstruction": "min"}
@@ -206,7 +206,7 @@ class Model(ImageModule):
     @torch.no_grad()
     def expand(self, batch: Batch) -> Batch:
         """With free bits, adds `free` (B, Z): the dimensions that cost nothing, the same for every
-        picture. The mean of each is over all pictures of the step (Kingma et al., 2016, appendix
+        image. The mean of each is over all images of the step (Kingma et al., 2016, appendix
         C.8), so it is taken before these are spread over parts; of pixels that are drawn, the fixed
         draw is taken.
         """
@@ -214,7 +214,7 @@ class Model(ImageModule):
         if not free_bits:
             return batch
         x = batch["image"]
-        kl = self.everyone(kl_divergence(*self.encoder(self.prepared(x))))
+        kl = self.all_gather(kl_divergence(*self.encoder(self.prepared(x))))
         return {**batch, "free": ~(kl.mean(0) > free_bits).expand(len(x), -1)}
 
     def loss(self, batch: Batch) -> Terms:
@@ -227,7 +227,7 @@ class Model(ImageModule):
         z = mu[:, None] + (logvar / 2).exp()[:, None] * eps  # (B, k, Z)
         log_px = self.log_likelihood(x, z)  # (B, k)
         kl = kl_divergence(mu, logvar).mean(0)  # (Z,)
-        spread = self.everyone(mu).var(0, correction=0)  # (Z,)
+        spread = self.all_gather(mu).var(0, correction=0)  # (Z,)
         terms = {
             "reconstruction": -log_px.mean(),
             "kl": kl.sum(),
@@ -242,8 +242,8 @@ class Model(ImageModule):
         return {"loss": terms["reconstruction"] + beta * kl.sum(), **terms}
 
     def prepared(self, x: Tensor, u: Tensor | None = None) -> Tensor:
-        """Pictures in [-1, 1] with the pixels that `config.binarize` asks for; u in [0, 1) is fresh
-        noise of the same shape for dynamic binarisation, without which it is as the fixed one.
+        """Images in [-1, 1] with the pixels that `config.binarize` asks for; u in [0, 1) is fresh
+        noise of the same shape for dynamic binarization, without which it is as the fixed one.
         """
         match self.config.binarize:
             case "none":
@@ -255,7 +255,7 @@ class Model(ImageModule):
         return white.to(x.dtype) * 2 - 1
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
-        """log p(x | z) in nats, (B, k), for pictures (B, C, S, S) and codes (B, k, Z)."""
+        """log p(x | z) in nats, (B, k), for images (B, C, S, S) and codes (B, k, Z)."""
         B, k, _ = z.shape
         mean, logvar = self.decoder(z.flatten(0, 1))
         target = x.float()[:, None].expand(B, k, *x.shape[1:]).flatten(0, 1)
@@ -299,7 +299,7 @@ class Model(ImageModule):
             **self.evaluate_batch(batch),
         }
 
-    # Pictures.
+    # Images.
 
     @torch.no_grad()
     def sample(
@@ -335,7 +335,7 @@ class Model(ImageModule):
         return (mean + (logvar / 2).exp() * eps).clamp(-1, 1)
 
     def _traversal(self, first: int, n: int, columns: int) -> Tensor:
-        """Codes (n, Z): number i has row i div columns, the dimension that changes pictures most
+        """Codes (n, Z): number i has row i div columns, the dimension that changes images most
         in row 0, and goes from -3 to 3 along the row; all else is zero.
         """
         Z = self.config.latent_dim
@@ -353,17 +353,17 @@ class Options(Section):
     """What `aigc sample` and `aigc evaluate` may set."""
 
     temperature: float = Field(1.0, ge=0, le=10)
-    """Factor on the spread of codes; 0 gives the most likely code: of all pictures, or with --input
+    """Factor on the spread of codes; 0 gives the most likely code: of all images, or with --input
     of the one to reconstruct.
     """
     mean: bool = True
     """Write the expected value of each pixel; false draws pixels from their distribution."""
     traverse: int = Field(0, ge=0, le=64)
-    """Pictures in a row that moves one dimension of the code from -3 to 3, those that change most
+    """Images in a row that moves one dimension of the code from -3 to 3, those that change most
     first; `-n` is this times the rows: traverse=8 -n 64. 0 draws independent codes.
     """
     num_importance: int = Field(200, gt=0, le=100_000)
-    """Importance samples for each picture in the `nll` of `aigc evaluate`; papers use 5000."""
+    """Importance samples for each image in the `nll` of `aigc evaluate`; papers use 5000."""
 
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -386,10 +386,10 @@ def log_mean_exp(log_w: Tensor) -> Tensor:
 
 def fixed_coin(x: Tensor) -> Tensor:
     """Whether each pixel of (B, C, H, W) in [-1, 1] is white: true with its intensity, one of 256
-    levels, as probability, and always the same for the same picture, on every device.
+    levels, as probability, and always the same for the same image, on every device.
 
-    The coin of a pixel is a hash of its place and of a hash of the whole picture, so that coins
-    differ between pictures, and no file of coins need be kept.
+    The coin of a pixel is a hash of its place and of a hash of the whole image, so that coins
+    differ between images, and no file of coins need be kept.
     """
     level = ((x.float() + 1) * 127.5).round().long().flatten(1)
     place = torch.arange(1, level.shape[1] + 1, dtype=torch.int32, device=x.device)  # not 0
@@ -414,7 +414,7 @@ def _unsigned(x: Tensor) -> Tensor:
 
 
 def _expected(mean: Tensor, bernoulli: bool) -> Tensor:
-    """What the decoder's first tensor means as a picture in [-1, 1]."""
+    """What the decoder's first tensor means as an image in [-1, 1]."""
     return (mean / 2).tanh() if bernoulli else mean.clamp(-1, 1)  # 2 sigmoid(x) - 1 = tanh(x / 2)
 
 
@@ -430,7 +430,7 @@ def _square(image: Tensor, size: int) -> Tensor:
 
 
 def _sides(config: Config, size: int) -> list[int]:
-    """Sides of the picture and of what each stage of the encoder makes of it."""
+    """Sides of the image and of what each stage of the encoder makes of it."""
     sides = [size]
     for _ in config.channels:
         sides.append((sides[-1] + 1) // 2)

@@ -106,7 +106,7 @@ class Model(GenerativeModule):
         nats: Tensor = self.net(batch["tokens"], target=batch["target"])
         return {"nats": nats.double().sum(1), "tokens": (batch["target"] != IGNORE).sum(1)}
 
-    def summarise(self, means: dict[str, float]) -> dict[str, float]:
+    def summarize(self, means: dict[str, float]) -> dict[str, float]:
         """loss (nats per event) and perplexity of an event."""
         loss = means["nats"] / max(means["tokens"], 1e-9)
         return {"loss": loss, "perplexity": exp(min(loss, 700))}

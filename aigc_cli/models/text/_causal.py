@@ -1,4 +1,4 @@
-"""Base of the families that train a decoder-only network: how it is optimised, judged and read."""
+"""Base of the families that train a decoder-only network: how it is optimized, judged and read."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class NetworkConfig(Section):
     given. classic has 4 dim.
     """
     qk_norm: bool = False
-    """llama: normalise queries and keys, as Qwen3 does."""
+    """llama: normalize queries and keys, as Qwen3 does."""
     qkv_bias: bool = False
     """llama: biases of queries, keys and values, as Qwen2 has."""
     rope_theta: float = Field(10_000.0, gt=0)
@@ -46,11 +46,11 @@ class NetworkConfig(Section):
     tied: bool = True
     """llama: the head is the embedding; classic always does so."""
     bias: bool = False
-    """classic: biases of linear layers and normalisations; GPT-2 has them, nanoGPT has not."""
+    """classic: biases of linear layers and normalizations; GPT-2 has them, nanoGPT has not."""
     gelu: Literal["exact", "tanh"] = "exact"
     """classic: the activation; GPT-2 has tanh."""
     eps: float = Field(1e-5, gt=0)
-    """Added to the variance in normalisations."""
+    """Added to the variance in normalizations."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Part of embeddings, attention and residual sums that is zeroed while training."""
 

@@ -152,5 +152,5 @@ class RewardedModule(JudgedModule, PairModule):
         greedy = self.answer(self.read_ids(source), len(source), self._drawing(0.0), None)
         return values | {k: v[:, 0] for k, v in self._judged(batch, greedy).items()}
 
-    def summarise(self, means: dict[str, float]) -> dict[str, float]:
-        return super().summarise(means) | {name: means[name] for name in self.judges}
+    def summarize(self, means: dict[str, float]) -> dict[str, float]:
+        return super().summarize(means) | {name: means[name] for name in self.judges}

@@ -4,8 +4,8 @@ DPO of Rafailov et al., 2023, https://arxiv.org/abs/2305.18290, with the label s
 authors' code; IPO of Azar et al., 2023, https://arxiv.org/abs/2310.12036. It comes after `chat`, on
 the better answers.
 
-Log-probabilities are sums over the tokens of an answer, as in both papers; `length_normalised`
-makes them means, which no longer favour short answers. `nll` adds the likelihood of the better
+Log-probabilities are sums over the tokens of an answer, as in both papers; `length_normalized`
+makes them means, which no longer favor short answers. `nll` adds the likelihood of the better
 answer, against its falling together with that of the worse one (Pang et al., 2024,
 https://arxiv.org/abs/2404.19733, where it is a mean over tokens as here).
 """
@@ -32,10 +32,10 @@ class Config(TunedConfig):
     """dpo: logistic loss of the margin; ipo: its squared distance from 1 / (2 beta)."""
     beta: float = Field(0.1, gt=0)
     """How strongly the policy is held at the model it began as."""
-    length_normalised: bool = False
+    length_normalized: bool = False
     """Compare means over tokens instead of sums; beta is then about ten times as large."""
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)
-    """dpo: part of the pairs that are taken to be labelled the wrong way round."""
+    """dpo: part of the pairs that are taken to be labeled the wrong way round."""
     nll: float = Field(0.0, ge=0)
     """Weight of the better answer's cross-entropy, in nats per token."""
     lr: float = Field(5e-6, gt=0, le=1)
@@ -91,13 +91,13 @@ class Model(ComparedModule):
         counts = (target != IGNORE).sum(1)
         policy = -self.net(tokens, target=target).sum(1)
         reference = -self.reference_nats(tokens, target).sum(1)
-        if c.length_normalised:
+        if c.length_normalized:
             policy, reference = policy / counts.clamp(min=1), reference / counts.clamp(min=1)
         gain, lost = (policy - reference).chunk(2)
         chosen, rejected = policy.chunk(2)
         loss = preference_loss(gain - lost, c)
         if c.nll:
-            per_token = 1 if c.length_normalised else counts.chunk(2)[0].clamp(min=1)
+            per_token = 1 if c.length_normalized else counts.chunk(2)[0].clamp(min=1)
             loss = loss - c.nll * chosen / per_token
         counted = self._compared(batch)
         terms = {
@@ -112,7 +112,7 @@ class Model(ComparedModule):
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
         return {"pairs": self._compared(batch).float(), **self.terms_of(batch)}
 
-    def summarise(self, means: dict[str, float]) -> dict[str, float]:
+    def summarize(self, means: dict[str, float]) -> dict[str, float]:
         """Means over the pairs that count."""
         pairs = max(means["pairs"], 1e-9)
         return {name: means[name] / pairs for name in self.metrics}

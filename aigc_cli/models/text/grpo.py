@@ -1,6 +1,6 @@
 """Rewards: a chat model learns from what its own answers are worth, compared with each other.
 
-GRPO of Shao et al., 2024, https://arxiv.org/abs/2402.03300, with the normalisers of Dr. GRPO and
+GRPO of Shao et al., 2024, https://arxiv.org/abs/2402.03300, with the normalizers of Dr. GRPO and
 DAPO; formulas and papers in nn/policy.py. It comes after `chat`.
 
 A step draws `samples` answers to each of its prompts from the policy as it is (temperature 1,
@@ -28,7 +28,7 @@ from aigc_cli.models._base import Batch, Example, Phase, Terms
 from aigc_cli.models.text._causal import CausalDecoding
 from aigc_cli.models.text._rewards import JudgedConfig, JudgedModule, needs_reference
 from aigc_cli.models.text._tuned import ComparedModule, TunedConfig
-from aigc_cli.nn.policy import clipped_surrogate, group_advantages, k3_divergence, normalise
+from aigc_cli.nn.policy import clipped_surrogate, group_advantages, k3_divergence, normalize
 from aigc_cli.recipe.sections import Name
 from aigc_cli.sampling.decoding import Answer, Decoding
 from aigc_cli.sampling.noise import SampleNoise
@@ -62,7 +62,7 @@ class Config(JudgedConfig, TunedConfig):
     """Optimizer steps on the same answers."""
     scale: bool = True
     """Divide advantages by the standard deviation of their prompt's rewards; Dr. GRPO does not."""
-    normaliser: Literal["grpo", "dr_grpo", "dapo"] = "dapo"
+    normalizer: Literal["grpo", "dr_grpo", "dapo"] = "dapo"
     """grpo: mean of each answer's mean; dr_grpo: sum over samples x max_tokens; dapo: mean over all
     tokens of the step.
     """
@@ -155,8 +155,8 @@ class Model(JudgedModule, ComparedModule):
             divergence = k3_divergence(log_probs, -self.reference_nats(tokens, target))
             losses = losses + c.beta * divergence
             terms["kl"] = (divergence * mask).sum() / active
-        loss = normalise(
-            losses, mask, c.normaliser, max_tokens=c.max_tokens, mean_tokens=self.mean_weight
+        loss = normalize(
+            losses, mask, c.normalizer, max_tokens=c.max_tokens, mean_tokens=self.mean_weight
         )
         return {"loss": loss, **terms}
 
@@ -165,7 +165,7 @@ class Model(JudgedModule, ComparedModule):
         reward, unrewarded = self._judged(batch, answers)
         return {"reward": reward[:, 0], "unrewarded": unrewarded[:, 0]}
 
-    def summarise(self, means: dict[str, float]) -> dict[str, float]:
+    def summarize(self, means: dict[str, float]) -> dict[str, float]:
         return means
 
     def example(self, batch: Batch, options: Options) -> Example:

@@ -67,7 +67,7 @@ class Config(RewardConfig):
     num_heads: int = Field(4, gt=0)
     """transformer: heads of each attention; divides `dim`."""
     norm: Literal["pre", "post"] = "post"
-    """transformer: normalise before each part, or after its sum as the paper."""
+    """transformer: normalize before each part, or after its sum as the paper."""
     positions: Literal["learned", "sinusoidal"] = "learned"
     """transformer: what is added to embeddings."""
     share: Literal["none", "output", "all"] = "none"

@@ -100,7 +100,7 @@ class PointerGenerator(nn.Module):
         self.switch = nn.Linear(M + 2 * H + E, 1)
         self.combine = nn.Linear(H + M, H)
         self.output = nn.Linear(H, vocab_size)
-        self._initialise(config.init)
+        self._initialize(config.init)
 
     def encode(self, source: Tensor) -> rnn.State:
         embedded = self.dropout(self.embedding(source))
@@ -136,7 +136,7 @@ class PointerGenerator(nn.Module):
         after = replace(looked, hidden=hidden, context=context, coverage=before + attention)
         return mixture, after
 
-    def _initialise(self, init: str) -> None:
+    def _initialize(self, init: str) -> None:
         """As `Config.init`; the weight of coverage is 0."""
         if init == "orthogonal":
             rnn.init_recurrent(self, "orthogonal")

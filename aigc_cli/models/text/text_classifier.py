@@ -1,7 +1,7 @@
 """Classifier of texts: names the class of each, and rewards texts of a class in `grpo` and
 `seq2seq`.
 
-The encoder of Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, with normalisation before
+The encoder of Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, with normalization before
 each layer, and the mean of its features over the tokens. Cross-entropy with label smoothing
 (Szegedy et al., 2016, https://arxiv.org/abs/1512.00567), and weights of the classes as powers of
 their rarity. Words that are hidden at random while training are those of Iyyer et al., 2015,
@@ -32,7 +32,7 @@ from aigc_cli.text.tokenizer import Tokenizer
 
 
 class Config(Section):
-    """The network, what is minimised, and the optimizer."""
+    """The network, what is minimized, and the optimizer."""
 
     TINY: ClassVar[Mapping[str, Any]] = {"dim": 8, "num_heads": 2, "dropout": 0.0}
     FEW: ClassVar[Mapping[str, Any]] = {

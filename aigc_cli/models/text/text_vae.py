@@ -130,7 +130,7 @@ class Network(nn.Module):
 
 
 class Model(TextModule):
-    """Maximises the evidence lower bound, with Adam."""
+    """Maximizes the evidence lower bound, with Adam."""
 
     accepts = (TextSpec,)
     averaged = ("network",)
@@ -184,8 +184,8 @@ class Model(TextModule):
         """
         if not self.config.free_bits:
             return batch
-        kl = self.everyone(kl_divergence(*self.posterior(batch["target"])))
-        mean = kl[self.everyone(has_text(batch))].mean(0)
+        kl = self.all_gather(kl_divergence(*self.posterior(batch["target"])))
+        mean = kl[self.all_gather(has_text(batch))].mean(0)
         free = ~(mean > self.config.free_bits)
         return {**batch, "free": free.expand(len(batch["target"]), -1)}
 
@@ -210,7 +210,7 @@ class Model(TextModule):
             "reconstruction": nats / texts,
             "kl": kl.sum() / texts,
             "kl_weight": torch.tensor(weight),
-            "active_units": (self.everyone(mu).var(0, correction=0) > ACTIVE).sum(),
+            "active_units": (self.all_gather(mu).var(0, correction=0) > ACTIVE).sum(),
         }
 
     def posterior(self, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -273,9 +273,9 @@ class Model(TextModule):
         nll = self.nll(batch, options.num_importance, noise)
         return {**self.evaluate_batch(batch), "nll": nll}
 
-    def summarise(self, means: dict[str, float]) -> dict[str, float]:
+    def summarize(self, means: dict[str, float]) -> dict[str, float]:
         """Those of every text, of the bound; nats of a text; how much the code says."""
-        found = super().summarise(means)
+        found = super().summarize(means)
         variances = [
             means[f"square_{n}"] - means[f"mu_{n}"] ** 2 for n in range(self.config.latent_dim)
         ]

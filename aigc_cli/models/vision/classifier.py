@@ -1,13 +1,13 @@
-"""Classifier: names the class of a picture; its layers serve as features elsewhere.
+"""Classifier: names the class of an image; its layers serve as features elsewhere.
 
 Plain convolutional network in the manner of VGG (Simonyan and Zisserman, 2015,
-https://arxiv.org/abs/1409.1556) with batch normalisation, ResNet (He et al., 2016,
+https://arxiv.org/abs/1409.1556) with batch normalization, ResNet (He et al., 2016,
 https://arxiv.org/abs/1512.03385, torchvision's blocks) or a multilayer perceptron. Cross-entropy
 with label smoothing (Szegedy et al., 2016, https://arxiv.org/abs/1512.00567).
 
 Differs from the papers:
 * cnn ends in one global average and one linear layer instead of VGG's three;
-* ResNet on pictures below 64 pixels begins with one 3x3 convolution of stride 1 and no pooling, as
+* ResNet on images below 64 pixels begins with one 3x3 convolution of stride 1 and no pooling, as
   section 4.2 of the ResNet paper does on CIFAR-10.
 
 Another classifier's weights, by `init_from`, give a new head the layers below it.
@@ -33,7 +33,7 @@ from aigc_cli.specs.image import ImageSpec
 
 
 class Config(Section):
-    """The network, its optimizer, and how training pictures are varied."""
+    """The network, its optimizer, and how training images are varied."""
 
     TINY: ClassVar[Mapping[str, Any]] = {"widths": (4, 8), "depths": (1, 1)}
 
@@ -48,7 +48,7 @@ class Config(Section):
     depths: tuple[int, ...] = (2, 2, 2, 2)
     """cnn: 3x3 convolutions of each stage."""
     norm: bool = True
-    """cnn: batch normalisation before each ReLU."""
+    """cnn: batch normalization before each ReLU."""
     stem: Literal["auto", "small", "large"] = "auto"
     """resnet: small keeps the resolution; large reduces it 4 times; auto: small below 64 pixels."""
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -56,16 +56,16 @@ class Config(Section):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """Part of the target that is spread evenly over all classes."""
     shift: int = Field(0, ge=0, le=256)
-    """Pixels by which training pictures are moved at most, in each direction; the edge is repeated.
+    """Pixels by which training images are moved at most, in each direction; the edge is repeated.
     """
     zoom: float = Field(0.0, ge=0, lt=1)
-    """Part of a training picture's side that is cut off at most before it is enlarged again."""
+    """Part of a training image's side that is cut off at most before it is upscaled again."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """sgd has Nesterov momentum 0.9."""
     lr: float = Field(1e-3, gt=0, le=10)
     """Learning rate before the schedule; for sgd about 0.1."""
     weight_decay: float = Field(1e-2, ge=0, le=1)
-    """Decay of the weights, not of biases and normalisations; for sgd about 5e-4."""
+    """Decay of the weights, not of biases and normalizations; for sgd about 5e-4."""
 
     @model_validator(mode="after")
     def _stages_agree(self) -> Config:
@@ -83,20 +83,20 @@ def describe(config: Config, spec: ImageSpec) -> dict[str, Any]:
 
     Raises:
         DataError: the data has no classes, or fewer than two.
-        InputError: the pictures are too small for the stages.
+        InputError: the images are too small for the stages.
     """
     if spec.labels is None:
         raise DataError(
             "a classifier needs classes, and the data has none",
-            hint="put the pictures of each class into a folder of its name below data.train",
-            code="unlabelled",
+            hint="put the images of each class into a folder of its name below data.train",
+            code="unlabeled",
         )
     if len(spec.labels) < 2:
         raise DataError(f"the data has one class, {spec.labels[0]!r}: there is nothing to tell")
     least = 2 ** (len(config.widths) - 1)
     if config.arch == "cnn" and spec.image_size < least:
         raise InputError(
-            f"model.widths: {len(config.widths)} stages need pictures of {least} pixels, "
+            f"model.widths: {len(config.widths)} stages need images of {least} pixels, "
             f"data.image_size is {spec.image_size}"
         )
     small = config.stem == "small" or (config.stem == "auto" and spec.image_size < 64)
@@ -150,7 +150,7 @@ class Model(ClassifierModule):
         return {"loss": loss, "accuracy": (logits.argmax(1) == label).float().mean()}
 
     def _varied(self, images: Tensor) -> Tensor:
-        """Each picture moved and enlarged by its own random amounts, bilinearly."""
+        """Each image moved and upscaled by its own random amounts, bilinearly."""
         shift, zoom = self.config.shift, self.config.zoom
         if not shift and not zoom:
             return images

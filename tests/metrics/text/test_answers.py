@@ -14,11 +14,11 @@ from written import measure, patient, scores, texts
 def f1_of_squad(pred: str, target: str) -> float:
     """As the evaluation of SQuAD 2.0 describes it."""
 
-    def normalise(text: str) -> list[str]:
+    def normalize(text: str) -> list[str]:
         text = "".join(c for c in text.lower() if c not in set(string.punctuation))
         return re.sub(r"\b(a|an|the)\b", " ", text).split()
 
-    a, b = normalise(pred), normalise(target)
+    a, b = normalize(pred), normalize(target)
     if not a or not b:
         return float(a == b)
     same = sum((collections.Counter(a) & collections.Counter(b)).values())

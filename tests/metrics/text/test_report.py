@@ -69,9 +69,9 @@ def test_the_interval_of_a_mean_covers_it_as_often_as_it_says() -> None:
     assert hits >= 25  # 28.5 expected; fewer than 25 have probability 0.003
 
 
-def test_p_is_the_share_of_centred_differences_that_are_as_large() -> None:
+def test_p_is_the_share_of_centered_differences_that_are_as_large() -> None:
     system, baseline = np.array([3.0, 1.0, 2.0, 5.0]), np.array([1.0, 2.0, 2.0, 1.0])
-    # |differences| 2 1 0 4, centred by 1.75: 0.25 -0.75 -1.75 2.25
+    # |differences| 2 1 0 4, centered by 1.75: 0.25 -0.75 -1.75 2.25
     assert paired_p(system, baseline, 0.2) == (2 + 1) / 5
     assert paired_p(system, baseline, -2.5) == (0 + 1) / 5
     assert paired_p(system, system, 0.0) == 1
@@ -120,7 +120,7 @@ def test_unknown_options_are_named(wrong: list[str], sentence: str) -> None:
         open_metrics(["bleu", "rouge_lsum"], wrong)
 
 
-def test_an_unknown_metric_has_a_neighbour() -> None:
+def test_an_unknown_metric_has_a_neighbor() -> None:
     with pytest.raises(InputError, match="unknown metric 'blue'") as caught:
         scores("blue", ["a"], [["a"]])
     assert caught.value.hint == "did you mean 'bleu'?"

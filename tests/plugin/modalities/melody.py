@@ -80,7 +80,7 @@ class Modality(_modality.Modality):
     def writer(self, output: Output, task: Task) -> Writer:
         return Writer(output, task)
 
-    def recognises(self, source: str) -> bool:
+    def recognizes(self, source: str) -> bool:
         return Path(source).suffix in self.endings
 
     def source_part(self, source: str) -> dict[str, Any]:

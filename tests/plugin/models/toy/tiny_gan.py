@@ -82,7 +82,7 @@ class Model(ImageModule, AdversarialModule):
         return {"loss": F.softplus(-self.discriminator(self._fake(batch))).mean()}
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
-        """Mean absolute distance of the picture to what z = 0 makes."""
+        """Mean absolute distance of the image to what z = 0 makes."""
         made = self.generator(torch.zeros(1, self.config.latent_dim, device=self.device))
         return {"distance": (batch["image"].flatten(1) - made).abs().mean(1)}
 

@@ -1,4 +1,4 @@
-"""Blobs of one colour, a family that only the tests know."""
+"""Blobs of one color, a family that only the tests know."""
 
 from typing import ClassVar, Literal
 
@@ -30,9 +30,9 @@ class Config(Section):
 
 class Options(Section):
     temperature: float = Field(1.0, ge=0)
-    """Spread of the colours."""
+    """Spread of the colors."""
     prompt: str = ""
-    """Words that choose the colour."""
+    """Words that choose the color."""
 
 
 class Blobs(Spec):

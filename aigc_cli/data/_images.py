@@ -1,4 +1,4 @@
-"""What every kind of data made of pictures shares: settings, the two parts, prepared pixels."""
+"""What every kind of data made of images shares: settings, the two parts, prepared pixels."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from aigc_cli.data._cache import Background, Bytes
 from aigc_cli.data._check import Report
 from aigc_cli.data._sources import Source, open_source
 from aigc_cli.errors import DataError, RunError
-from aigc_cli.media.image import MAX_PIXELS, Picture
+from aigc_cli.media.image import MAX_PIXELS, Raster
 from aigc_cli.recipe.sections import Name, Section
 
 T = TypeVar("T")
 
-HELD_OUT = 10  # one picture in so many validates when `val` is not given
+HELD_OUT = 10  # one image in so many validates when `val` is not given
 
 
 Sources = Name | Annotated[tuple[Name, ...], Field(min_length=1)]
@@ -29,25 +29,25 @@ Sources = Name | Annotated[tuple[Name, ...], Field(min_length=1)]
 
 
 class SourceConfig(Section):
-    """Settings of every kind of data that is made of pictures."""
+    """Settings of every kind of data that is made of images."""
 
     modality: ClassVar[str] = "image"
     kind: str
     """Name of the kind of data."""
     train: Sources
-    """Pictures to train on: folder, zip, list.txt, one picture, hf:NAME[:SPLIT], builtin:photos."""
+    """Images to train on: folder, zip, list.txt, one image, hf:NAME[:SPLIT], builtin:photos."""
     val: Sources | None = None
-    """Pictures to validate with; without it every tenth of `train`, by name, is held out."""
+    """Images to validate with; without it every tenth of `train`, by name, is held out."""
     on_error: Literal["stop", "skip"] = "stop"
-    """Pictures that cannot be used: stop and name them, or leave them out."""
+    """Images that cannot be used: stop and name them, or leave them out."""
     max_pixels: int = Field(MAX_PIXELS, gt=0)
-    """Larger pictures are refused before they are decoded."""
+    """Larger images are refused before they are decoded."""
     cache: Name = "auto"
-    """Folder for prepared pictures; auto is ~/.cache/aigc, off keeps them for this run only."""
+    """Folder for prepared images; auto is ~/.cache/aigc, off keeps them for this run only."""
 
 
 class PictureConfig(SourceConfig):
-    """Settings where all pictures have the same number of channels."""
+    """Settings where all images have the same number of channels."""
 
     channels: Literal[1, 3] = 3
     """3 for RGB, 1 for gray."""
@@ -82,7 +82,7 @@ def open_parts(
     """What trains and what validates, by recipe key.
 
     Raises:
-        DataError: a source is absent or empty, or a single picture would have to do both.
+        DataError: a source is absent or empty, or a single image would have to do both.
     """
     limit = config.max_pixels
     return split(config.train, config.val, bases=bases, max_pixels=limit, val_only=val_only)
@@ -111,8 +111,8 @@ def split(
         return {train_key: ImagePart(trains, numbers), **found}
     if len(trains) == 1:
         raise DataError(
-            f"{train_key}: the one picture of {trains.text!r} cannot both train and validate",
-            hint=f"name other pictures with {val_key}",
+            f"{train_key}: the one image of {trains.text!r} cannot both train and validate",
+            hint=f"name other images with {val_key}",
         )
     rest, held_out = held_apart(numbers)
     validating = {val_key: ImagePart(trains, held_out)}
@@ -125,7 +125,7 @@ def held_apart(items: Sequence[T]) -> tuple[list[T], list[T]]:
 
 
 class PictureChangedError(RunError):
-    """A picture is not what it was when it was checked."""
+    """An image is not what it was when it was checked."""
 
     code = "run.picture_changed"
 
@@ -139,7 +139,7 @@ class PictureChangedError(RunError):
 
 
 class Checked:
-    """The usable pictures of a check, numbered without gaps; they must not change during a run."""
+    """The usable images of a check, numbered without gaps; they must not change during a run."""
 
     def __init__(self, report: Report) -> None:
         self._source, self._numbers = report.source, list(report.seen)
@@ -153,12 +153,12 @@ class Checked:
         return self._source.name(self._numbers[index])
 
     def labels(self) -> list[str] | None:
-        """Class of each picture, None when the source knows no classes."""
+        """Class of each image, None when the source knows no classes."""
         labels = self._source.labels()
         return None if labels is None else [labels[number] for number in self._numbers]
 
-    def read(self, index: int) -> Picture:
-        """The picture that was checked.
+    def read(self, index: int) -> Raster:
+        """The image that was checked.
 
         Raises:
             PictureChangedError: its file was removed, replaced or damaged since the check.
@@ -167,14 +167,14 @@ class Checked:
         try:
             picture = self._source.read(number)
         except DataError as error:
-            raise PictureChangedError(f"picture changed during the run: {error.message}") from error
+            raise PictureChangedError(f"image changed during the run: {error.message}") from error
         if self._source.fingerprint(number) != self.fingerprints[index]:
-            raise PictureChangedError(f"picture changed during the run: {self.name(index)}")
+            raise PictureChangedError(f"image changed during the run: {self.name(index)}")
         return picture
 
 
-def in_8_bits(picture: Picture, channels: int) -> Bytes:
-    """Picture -> uint8 (H, W, channels).
+def in_8_bits(picture: Raster, channels: int) -> Bytes:
+    """Image -> uint8 (H, W, channels).
 
     16 bits are rounded to 8, which is what training works on; transparency lies over white.
     """

@@ -11,10 +11,10 @@ from aigc_cli.metrics._metric import ItemMetric
 from aigc_cli.metrics.image._pair import Pixels
 
 
-def colourfulness(images: Tensor) -> Tensor:
-    """sRGB (B, 3, H, W) in [-1, 1] -> (B,), 0 for gray, about 15 slightly and 80 highly colourful.
+def colorfulness(images: Tensor) -> Tensor:
+    """sRGB (B, 3, H, W) in [-1, 1] -> (B,), 0 for gray, about 15 slightly and 80 highly colorful.
 
-    Hasler and Suesstrunk, "Measuring colourfulness in natural images", 2003: spread and mean of
+    Hasler and Suesstrunk, "Measuring colorfulness in natural images", 2003: spread and mean of
     two opponent channels of the 0 to 255 levels.
     """
     R, G, B = (127.5 * (images.float() + 1)).unbind(1)
@@ -27,8 +27,8 @@ def colourfulness(images: Tensor) -> Tensor:
 class Metric(ItemMetric):
     of = "item"
     higher_is_better = True
-    protocol = "Hasler and Suesstrunk 2003, of the made picture alone, RGB, 8 bit"
+    protocol = "Hasler and Suesstrunk 2003, of the made image alone, RGB, 8 bit"
 
     def compute(self, thing: Pixels) -> float:
         rgb = np.broadcast_to(thing, (*thing.shape[:2], 3))
-        return float(colourfulness(to_tensor(rgb)[None]))
+        return float(colorfulness(to_tensor(rgb)[None]))

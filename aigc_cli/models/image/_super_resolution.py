@@ -1,4 +1,4 @@
-"""What the families that enlarge pictures share: sampling at any size, PSNR and SSIM, previews."""
+"""What the families that upscale images share: sampling at any size, PSNR and SSIM, previews."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ from aigc_cli.specs.image import SuperResolutionSpec
 
 PAIRS = ("psnr_y", "psnr_rgb", "ssim_y")
 PROBE = 64
-"""Side of the part of a picture on which the precision is chosen."""
+"""Side of the part of an image on which the precision is chosen."""
 
 
-class EnlargeOptions(TileOptions):
-    """What `aigc sample` may set in every family that enlarges pictures."""
+class SuperResolutionOptions(TileOptions):
+    """What `aigc sample` may set in every family that upscales images."""
 
     tile: int = Field(256, ge=0)
-    """Largest side, in pixels of the input, enlarged at once; 0 takes the whole picture, whatever
+    """Largest side, in pixels of the input, upscaled at once; 0 takes the whole image, whatever
     its size.
     """
     overlap: int = Field(16, ge=0)
-    """Pixels of the input that neighbouring tiles share."""
+    """Pixels of the input that neighboring tiles share."""
     self_ensemble: bool = False
     """Average the results of the 8 flips and rotations (the paper's "+"): 8 times slower, about 0.1
     dB better.
     """
     precision: Literal["auto", "fp32"] = "auto"
-    """auto multiplies bf16 where the hardware does and, in a part of the first picture, no pixel
+    """auto multiplies bf16 where the hardware does and, in a part of the first image, no pixel
     changes by half a level of 256; samples.json says what was chosen.
     """
 
 
-class Enlarging(ImageModule):
+class SuperResolutionModule(ImageModule):
     """Base of these families; `net` maps (B, C, h, w) to (B, C, s h, s w), both in [-1, 1]."""
 
     accepts = (SuperResolutionSpec,)
@@ -65,7 +65,7 @@ class Enlarging(ImageModule):
         self.scale = spec.scale
         self.suffix = f"_x{spec.scale}"
         self.facts: dict[str, str | float] = {"precision": "fp32"}
-        """How the last pictures were made, for their record."""
+        """How the last images were made, for their record."""
         self._fastest: tuple[Precision, float] | None = None
         self.compared = [
             kind.Metric(Bordered.Options(border=spec.scale)) for kind in (psnr_y, psnr_rgb, ssim_y)
@@ -77,7 +77,7 @@ class Enlarging(ImageModule):
         return super().train(mode)
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
-        made = self.super_resolve(batch["low"], EnlargeOptions(precision="fp32"))
+        made = self.super_resolve(batch["low"], SuperResolutionOptions(precision="fp32"))
         return self._compare(_pixels(made), batch)
 
     def baselines(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
@@ -95,7 +95,7 @@ class Enlarging(ImageModule):
     def sample(
         self,
         noise: SampleNoise,
-        options: EnlargeOptions,
+        options: SuperResolutionOptions,
         given: Tensor | None = None,
         references: Sequence[Tensor] = (),
     ) -> Tensor:
@@ -104,7 +104,7 @@ class Enlarging(ImageModule):
         return self.super_resolve(given[None], options).expand(noise.count, -1, -1, -1)
 
     @torch.no_grad()
-    def super_resolve(self, low: Tensor, options: EnlargeOptions) -> Tensor:
+    def super_resolve(self, low: Tensor, options: SuperResolutionOptions) -> Tensor:
         """low (B, C, h, w) of any size -> (B, C, s h, s w), tile by tile."""
 
         def net(x: Tensor) -> Tensor:
@@ -115,9 +115,9 @@ class Enlarging(ImageModule):
         with self.net.multiplying(self._precision(low, options)):
             return options.cut(upscale, low, scale=self.scale, border=BORDER)
 
-    def _precision(self, low: Tensor, options: EnlargeOptions) -> Precision:
-        """What is asked for, or what is fast and exact enough in the middle of the first picture;
-        fp32 for pictures finer than 8 bits. `facts` says which.
+    def _precision(self, low: Tensor, options: SuperResolutionOptions) -> Precision:
+        """What is asked for, or what is fast and exact enough in the middle of the first image;
+        fp32 for images finer than 8 bits. `facts` says which.
         """
         levels = (low + 1) * 127.5
         fine = bool((levels - levels.round()).abs().max() > 1e-3)

@@ -1,5 +1,5 @@
-"""Nearest neighbours among features, exactly, a block of rows at a time; and what they say about
-copies of training pictures.
+"""Nearest neighbors among features, exactly, a block of rows at a time; and what they say about
+copies of training images.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Nearest:
 
 @dataclass(frozen=True)
 class Copies:
-    """share of the pictures nearer to training than `threshold`, their `distance` (N,) to it."""
+    """share of the images nearer to training than `threshold`, their `distance` (N,) to it."""
 
     share: float
     threshold: float
@@ -48,7 +48,7 @@ def nearest(queries: Tensor, base: Tensor, k: int = 1) -> Nearest:
 
 
 def nearest_others(features: Tensor, k: int = 1) -> Nearest:
-    """The k other rows nearest to each of features (N, D); a row is not its own neighbour.
+    """The k other rows nearest to each of features (N, D); a row is not its own neighbor.
 
     Raises:
         ValueError: k is more than N - 1.
@@ -63,11 +63,11 @@ def nearest_others(features: Tensor, k: int = 1) -> Nearest:
 
 
 def copies(train: Tensor, fake: Tensor, *, k: int = 1, quantile: float = QUANTILE) -> Copies:
-    """How many of `fake` (N, D) are nearer to a row of `train` (M, D) than real pictures are.
+    """How many of `fake` (N, D) are nearer to a row of `train` (M, D) than real images are.
 
-    The threshold is the distance below which only a `quantile` of the training pictures have
-    another training picture: about that share is what fresh real pictures have, more means copies.
-    distance and index (N, k) are of the nearest training pictures. M >= 2.
+    The threshold is the distance below which only a `quantile` of the training images have
+    another training image: about that share is what fresh real images have, more means copies.
+    distance and index (N, k) are of the nearest training images. M >= 2.
     """
     threshold = float(nearest_others(train).distance[:, 0].quantile(quantile))
     found = nearest(fake, train, min(k, len(train)))

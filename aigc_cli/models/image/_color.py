@@ -1,4 +1,4 @@
-"""What the families that colour gray pictures share: the statistics of the training colours, the
+"""What the families that color gray images share: the statistics of the training colors, the
 measures, and chroma of model size on luminance of full size.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from aigc_cli.errors import DataError, Problem, RecipeError
 from aigc_cli.media.lab import lab_to_rgb, rgb_to_lab
 from aigc_cli.metrics.image.auc import auc
-from aigc_cli.metrics.image.colourfulness import colourfulness
+from aigc_cli.metrics.image.colorfulness import colorfulness
 from aigc_cli.models._base import Batch
 from aigc_cli.models._image import ImageModule
 from aigc_cli.recipe.sections import Section
@@ -29,19 +29,19 @@ from aigc_cli.specs.image import ImageSpec
 STEP = 10
 """Side of a bin of the ab plane."""
 GRAY = 5.0
-"""Where neither a nor b ever exceeds this, a picture has no colour (Zhang et al., their code)."""
+"""Where neither a nor b ever exceeds this, an image has no color (Zhang et al., their code)."""
 SIGMA = 5.0
 """Standard deviation of the Gaussian that smooths the prior."""
 RAREST = 0.01
-"""A bin is never taken to be rarer than this fraction of 1 / Q: few pictures leave many empty."""
+"""A bin is never taken to be rarer than this fraction of 1 / Q: few images leave many empty."""
 STRIP = 512
-"""Rows of a large picture that are converted at once."""
+"""Rows of a large image that are converted at once."""
 LEAST_PICTURES = 32
-"""So many training pictures without any colour are no accident."""
+"""So many training images without any color are no accident."""
 
 
-class ColourOptions(Section):
-    """What `aigc sample` may set in every family that colours pictures."""
+class ColorizationOptions(Section):
+    """What `aigc sample` may set in every family that colors images."""
 
     size: int | None = Field(None, ge=8, le=2048)
     """Shorter side, in pixels, at which chroma is predicted; that of training when not given.
@@ -51,11 +51,11 @@ class ColourOptions(Section):
 
 @lru_cache(maxsize=1)
 def gamut() -> Tensor:
-    """Centres (Q, 2) of the bins of the ab plane that some sRGB colour of any lightness falls into.
+    """Centers (Q, 2) of the bins of the ab plane that some sRGB color of any lightness falls into.
 
-    Enumerates the faces of the RGB cube: the lightest and the darkest colour of a given chroma lie
-    there. Q is 261. The file that Zhang et al. published has 313 centres, those around the gamut
-    among them; they say not how it came about, and a class that no picture has is only ever a
+    Enumerates the faces of the RGB cube: the lightest and the darkest color of a given chroma lie
+    there. Q is 261. The file that Zhang et al. published has 313 centers, those around the gamut
+    among them; they say not how it came about, and a class that no image has is only ever a
     distractor.
     """
     level = torch.linspace(-1, 1, 256, device="cpu")  # also where models are built on meta
@@ -69,12 +69,12 @@ def gamut() -> Tensor:
     return STEP * (ab / STEP).round().unique(dim=1).T.contiguous()
 
 
-class Colouring(ImageModule):
+class ColorizationModule(ImageModule):
     """Base of these families; each writes `chroma`.
 
-    Three buffers count the colours of the first `prior_steps` steps, over all devices, and are part
+    Three buffers count the colors of the first `prior_steps` steps, over all devices, and are part
     of the checkpoint: `histogram` (Q,) the pixels of each bin, `chroma_sum` (2,) a and b in 256ths,
-    `pictures` (2,) all and those with colour. They are integers, so that neither the number of
+    `images` (2,) all and those with color. They are integers, so that neither the number of
     devices nor the order matters.
     """
 
@@ -83,10 +83,10 @@ class Colouring(ImageModule):
         "auc": "max",
         "auc_rebalanced": "max",
         "psnr_rgb": "max",
-        "colourfulness": "max",
+        "colorfulness": "max",
     }
     takes = "image"
-    needs_colour = True
+    needs_color = True
     prior_steps: int
     bins: Tensor
     table: Tensor
@@ -98,7 +98,7 @@ class Colouring(ImageModule):
         super().__init__(config, spec)
         assert isinstance(spec, ImageSpec)
         if spec.channels != 3:
-            problem = "gray pictures for a colour recipe"
+            problem = "gray images for a color recipe"
             raise RecipeError([Problem(problem, key="data.channels", hint="set data.channels=3")])
         self.size = spec.image_size
         bins = gamut()
@@ -110,9 +110,9 @@ class Colouring(ImageModule):
 
     @abstractmethod
     def chroma(self, L: Tensor, options: Section) -> Tensor:
-        """Lightness (B, 1, h, w) in [0, 100] -> a and b (B, 2, h', w') for the same picture."""
+        """Lightness (B, 1, h, w) in [0, 100] -> a and b (B, 2, h', w') for the same image."""
 
-    # Statistics of the training colours.
+    # Statistics of the training colors.
 
     def before_step(self, batch: Batch) -> None:
         if self.step < self.prior_steps:
@@ -120,21 +120,21 @@ class Colouring(ImageModule):
 
     @torch.no_grad()
     def count(self, images: Tensor) -> None:
-        """Add the colours of this device's share of a batch, and that of all others.
+        """Add the colors of this device's share of a batch, and that of all others.
 
         Raises:
-            DataError: no training picture so far has any colour.
+            DataError: no training image so far has any color.
         """
         ab = rgb_to_lab(images)[:, 1:]
-        coloured = has_colour(ab).sum()
+        colored = has_color(ab).sum()
         row = torch.cat(
             [
                 torch.bincount(self.nearest(ab).flatten(), minlength=len(self.bins)),
                 (256 * ab).round().long().sum((0, 2, 3)),
-                torch.stack([torch.full_like(coloured, len(ab)), coloured]),
+                torch.stack([torch.full_like(colored, len(ab)), colored]),
             ]
         )
-        total = self.everyone(row[None]).sum(0)
+        total = self.all_gather(row[None]).sum(0)
         for buffer, part in zip(
             (self.histogram, self.chroma_sum, self.pictures),
             total.split([len(self.bins), 2, 2]),
@@ -144,17 +144,17 @@ class Colouring(ImageModule):
         before, now = (int(self.pictures[0] - total[-2]), int(self.pictures[0]))
         if before < LEAST_PICTURES <= now and self.pictures[1] == 0:
             raise DataError(
-                f"data.train: gray pictures for a colour recipe, no colour in the first {now}",
-                hint="name photographs in colour",
+                f"data.train: gray images for a color recipe, no color in the first {now}",
+                hint="name photographs in color",
             )
 
     def nearest(self, ab: Tensor) -> Tensor:
-        """Number (B, H, W) of the bin of each colour in ab (B, 2, H, W)."""
+        """Number (B, H, W) of the bin of each color in ab (B, 2, H, W)."""
         a, b = (ab / STEP).round().long().clamp(-_REACH, _REACH).unbind(1)
         return self.table[a + _REACH, b + _REACH]
 
     def prior(self) -> Tensor:
-        """Probability (Q,) of each bin in the training pictures, smoothed with a Gaussian; uniform
+        """Probability (Q,) of each bin in the training images, smoothed with a Gaussian; uniform
         before any was counted.
         """
         count = self.histogram.double()
@@ -174,7 +174,7 @@ class Colouring(ImageModule):
         return w / (p * w).sum()
 
     def mean_chroma(self) -> Tensor:
-        """Mean a and b (2,) of the training pictures."""
+        """Mean a and b (2,) of the training images."""
         return (self.chroma_sum.double() / 256 / self.histogram.sum().clamp_min(1)).float()
 
     # Measures.
@@ -183,14 +183,14 @@ class Colouring(ImageModule):
         return self.measure(batch, self.options())
 
     def measure(self, batch: Batch, options: Section) -> dict[str, Tensor]:
-        """AuC and PSNR of the coloured pictures as they would be written, before rounding."""
+        """AuC and PSNR of the colored images as they would be written, before rounding."""
         L = rgb_to_lab(batch["image"])[:, :1]
         return self._compare(L, self._full(self.chroma(L, options), L), batch["image"])
 
     def baselines(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
         L = rgb_to_lab(batch["image"])[:, :1]
         mean = self.mean_chroma().view(1, 2, 1, 1)
-        answers = {"gray": torch.zeros_like(mean), "mean colour": mean}
+        answers = {"gray": torch.zeros_like(mean), "mean color": mean}
         return {
             name: self._compare(L, ab.expand(len(L), 2, *L.shape[-2:]), batch["image"])
             for name, ab in answers.items()
@@ -209,10 +209,10 @@ class Colouring(ImageModule):
             "auc": auc(made_ab, true_ab),
             "auc_rebalanced": auc(made_ab, true_ab, weight),
             "psnr_rgb": -10 * error.clamp_min(1e-10).log10(),  # 100 dB at most
-            "colourfulness": colourfulness(made),
+            "colorfulness": colorfulness(made),
         }
 
-    # Pictures of any size.
+    # Images of any size.
 
     def sample(
         self,
@@ -221,14 +221,14 @@ class Colouring(ImageModule):
         given: Tensor | None = None,
         references: Sequence[Tensor] = (),
     ) -> Tensor:
-        """Colour a gray or colour picture (1 or 3, H, W) in [-1, 1] -> (n, 3, H, W).
+        """Color a gray or color image (1 or 3, H, W) in [-1, 1] -> (n, 3, H, W).
 
-        Only its lightness is used, and kept but for colours that sRGB does not have. Chroma is
-        predicted from the picture reduced as training pictures are, so that memory is that of the
+        Only its lightness is used, and kept but for colors that sRGB does not have. Chroma is
+        predicted from the image reduced as training images are, so that memory is that of the
         result. Deterministic: all n are equal.
         """
         assert given is not None
-        assert isinstance(options, ColourOptions)
+        assert isinstance(options, ColorizationOptions)
         rgb = given.float().expand(3, -1, -1).to(self.device)
         small = _reduced(rgb[None], options.size or self.size)
         L = rgb_to_lab(small)[:, :1]
@@ -249,8 +249,8 @@ class Colouring(ImageModule):
         return F.interpolate(ab.float(), size=size, mode="bilinear", align_corners=False)
 
 
-def has_colour(ab: Tensor) -> Tensor:
-    """Whether a or b exceeds 5 anywhere in each picture: (B, 2, H, W) -> (B,)."""
+def has_color(ab: Tensor) -> Tensor:
+    """Whether a or b exceeds 5 anywhere in each image: (B, 2, H, W) -> (B,)."""
     return (ab.abs() > GRAY).flatten(1).any(1)
 
 
