@@ -8,6 +8,7 @@ piece, so they may be larger than the memory.
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import uuid
@@ -56,6 +57,8 @@ _From = cast(
         },  # type: ignore[call-overload]
     ),
 )
+
+log = logging.getLogger(__name__)
 
 
 class TokenizerConfig(_From):  # type: ignore[valid-type, misc]
@@ -239,8 +242,8 @@ Piece = tuple[Sequence[int] | Ids, bool]
 def token_file(
     cache: Path | None, key: Iterable[object], vocab_size: int, make: Callable[[], Iterable[Piece]]
 ) -> Tokens:
-    """The rows that `make` gives, from the cache where they are there. Without a folder they lie
-    in a temporary file that ends with the process.
+    """The rows that `make` gives, from the cache where they are there. Without a folder, or with
+    one that cannot be written, they lie in a temporary file that ends with the process.
 
     Raises:
         DataError: there is nowhere to write, or a character is unknown and there is no `<unk>`.
@@ -248,24 +251,14 @@ def token_file(
     dtype = np.uint16 if vocab_size <= 1 << 16 else np.uint32
     path = cache / "tokens" / f"{digest([VERSION, dtype, *key])}.tokens" if cache else None
     try:
-        if path is None:
-            with tempfile.TemporaryFile() as file:  # the maps keep it
-                _write(file, make(), dtype)
-                return Tokens(file, dtype)
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+        if path is not None:
             try:
-                with temporary.open("xb") as new:
-                    _write(new, make(), dtype)
-                    os.fsync(new.fileno())
-                os.replace(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
-            trim(path.parent, keep=path)
-        os.utime(path)
-        with path.open("rb") as kept:
-            return Tokens(kept, dtype)
+                return _cached(path, make, dtype)
+            except OSError as error:  # such as a full disk, which is no reason not to train
+                log.warning("data.cache cannot be written (%s): texts are kept apart", error)
+        with tempfile.TemporaryFile() as file:  # the maps keep it
+            _write(file, make(), dtype)
+            return Tokens(file, dtype)
     except DataError:
         raise
     except InputError as error:  # of the tokenizer
@@ -275,6 +268,26 @@ def token_file(
             f"nowhere to keep the tokens of the texts ({error})",
             hint="set data.cache=FOLDER to a folder with space",
         ) from error
+
+
+def _cached(
+    path: Path, make: Callable[[], Iterable[Piece]], dtype: type[np.unsignedinteger[Any]]
+) -> Tokens:
+    """The rows in the file, which is written whole if it is not there. Raises OSError."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+        try:
+            with temporary.open("xb") as new:
+                _write(new, make(), dtype)
+                os.fsync(new.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        trim(path.parent, keep=path)
+    os.utime(path)
+    with path.open("rb") as kept:
+        return Tokens(kept, dtype)
 
 
 def _write(file: IO[bytes], pieces: Iterable[Piece], dtype: type[np.unsignedinteger[Any]]) -> None:
