@@ -98,9 +98,19 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     global _received
     if os.getpid() != _main:
         _end_as_a_child(number)
+    if _is_importing(frame):  # an exception in the middle of torch's own start aborts the process
+        _end(number, frame)
     _received = number
     end_at_once()
     raise KeyboardInterrupt
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _end_as_a_child(number: int) -> None:
