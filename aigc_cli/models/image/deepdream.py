@@ -47,7 +47,7 @@ class Config(Section):
 
 
 class Model(UntrainedModule):
-    """Nothing is trained: `translate` dreams in one image, `animation` falls into it."""
+    """Nothing is trained: `sample` dreams in one image, `animation` falls into it."""
 
     config: Config
 

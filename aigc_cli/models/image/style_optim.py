@@ -56,7 +56,7 @@ class Config(Section):
 
 
 class Model(UntrainedModule):
-    """Nothing is trained: `translate` optimizes one image."""
+    """Nothing is trained: `sample` optimizes one image."""
 
     reference_count = (1, 8)
     config: Config
