@@ -67,7 +67,7 @@ def test_linked_folders_are_followed(tmp_path):
     "make, reason",
     [
         (lambda path: path.write_bytes(b""), "empty"),
-        (lambda path: path.write_text("text"), "picture"),
+        (lambda path: path.write_text("text"), "not a PNG"),
         (lambda path: path.symlink_to("nowhere.png"), "link to a file that is not there"),
         (lambda path: os.mkfifo(path), "pipe"),
     ],
