@@ -83,6 +83,7 @@ class Cadence(pl.Callback):
         self.progress, self.stop = progress, stop
         self.rows, self.validation, self.previews = log, validation, previews
         self.checkpoints = checkpoints
+        self.parts = progress.settings.accumulate
         self.verdict: str | None = None
         """That the run ended far worse than it began, once it has ended."""
 
@@ -115,6 +116,7 @@ class Cadence(pl.Callback):
     ) -> None:
         self.rows.add(trainer, module)
         self.rows.pause()
+        self._say_parts(module)
         step, settings = module.step, self.progress.settings
         asked = self.stop.agreed()
         is_last = step >= self.progress.max_steps
@@ -137,6 +139,17 @@ class Cadence(pl.Callback):
         self._save_when_due(trainer, module, is_last=is_last)
         trainer.should_stop |= is_last
         self.rows.resume()
+
+    def _say_parts(self, module: Training) -> None:
+        """Say once that steps take more parts than the recipe says, for want of memory."""
+        parts = module.iteration.run.trainer.accumulate
+        if parts != self.parts:
+            message = (
+                f"out of memory in step {module.step:,}: it was done again in {parts} parts, as "
+                "all that follow; the batch is the same"
+            )
+            self.progress.emit({"event": "warning", "message": message, "accumulate": parts})
+            self.parts = parts
 
     def on_train_end(self, trainer: pl.Trainer, module: Training) -> None:
         """See how the run ended, beside how it began."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from aigc_cli.errors import DivergedError
+from aigc_cli.errors import DivergedError, out_of_memory
 from aigc_cli.models._base import Batch, GenerativeModule, Phase, Terms
 from aigc_cli.nn.schedule import lr_multiple
 
@@ -44,6 +45,7 @@ class Iteration:
         self.terms: Terms = {}
         self._backward, self._no_sync, self._scaler = backward, no_sync, scaler
         self._guard: dict[str, Tensor] = {}
+        self._phase = 0
 
     def __call__(self, batch: Batch) -> None:
         model = self.model
@@ -54,6 +56,7 @@ class Iteration:
         phases = model.phases()
         repeats = Counter(phase.prefix for phase in phases)
         for number, phase in enumerate(phases):
+            self._phase = number
             model.start_phase(number)
             self._optimize(phase, batches[min(number, len(batches) - 1)], repeats[phase.prefix])
         model.end_phases()
@@ -71,21 +74,54 @@ class Iteration:
         rate = lr_multiple(trainer.schedule, model.step, self.run.max_steps)
         for group in optimizer.param_groups:
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * rate
-        parts = trainer.accumulate
         weight = model.weight(batch)
         if weight is not None:
             weight = model.over_devices(weight.detach().double())
-            model.mean_weight = weight.clamp(min=1) / (parts * self.run.world)
-        optimizer.zero_grad(set_to_none=True)
         with self._only(optimizer) if len(self.optimizers) > 1 else nullcontext():
+            while not self._accumulated(optimizer, phase, batch, weight, repeats):
+                pass
+        if weight is None or weight > 0:
+            self._step(optimizer)
+
+    def _accumulated(
+        self, optimizer: Optimizer, phase: Phase, batch: Batch, weight: Tensor | None, repeats: int
+    ) -> bool:
+        """Leave the gradients of the batch. False where memory was exhausted: all is as it was
+        before, but for the parts, which are smaller now.
+
+        Raises: the error of exhausted memory, where parts are single items or others would wait.
+        """
+        model, run = self.model, self.run
+        parts = run.trainer.accumulate
+        more = _more_parts(len(next(iter(batch.values()))), parts)
+        before = dict(self.terms), [buffer.clone() for buffer in model.buffers()]
+        if weight is not None:
+            model.mean_weight = weight.clamp(min=1) / (parts * run.world)
+        optimizer.zero_grad(set_to_none=True)
+        try:
             for number, part in enumerate(_cut(batch, parts)):
                 model.start_part(number)
                 with nullcontext() if number == parts - 1 else self._no_sync():
                     terms = phase.loss(part)
                     self._record(terms, phase.prefix, parts * repeats)
                     self._backward(terms["loss"] / parts)
-        if weight is None or weight > 0:
-            self._step(optimizer)
+            return True
+        except Exception as error:
+            if more is None or run.world > 1 or not out_of_memory(error, ""):
+                raise
+        # Here the error is gone, and with its frames all that the failed part held.
+        optimizer.zero_grad(set_to_none=True)
+        self.terms = before[0]
+        with torch.no_grad():
+            for buffer, value in zip(model.buffers(), before[1], strict=True):
+                buffer.copy_(value)
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        trainer = run.trainer.model_copy(update={"accumulate": more})
+        self.run = model.run = replace(run, trainer=trainer)
+        model.seed_step()
+        model.start_phase(self._phase)
+        return False
 
     def _step(self, optimizer: Optimizer) -> None:
         """Clip, and move the weights; with a scaler only where no gradient overflowed."""
@@ -138,6 +174,11 @@ class Iteration:
             hint="lower model.lr, add trainer.schedule.warmup or trainer.clip_norm; "
             "the last checkpoint is from before that step",
         )
+
+
+def _more_parts(items: int, parts: int) -> int | None:
+    """The next number of equal parts, twice as many where that divides; None: they are items."""
+    return next((more for more in range(2 * parts, items + 1) if items % more == 0), None)
 
 
 def _cut(batch: Batch, parts: int) -> Iterator[Batch]:

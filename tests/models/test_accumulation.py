@@ -1,4 +1,5 @@
-"""A step of every text family is the same however its batch is spread over parts and devices.
+"""A step of every text family is the same however its batch is spread over parts and devices, and a
+step of any family when memory makes the parts smaller.
 
 Rows have unequal numbers of supervised tokens, and some parts have none at all.
 """
@@ -14,7 +15,6 @@ import torch
 from torch import Tensor
 
 from aigc_cli.models._base import Batch, GenerativeModule, Run
-from aigc_cli.models._text import TextModule
 from aigc_cli.recipe.sections import Trainer
 from aigc_cli.registry import load_family
 from aigc_cli.run.iteration import Iteration
@@ -42,7 +42,6 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
 def made(family: str, config: dict[str, Any], *, parts: int, rank: int, world: int) -> Iteration:
     """A model before its first step."""
     model = build(load_family(family), **config)
-    assert isinstance(model, TextModule)
     settings = Trainer(max_steps=9, global_batch=8, accumulate=parts)
     model.prepare(Run(settings, seed=0, max_steps=9, rank=rank, world=world))
     optimizer = model.configure_optimizers()
@@ -146,3 +145,45 @@ def test_a_batch_without_supervised_tokens_changes_nothing(
         assert torch.equal(value, before[name]), name
     assert all(value.isfinite().all() for value in step.terms.values())
     assert all(g.isfinite().all() for g in gradients(model).values())
+
+
+class Cramped:
+    """Losses of a model in memory for `most` items at once; the rest is MemoryError, half-way."""
+
+    def __init__(self, model: GenerativeModule, most: int, error: Exception) -> None:
+        self.loss, self.most, self.error, self.failed = model.loss, most, error, 0
+        model.loss = self  # type: ignore[method-assign,assignment]
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        terms = self.loss(batch)
+        if len(next(iter(batch.values()))) > self.most:
+            terms["loss"].backward()  # type: ignore[no-untyped-call]
+            self.failed += 1
+            raise self.error
+        return terms
+
+
+@pytest.mark.parametrize("family", ["edsr", "flow", "lm", "music_lm"])
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")], ids=["cpu", "cuda"]
+)
+def test_a_step_out_of_memory_is_done_again_in_smaller_parts(family: str, error: Exception) -> None:
+    """With the weights and means of a run that had them from the beginning."""
+    small, cramped = (made(family, {}, parts=parts, rank=0, world=1) for parts in (4, 1))
+    batch = batch_for(small.model, count=8)
+    memory = Cramped(cramped.model, 2, error)
+    for _ in range(2):
+        for step in (small, cramped):
+            step(batch)
+        close(cramped.terms, small.terms)
+    assert memory.failed == 2, "parts of 8 and of 4, in the first step alone"
+    assert cramped.run.trainer.accumulate == 4
+    close(*(step.model.state_dict() for step in (cramped, small)))
+
+
+def test_memory_that_a_single_item_exhausts_ends_the_run() -> None:
+    step = made("edsr", {}, parts=1, rank=0, world=1)
+    Cramped(step.model, 0, MemoryError())
+    with pytest.raises(MemoryError):
+        step(batch_for(step.model, count=8))
+    assert step.run.trainer.accumulate == 8

@@ -221,7 +221,7 @@ def test_exhausted_memory_in_a_step_names_the_batch(
     ending = aigc("train", "edsr.yaml", "--out", "run")
     assert ending.code == 3, ending.err
     assert "out of memory: 400,000.0 GB were asked for at once" in ending.err
-    assert "hint: set trainer.accumulate=2: the same result in less memory" in ending.err
+    assert "hint: lower trainer.global_batch, or make the network or the items" in ending.err
     assert '"exit": 3' in (here / "run/status.json").read_text()
 
 

@@ -284,3 +284,25 @@ def test_the_budget_may_be_epochs(aigc: Aigc, here: Path) -> None:
     epochs = ["trainer.max_steps=null", "trainer.max_epochs=2"]
     assert aigc("train", "edsr.yaml", "--out", "run", *epochs).code == 0
     assert load(here / "run/checkpoints/last.ckpt")["step"] == 5, "2 x 9 items in batches of 4"
+
+
+def test_exhausted_memory_is_said_once_and_the_same_is_learned(
+    aigc: Aigc, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aigc_cli.models.image.edsr import Model
+
+    loss = Model.loss
+
+    def cramped(self: Model, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        if len(batch["low"]) > 1:
+            raise MemoryError
+        return loss(self, batch)
+
+    assert aigc("train", "edsr.yaml", "--out", "a", "trainer.accumulate=4").code == 0
+    monkeypatch.setattr(Model, "loss", cramped)
+    ending = aigc("train", "edsr.yaml", "--out", "b")
+    assert ending.code == 0, ending.err
+    assert ending.err.count("out of memory in step 1: it was done again in 4 parts") == 1
+    a, b = (load(here / run / "checkpoints/last.ckpt")["weights"] for run in "ab")
+    for name, value in a.items():
+        assert torch.equal(value, b[name]), name
