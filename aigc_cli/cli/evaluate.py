@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from aigc_cli.cli._output import Debug, Json, Output, Quiet
-from aigc_cli.cli._table import records, table
+from aigc_cli.cli._processes import in_processes
+from aigc_cli.cli._report import metric_list, report_text
 from aigc_cli.cli.sample import Device, Ema, check_device
 from aigc_cli.errors import RequirementError
-
-FACTS = ("value", "std", "n", "unit", "higher_is_better", "protocol")
-"""Of a score in a report; its other numbers are those of answers without a model."""
 
 Source = Annotated[
     str | None,
@@ -117,7 +113,8 @@ def evaluate(
     if names == ("list",):
         from aigc_cli.run import asked
 
-        return _list(asked.explain_metrics(), output, full=full)
+        rows = asked.explain_metrics()
+        return output.result({"metrics": rows}, metric_list(rows, full=full))
     check_device(device)
     inputs.require_paths("--generated", generated)
     inputs.require_paths("--data", data)
@@ -145,62 +142,11 @@ def evaluate(
         ema=ema,
         seen=lambda name: output.log(f"  {name}"),
     )
-    report = _in_processes(devices, lambda: asked.open_job(source, given))
+    report = in_processes(devices, lambda: asked.open_job(source, given))
     if report is None:
         return
     try:
         asked.check_requirements(report, report["require"])
     except RequirementError as error:
-        output.fail(error, report, _text(report))
-    output.result(report, _text(report))
-
-
-def _list(rows: list[dict[str, Any]], output: Output, *, full: bool) -> None:
-    """The metrics by modality; on a terminal protocols are cut unless all is asked for."""
-    columns = ["metric", "of", "better", "unit", "protocol"]
-    shown = [{**row, "metric": f"{row['modality']}/{row['metric']}"} for row in rows]
-    if full:
-        output.result({"metrics": rows}, records(shown, columns))
-    else:
-        text = table(shown, columns, wrap=False, drop=("of", "unit"), grouped=True)
-        output.result({"metrics": rows}, text)
-
-
-def _in_processes(
-    devices: int, open_job: Callable[[], Callable[[], dict[str, Any] | None]]
-) -> dict[str, Any] | None:
-    """The report of the job, done here or in so many processes; None where another reports."""
-    job = open_job()  # what is wrong is said once
-    if devices == 1:
-        return job()
-    from aigc_cli.run.devices import find_world
-    from aigc_cli.run.launch import launch
-
-    if find_world().is_worker:
-        return job()
-    if code := launch(devices, sys.argv[1:]):
-        raise typer.Exit(code)
-    return None
-
-
-def _text(report: dict[str, Any]) -> str:
-    scores = report["metrics"]
-    baselines = dict.fromkeys(key for score in scores.values() for key in score if key not in FACTS)
-    columns = ["metric", "value", *baselines, "unit", "n", "protocol"]
-    rows = [
-        {"metric": name, **{column: _number(score.get(column)) for column in columns[1:]}}
-        for name, score in scores.items()
-    ]
-    protocol = [f"{name}: {text}" for name, text in report.get("protocol", {}).items()]
-    notes = [f"note: {text}" for text in report.get("notes", ())]
-    if skipped := report.get("skipped"):
-        notes += [f"note: {len(skipped)} left out", *(f"  {text}" for text in skipped[:20])]
-    classes = [{k: _number(v) for k, v in row.items()} for row in report.get("classes", ())]
-    by_class = ["", table(classes, list(classes[0]))] if classes else []
-    return "\n".join([table(rows, columns), *protocol, *by_class, *notes])
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, list):
-        return " to ".join(f"{bound:.4f}" for bound in value)
-    return f"{value:.4f}" if isinstance(value, float) else value
+        output.fail(error, report, report_text(report))
+    output.result(report, report_text(report))
