@@ -1,1 +1,1 @@
-"""Data sets by name: what there is, where it lies here, and how it gets here."""
+"""Data sets and models by name: what there is, where it lies here, and how it gets here."""

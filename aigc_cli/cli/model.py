@@ -17,7 +17,7 @@ COLUMNS = ("model", "here", "MB", "license", "use")
 @app.command()
 def ls(json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
     """List the pretrained models that `aigc model get` downloads."""
-    from aigc_cli.run.model_catalog import models, models_home
+    from aigc_cli.catalog.weights import models, models_home
 
     home = models_home()
     rows = [

@@ -346,6 +346,7 @@ class EncoderBlock(nn.Module):
         norm: Literal["pre", "post"],
         activation: Literal["relu", "gelu"] = "relu",
         dropout: float = 0.0,
+        eps: float = 1e-5,
     ) -> None:
         super().__init__()
         self.pre = norm == "pre"
@@ -353,7 +354,7 @@ class EncoderBlock(nn.Module):
             dim, num_heads, num_heads, head_dim=dim // num_heads, bias=True, dropout=dropout
         )
         self.feed_forward = FeedForward(dim, hidden_dim, activation=activation, dropout=dropout)
-        self.norm_1, self.norm_2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.norm_1, self.norm_2 = nn.LayerNorm(dim, eps), nn.LayerNorm(dim, eps)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, *, mask: Tensor | None = None) -> Tensor:

@@ -1,18 +1,24 @@
-"""What becomes of the published files of the catalogue: a checkpoint of ours, by `convert`."""
+"""What becomes of the published files of the catalogue, by `convert`: a checkpoint of ours, or the
+folder of an encoder of sentences.
+"""
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from aigc_cli.errors import CheckpointError
+from aigc_cli.nn.bert import read_encoder
 from aigc_cli.nn.classifier import build
 from aigc_cli.nn.efficientnet_lite import SIZE, from_published
 from aigc_cli.run.foreign import read_foreign, write_foreign
 from aigc_cli.run.imported import read_tensors, write_imported
 from aigc_cli.specs.image import ImageSpec
+from aigc_cli.text.folder import TEXT_LIMIT
 
 
 def efficientnet(file: Path, folder: Path) -> None:
@@ -41,8 +47,34 @@ def language(file: Path, folder: Path) -> None:
     write_foreign(read_foreign(file), folder / "model.ckpt")
 
 
+ENCODER_FILES = {
+    "config.json": 1 << 20,
+    "sentence_bert_config.json": 1 << 20,
+    "tokenizer.json": TEXT_LIMIT,
+    "tokenizer_config.json": 1 << 20,
+    "model.safetensors": 2 << 30,
+}
+"""Files of an encoder of sentences, and the most bytes that each may have."""
+
+
+def encoder(file: Path, folder: Path) -> None:
+    """A zip with the folder of a BERT: that folder, as transformers and nn/bert.py read it."""
+    made = folder / "model"
+    made.mkdir()
+    try:
+        with zipfile.ZipFile(file) as archive:
+            for name, most in ENCODER_FILES.items():
+                if archive.getinfo(name).file_size > most:
+                    raise CheckpointError(f"{file}: {name} is larger than {most >> 20} MiB")
+                (made / name).write_bytes(archive.read(name))
+    except (zipfile.BadZipFile, KeyError, EOFError, zlib.error) as error:
+        raise CheckpointError(f"{file}: damaged, or no folder of a BERT in a zip") from error
+    read_encoder(made)
+
+
 CONVERTERS: dict[str, Callable[[Path, Path], None]] = {
     "efficientnet": efficientnet,
     "language": language,
+    "encoder": encoder,
 }
 """By `convert` of an entry: (published file, new folder) -> None."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from aigc_cli.catalog.weights import is_model
 from aigc_cli.errors import CheckpointError, InputError, did_you_mean
 from aigc_cli.metrics._networks import VGG16, VGG19, fill, load_state, published
 from aigc_cli.nn.classifier import VGG_DEPTHS, vgg
@@ -16,7 +17,6 @@ from aigc_cli.nn.features import FeatureNetwork, random_features, vgg_arch
 from aigc_cli.recipe.load import recipe_from_dict
 from aigc_cli.registry import load_family
 from aigc_cli.run.checkpoint import file_digest, load_checkpoint
-from aigc_cli.run.model_catalog import is_model
 from aigc_cli.run.paths import find_checkpoint
 from aigc_cli.run.weights import load_averaged, require_fit
 from aigc_cli.specs import spec_from_dict

@@ -84,7 +84,7 @@ def find_checkpoint(text: str | Path) -> Path:
     if not path.exists() and (RUNS / path).is_dir():
         path = RUNS / path
     if not path.exists():
-        from aigc_cli.run.model_catalog import find_model, is_model
+        from aigc_cli.catalog.weights import find_model, is_model
 
         if is_model(str(text)):
             return find_model(str(text))

@@ -21,9 +21,9 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from aigc_cli.catalog.weights import Entry, find_entry, models_home
 from aigc_cli.errors import CheckpointError, InputError, MissingError
 from aigc_cli.media.files import write_error
-from aigc_cli.run.model_catalog import Entry, find_entry, models_home
 
 CHUNK = 1 << 20
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from aigc_cli.catalog.weights import is_model
 from aigc_cli.errors import CheckpointError, InputError, Problem, RecipeError
 from aigc_cli.models._base import GenerativeModule
 from aigc_cli.models.text._network import NetworkConfig, sizes
@@ -19,7 +20,6 @@ from aigc_cli.recipe.load import Recipe, recipe_from_dict
 from aigc_cli.run.checkpoint import load_checkpoint
 from aigc_cli.run.foreign import spec_family, spec_of
 from aigc_cli.run.hugging_face import is_folder, read_folder
-from aigc_cli.run.model_catalog import is_model
 from aigc_cli.run.paths import find_checkpoint
 from aigc_cli.specs import Spec, spec_from_dict
 

@@ -10,12 +10,12 @@ import skimage.data
 import torch
 import torch.nn.functional as F
 
+from aigc_cli.catalog.weights import find_model
 from aigc_cli.errors import MissingError
 from aigc_cli.nn.classifier import build
 from aigc_cli.nn.efficientnet_lite import SameConv2d, fold, from_published
 from aigc_cli.nn.features import FeatureNetwork
 from aigc_cli.run.features import open_features
-from aigc_cli.run.model_catalog import find_model
 
 ARCH = {
     "name": "efficientnet_lite0",

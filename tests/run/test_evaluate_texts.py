@@ -242,10 +242,13 @@ def test_a_mistake_is_one_sentence(aigc: Aigc, here: Path, mistake: str) -> None
     assert ending.out == ""
 
 
-def test_a_resource_that_is_absent_ends_with_5(aigc: Aigc, here: Path) -> None:
+def test_a_resource_that_is_absent_ends_with_5(
+    aigc: Aigc, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIGC_MODELS", str(here / "none"))
     ending = aigc("evaluate", *PAIR, "-m", "bertscore")
     assert ending.code == 5
-    assert "bertscore.model=FOLDER" in ending.err
+    assert "aigc model get minilm" in ending.err
     ending = aigc("evaluate", *PAIR, "-m", "bertscore", "bertscore.model=nowhere")
     assert ending.code == 5
     assert "nowhere: there is no config.json" in ending.err

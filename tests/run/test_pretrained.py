@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from aigc_cli.catalog import weights as model_catalog
+from aigc_cli.catalog.weights import find_entry, find_model, is_model, models
 from aigc_cli.errors import CheckpointError, InputError, MissingError, OutputError
-from aigc_cli.run import convert, model_catalog, pretrained
-from aigc_cli.run.model_catalog import find_entry, find_model, is_model, models
+from aigc_cli.run import convert, pretrained
 from aigc_cli.run.paths import find_checkpoint
 from aigc_cli.run.pretrained import get_model
 

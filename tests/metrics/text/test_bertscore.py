@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from written import measure, scores
 
-from aigc_cli.errors import InputError, MissingError
+from aigc_cli.errors import DataError, InputError, MissingError
+from aigc_cli.metrics.text import _bertscore
+from aigc_cli.nn.bert import read_encoder
 
 transformers = pytest.importorskip("transformers")
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] the cat sat on mat a dog 中 文"
@@ -29,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def written_out(folder: Path, hyp: str, ref: str, layer: int) -> float:
+def written_out(folder: Path, hyp: str, ref: str, layer: int) -> tuple[float, float, float]:
     """Zhang et al. 2020, equations of section 3, one pair of tokens at a time."""
     model = transformers.BertModel.from_pretrained(folder).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -42,10 +45,10 @@ def written_out(folder: Path, hyp: str, ref: str, layer: int) -> float:
 
     x, y = vectors(hyp), vectors(ref)
     if len(x) == 2 or len(y) == 2:  # nothing but [CLS] and [SEP]
-        return 0.0
+        return 0.0, 0.0, 0.0
     precision = sum(max(float(u @ v) for v in y) for u in x[1:-1]) / (len(x) - 2)
     recall = sum(max(float(u @ v) for v in x) for u in y[1:-1]) / (len(y) - 2)
-    return 2 * precision * recall / (precision + recall)
+    return 2 * precision * recall / (precision + recall), precision, recall
 
 
 PAIRS = [
@@ -61,10 +64,39 @@ PAIRS = [
 @pytest.mark.parametrize("layer", [1, 2])
 def test_scores_are_those_of_the_formula(folder: Path, layer: int) -> None:
     hyps, refs = zip(*PAIRS, strict=True)
-    found = measure("bertscore", hyps, [[ref] for ref in refs], model=f"{folder}:{layer}")
     expected = [written_out(folder, hyp, ref, layer) for hyp, ref in PAIRS]
+    for number, name in enumerate(("bertscore", "bertscore_precision", "bertscore_recall")):
+        found = measure(name, hyps, [[ref] for ref in refs], model=f"{folder}:{layer}")
+        assert found.items == pytest.approx([row[number] for row in expected], abs=1e-5)
+        assert found.signature.startswith(f"nrefs:1|tiny_L{layer}_no-idf|weights:")
+
+
+def test_other_transformers_are_read_by_their_library(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hyps, refs = zip(*PAIRS, strict=True)
+    pairs = [[ref] for ref in refs]
+    expected = measure("bertscore", hyps, pairs, model=f"{folder}:1").items
+    monkeypatch.setattr(_bertscore, "is_bert", lambda path: False)
+    other = shutil.copytree(folder, tmp_path / "other")
+    found = measure("bertscore", hyps, pairs, model=f"{other}:1")
     assert found.items == pytest.approx(expected, abs=1e-5)
-    assert found.signature.startswith(f"nrefs:1|tiny_L{layer}_no-idf|weights:")
+    assert "|transformers:" in found.signature
+
+
+def test_sentences_are_compared_and_their_diversity_is_that_of_all_pairs(folder: Path) -> None:
+    vectors = read_encoder(folder).encode(["the cat", "a dog sat", "the mat"])
+    refs = [["a dog sat", "the mat"], ["the cat"]]
+    found = scores("sentence_similarity", ["the cat", "the cat"], refs, encoder=str(folder))
+    best = max(float(vectors[0] @ vectors[1]), float(vectors[0] @ vectors[2]))
+    assert found == pytest.approx([best, 1.0], abs=1e-6)
+
+    texts = ["the cat", "a dog sat", "the mat"]
+    value = measure("sentence_diversity", texts, [[]] * 3, encoder=str(folder)).value
+    pairs = [1 - float(vectors[i] @ vectors[j]) for i in range(3) for j in range(i)]
+    assert value == pytest.approx(sum(pairs) / 3, abs=1e-6)
+    with pytest.raises(DataError, match="compares texts with each other and got 1"):
+        measure("sentence_diversity", ["the cat"], [[]], encoder=str(folder))
 
 
 def test_equal_texts_score_one_and_the_best_reference_counts(folder: Path) -> None:
@@ -73,12 +105,14 @@ def test_equal_texts_score_one_and_the_best_reference_counts(folder: Path) -> No
     ]
 
 
-def test_a_model_that_is_absent_is_asked_for(folder: Path, tmp_path: Path) -> None:
-    for model, sentence in {
-        None: "bertscore looks through a transformer",
-        str(tmp_path / "nowhere"): "there is no config.json in it",
-    }.items():
-        with pytest.raises(MissingError, match=sentence):
-            scores("bertscore", ["a"], [["a"]], model=model)
+def test_a_model_that_is_absent_is_asked_for(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIGC_MODELS", str(tmp_path))
+    with pytest.raises(MissingError) as caught:
+        scores("bertscore", ["a"], [["a"]])
+    assert caught.value.hint == "aigc model get minilm"
+    with pytest.raises(MissingError, match=r"there is no config\.json in it"):
+        scores("bertscore", ["a"], [["a"]], model=str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match="its layers are 0 to 2"):
         scores("bertscore", ["a"], [["a"]], model=f"{folder}:3")

@@ -17,7 +17,7 @@ from aigc_cli.metrics.text._language import CHARACTERS, LANGUAGES, words
 ALL = [
     name
     for name, file in registry.metrics().items()
-    if file.modality == "text" and not file.group and name != "bertscore"
+    if file.modality == "text" and not file.group and not name.startswith(("bertscore", "sentence"))
 ]
 
 
