@@ -62,6 +62,17 @@ class GaussianVelocity(nn.Module):
         return self.mean + covariance / variance * (x - t * self.mean)
 
 
+class Answers(nn.Module):
+    """Always the same."""
+
+    def __init__(self, answer: Tensor | float) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        return self.answer + torch.zeros_like(x)
+
+
 @pytest.mark.parametrize("solver", ["euler", "midpoint", "heun"])
 def test_the_best_velocity_for_gaussian_data_gives_its_mean_and_variance(solver: str) -> None:
     spec = ImageSpec(channels=1, image_size=2)
@@ -92,6 +103,42 @@ def test_the_best_velocity_for_gaussian_data_has_the_least_loss() -> None:
     assert best < error(mean, 1.3 * deviation)
     assert best < error(mean, 0.7 * deviation)
     assert best < error(mean + 0.2, deviation)
+
+
+def test_a_preconditioned_network_that_says_nothing_is_the_best_linear_guess() -> None:
+    """For images from N(0, sigma^2) that guess is the best velocity of all."""
+    built = model(sigma_data=0.6)
+    best = GaussianVelocity(torch.zeros(1, 8, 8), torch.full((1, 8, 8), 0.6))
+    x, t = torch.randn(5, 1, 8, 8), torch.tensor([0.0, 0.2, 0.5, 0.9, 1.0])
+    built.net = Answers(0.0)  # type: ignore[assignment]
+    torch.testing.assert_close(built.velocity(x, t, None), best(x, t, None))
+
+
+def test_what_a_preconditioned_network_learns_has_the_size_of_the_data_at_all_times() -> None:
+    """The answer that makes the velocity exact is the image at t = 0 and minus the noise at 1."""
+    built = model(sigma_data=0.6)
+    x0, x1 = torch.randn(2, 4, 1, 8, 8).unbind()
+    x1 = 0.6 * x1
+    for t, answer in ((0.0, x1 / 0.6), (1.0, -x0)):
+        built.net = Answers(answer)  # type: ignore[assignment]
+        error = built._error(x0, x1, torch.full((4,), t), None)
+        torch.testing.assert_close(error, torch.zeros(4), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("solver", ["euler", "midpoint", "heun"])
+def test_the_last_step_goes_straight_to_the_image_that_the_model_takes_it_for(solver: str) -> None:
+    built = model()
+    seen: list[float] = []
+
+    class Timed(nn.Module):
+        def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+            seen.append(float(t[0]))
+            return torch.full_like(x, 0.1)
+
+    built.net = Timed()  # type: ignore[assignment]
+    built.sample(SampleNoise(0, 0, 1), Options(steps=4, solver=solver))  # type: ignore[arg-type]
+    assert seen[-1] == 0.75
+    assert max(seen) == 0.75
 
 
 def test_the_target_is_picture_minus_noise() -> None:

@@ -5,7 +5,8 @@ on the straight paths of Liu, Gong and Liu, "Flow Straight and Fast", ICLR 2023,
 https://arxiv.org/abs/2209.03003: x_t = (1 - t) noise + t image, whose velocity is
 image - noise. Classes by classifier-free guidance, Ho and Salimans, 2022,
 https://arxiv.org/abs/2207.12598; times from a logistic normal, Esser et al., 2024,
-https://arxiv.org/abs/2403.03206; noise assigned to images by optimal transport within the batch,
+https://arxiv.org/abs/2403.03206; preconditioning, Karras et al., NeurIPS 2022,
+https://arxiv.org/abs/2206.00364; noise assigned to images by optimal transport within the batch,
 Tong et al., TMLR 2024, https://arxiv.org/abs/2302.00482. The network is the U-Net of Dhariwal and
 Nichol, "Diffusion Models Beat GANs on Image Synthesis", NeurIPS 2021,
 https://arxiv.org/abs/2105.05233.
@@ -17,6 +18,7 @@ Differs from the papers:
 * the smallest noise has exactly no variance, where Lipman et al. keep sigma_min = 1e-5;
 * resolutions change by plain convolutions, not inside residual blocks, as in Ho et al., 2020;
 * layers that begin at zero there begin at 1e-5 of the usual size, as in Karras et al., 2022;
+* the last step of every solver is Euler's, as in Karras et al., 2022;
 * guidance counts the conditional model as 1 (Ho and Salimans: 0);
 * optimal transport assigns within what one device computes at once.
 """
@@ -38,7 +40,7 @@ from aigc_cli.models._image import ImageModule
 from aigc_cli.nn.norm import GroupNorm
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
-from aigc_cli.sampling.ode import SOLVERS, uniform_times
+from aigc_cli.sampling.ode import SOLVERS, euler, uniform_times
 from aigc_cli.specs import Spec
 from aigc_cli.specs.image import ImageSpec
 
@@ -79,6 +81,15 @@ class Config(Section):
     """Part of the images whose class is hidden, so that guidance has something to lean on."""
     time_sampling: Literal["uniform", "logit_normal"] = "uniform"
     """Times to learn at: all alike, or more in the middle, where the velocity is hardest to tell.
+    """
+    time_mean: float = Field(0.0, ge=-5, le=5)
+    """logit_normal: mean of the logit of the times; above 0 for more times near the image."""
+    time_std: float = Field(1.0, gt=0, le=5)
+    """logit_normal: standard deviation of that logit."""
+    sigma_data: float = Field(0.0, ge=0, le=2)
+    """Root mean square of the images' values in [-1, 1], 0.5 for photographs; with it the network
+    is preconditioned: it need not pass the noise on, and gives the image where all is noise and the
+    noise where all is image. 0: it gives the velocity itself.
     """
     coupling: Literal["independent", "ot"] = "independent"
     """ot: give each image of the batch the noise that makes all paths shortest together."""
@@ -264,7 +275,9 @@ class Model(ImageModule):
         x0 = self.randn(B, *self.shape)
         if c.coupling == "ot":
             x0 = x0[optimal_assignment(x0, x1)]
-        t = self.rand(B) if c.time_sampling == "uniform" else self.randn(B).sigmoid()
+        t = self.rand(B)
+        if c.time_sampling == "logit_normal":
+            t = (c.time_mean + c.time_std * self.randn(B)).sigmoid()
         label = batch["label"] if self.conditional else None
         if label is not None:
             label = label.masked_fill(self.rand(B) < c.label_dropout, self.num_classes)
@@ -273,7 +286,21 @@ class Model(ImageModule):
     def _error(self, x0: Tensor, x1: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
         """Mean squared error of the velocity of each item, (B,)."""
         x_t = torch.lerp(x0, x1, t[:, None, None, None])
-        return (self.net(x_t, t, label) - (x1 - x0)).square().flatten(1).mean(1)
+        return (self.velocity(x_t, t, label) - (x1 - x0)).square().flatten(1).mean(1)
+
+    def velocity(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        """v at x (B, C, S, S) and t (B,). With `sigma_data` it is the best linear guess from x and
+        t alone plus the network's answer, in units of that guess's error (Karras et al. 2022,
+        table 1, for these paths).
+        """
+        if not (sigma := self.config.sigma_data):
+            v: Tensor = self.net(x, t, label)
+            return v
+        time = t[:, None, None, None]
+        variance = (sigma * time).square() + (1 - time).square()  # of x
+        guess = x * (sigma**2 * time - (1 - time)) / variance
+        scale = variance.rsqrt()
+        return guess + sigma * scale * self.net(scale * x, t, label)
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
         x1 = batch["image"]
@@ -302,19 +329,19 @@ class Model(ImageModule):
         def velocity(x: Tensor, t: float) -> Tensor:
             time = x.new_full((len(x),), t)
             if label is None or w == 1:
-                return self._velocity(x, time, label)
+                return self.velocity(x, time, label)
             none = torch.full_like(label, self.num_classes)
             if w == 0:
-                return self._velocity(x, time, none)
-            both = self._velocity(x.repeat(2, 1, 1, 1), time.repeat(2), torch.cat([none, label]))
+                return self.velocity(x, time, none)
+            both = self.velocity(x.repeat(2, 1, 1, 1), time.repeat(2), torch.cat([none, label]))
             v_none, v_label = both.chunk(2)
             return torch.lerp(v_none, v_label, w)
 
-        return SOLVERS[options.solver](velocity, x, uniform_times(options.steps)).clamp(-1, 1)
-
-    def _velocity(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-        v: Tensor = self.net(x, t, label)
-        return v
+        # The last step goes straight to what the model takes for the image: at the end of the path
+        # hardly anything was learned, and a second look from there leaves specks.
+        *times, end = uniform_times(options.steps)
+        x = SOLVERS[options.solver](velocity, x, times)
+        return euler(velocity, x, [times[-1], end]).clamp(-1, 1)
 
 
 class Options(Section):
