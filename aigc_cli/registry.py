@@ -2,7 +2,7 @@
 
     models/<room>/<family>.py     data/<kind>.py     recipes/<room>/<name>.yaml
     metrics/<modality>/<name>.py
-    modalities/<modality>.py     specs/<modality>.py
+    modalities/<modality>.py     specs/<modality>.py     augment/<modality>.py
 
 The folders of the installation come first, then every folder named in AIGC_PATH (separated as in
 PATH) that has the same layout. Names that start with `_` are no families. Nothing is imported
@@ -164,6 +164,23 @@ def load_modality(name: str) -> ModuleType:
             f"unknown modality {name!r}", hint=did_you_mean(name, known), code="unknown_modality"
         )
     return _load(known[name], ("Modality",))
+
+
+def augmentations() -> dict[str, Path]:
+    """The file of every modality's augmentation by name. Raises as `families`."""
+    roots = [PACKAGE / "augment", *(user / "augment" for user in user_folders())]
+    files = (f for root in roots for f in _list(root, "*.py"))
+    return _unique("augmentation", ((f.stem, f, f) for f in files))
+
+
+def load_augmentation(name: str) -> ModuleType:
+    """The imported file `augment/<modality>.py`, with `Augmentation`. Raises as `load_family`."""
+    known = augmentations()
+    if name not in known:
+        raise InputError(
+            f"things of modality '{name}' are not augmented", hint=did_you_mean(name, known)
+        )
+    return _load(known[name], ("Augmentation",))
 
 
 def spec_files() -> dict[str, Path]:

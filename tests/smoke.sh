@@ -72,6 +72,13 @@ family cyclegan_emoji "--input $run/previews/step-0000030 direction=b2a" \
     data.train_b=builtin:photos:train data.val_b=builtin:photos:validation \
     model.num_features=8 model.num_blocks=1 model.discriminator_features=8
 
+step "augment: balanced classes, the same again, test data refused"
+expect 0 "$AIGC" augment builtin:fashion:validation --keep 10% --balance classes --out larger
+"$AIGC" augment builtin:fashion:validation --keep 10% --balance classes --out larger --overwrite --json --workers 0 |
+    json 'len(set(d["after"].values())) == 1 or exit(1)'
+test -f larger/augment.jsonl
+expect 2 "$AIGC" augment builtin:fashion:validation --val builtin:fashion:validation --out leaking
+
 step "every demo in an empty folder, without any download"
 mkdir empty && cd empty
 demo() { # demo RECIPE "words for sample": two steps, then what its header shows

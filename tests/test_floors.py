@@ -17,6 +17,7 @@ FLOORS = (
     {"nn", "sampling", "metrics", "media", "text"},
     {"models", "data"},
     {"modalities"},
+    {"augment"},
     {"run"},
     {"cli", "__main__"},
 )
@@ -105,6 +106,7 @@ def test_sampling_and_evaluating_need_no_lightning() -> None:
 OWN_ROOMS = (
     "specs",
     "modalities",
+    "augment",
     "media",
     "data",
     "metrics",

@@ -33,6 +33,7 @@ COMMANDS = (
     ("Work", "sample", "sample:sample"),
     ("Work", "evaluate", "evaluate:evaluate"),
     ("", "eval", "evaluate:evaluate"),
+    ("Work", "augment", "augment:augment"),
     ("Prepare", "recipe", "recipe:app"),
     ("Prepare", "data", "data:app"),
     ("Prepare", "plan", "plan:plan"),
@@ -61,7 +62,7 @@ class Panels(TyperGroup):
 app = typer.Typer(
     name="aigc",
     cls=Panels,
-    help="""Train, sample and evaluate generative models.
+    help="""Train, sample, evaluate and augment with generative models.
 
     \b
     First steps:  aigc recipe ls

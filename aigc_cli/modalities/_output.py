@@ -187,8 +187,9 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def prepare_folder(out: Path, *, overwrite: bool) -> None:
-    """Make the folder; refuse one with files in it unless told otherwise.
+def prepare_folder(out: Path, *, overwrite: bool, journal: str = JOURNAL) -> None:
+    """Make the folder; refuse one with files in it unless told otherwise. `journal` is what an
+    interrupted call leaves there.
 
     Raises:
         OutputError: it is a file, holds files, or cannot be made.
@@ -196,7 +197,7 @@ def prepare_folder(out: Path, *, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out}: is a file, not a folder", hint="name a folder with --out")
     if out.is_dir() and any(out.iterdir()) and not overwrite:
-        interrupted = (out / JOURNAL).exists()
+        interrupted = (out / journal).exists()
         raise OutputError(
             f"{out}: already holds files" + (" of an interrupted call" if interrupted else ""),
             hint="go on with --continue, or start anew with --overwrite"

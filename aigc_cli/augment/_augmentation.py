@@ -1,0 +1,160 @@
+"""What augmentation is to the command: how the items of a data set are read, varied and written.
+
+A file `augment/<modality>.py` defines `Augmentation`, a subclass of the one here. run/ knows only
+this contract: what is counted, drawn, kept in the journal and measured is the same for all.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from aigc_cli.data._stream import item_seed
+from aigc_cli.recipe.load import Recipe
+from aigc_cli.recipe.sections import Section
+
+Operation = dict[str, Any]
+"""What was done to an item: `name`, and its amounts as plain numbers."""
+
+
+class Part(ABC):
+    """Numbered items of a data set, read when they are asked for; travels to worker processes."""
+
+    text: str
+    """What the user calls it, for messages."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def name(self, number: int) -> str:
+        """Where the item comes from, for people and for the record."""
+
+    @abstractmethod
+    def labels(self) -> Sequence[str] | None:
+        """The class of each item; None where there are no classes."""
+
+    @abstractmethod
+    def read(self, number: int) -> Any:
+        """The thing.
+
+        Raises:
+            DataError: it cannot be used; names it.
+        """
+
+    def digest(self, thing: Any) -> str:
+        """By which a thing is known again, whatever file it lies in."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Varied:
+    """A thing that was made of others."""
+
+    thing: Any
+    operations: Sequence[Operation]
+    sources: Sequence[int] = ()
+    """Numbers of further items that went in, such as what was mixed."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """An item of the new set: a file of its own, or a row of a common one."""
+
+    path: str
+    """Relative to the output folder, with `/`."""
+    row: bytes | None = None
+    """What is added to the file, where it is a common one."""
+
+
+@dataclass
+class Draw:
+    """The randomness of one new item: all of it follows from (seed, number)."""
+
+    seed: int
+    number: int
+    generator: torch.Generator = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.item_seed = item_seed(self.seed, self.number) >> 1  # what a generator takes
+        self.generator = torch.Generator().manual_seed(self.item_seed)
+
+    def uniform(self, low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand((), generator=self.generator))
+
+    def below(self, count: int) -> int:
+        return int(torch.randint(count, (), generator=self.generator))
+
+    def happens(self, probability: float) -> bool:
+        return self.uniform(0, 1) < probability
+
+
+class Augmentation(ABC):
+    """The contract of `augment/<modality>.py`."""
+
+    Options: ClassVar[type[Section]] = Section
+    """The classical operations and their amounts: `aigc augment DATA KEY=VALUE`."""
+    own_files: ClassVar[bool] = True
+    """Whether each item is a file of its own."""
+    yardstick: ClassVar[str]
+    """The recipe that `--measure` trains where none is named."""
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+
+    @abstractmethod
+    def open(self, source: str, key: str, data: Mapping[str, str]) -> Part:
+        """The items of a source; `key` is what messages call it, `data` how it is read, as
+        KEY=VALUE of the kind of data.
+
+        Raises:
+            DataError: it cannot be used. RecipeError: wrong keys in `data`.
+        """
+
+    @abstractmethod
+    def open_recipe(self, recipe: Recipe) -> Mapping[str, Part]:
+        """`train` and `val` of a recipe's data.
+
+        Raises:
+            DataError: it cannot be used.
+        """
+
+    @abstractmethod
+    def vary(self, part: Part, number: int, peers: Sequence[int], draw: Draw) -> Varied:
+        """Item `number` changed by the classical operations; `peers` are the items of its class."""
+
+    @abstractmethod
+    def write(
+        self,
+        out: Path,
+        split: str,
+        stem: str,
+        label: str | None,
+        thing: Any,
+        facts: Mapping[str, Any],
+    ) -> Written:
+        """Write a thing as a file, or make the row of it. The same thing gives the same bytes.
+
+        Raises:
+            OutputError: it cannot be written. DiskFullError: no space left.
+        """
+
+    @abstractmethod
+    def trains_on(self, out: Path) -> Mapping[str, str]:
+        """KEY=VALUE of a recipe's `data` that read the written set."""
+
+
+def folder_of(label: str) -> str:
+    """A class as the name of a folder.
+
+    >>> folder_of("T-shirt/top"), folder_of("..")
+    ('T-shirt_top', '_..')
+    """
+    safe = re.sub(r"[^\w .()+,&-]", "_", label).rstrip(" ")
+    return f"_{safe}" if not safe or safe.startswith(".") else safe

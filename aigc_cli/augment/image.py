@@ -1,0 +1,145 @@
+"""Images: varied by the classical operations, written as class folders of PNG.
+
+PyTorch's ImageFolder, Hugging Face's imagefolder and the data kind `images` read them alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aigc_cli.augment import _augmentation
+from aigc_cli.augment._augmentation import Draw, Varied, Written, folder_of
+from aigc_cli.augment._image_operations import Options, vary
+from aigc_cli.data._images import in_8_bits, open_parts
+from aigc_cli.data._sources import Source, open_source
+from aigc_cli.data.images import Config
+from aigc_cli.errors import DataError
+from aigc_cli.media.image import Raster, write_image
+from aigc_cli.recipe.load import Recipe, section_from_texts
+from aigc_cli.recipe.sections import Section
+
+
+class Reading(Section):
+    """How a source that is no recipe is read."""
+
+    labels: bool = True
+    """Classes are the names of the folders, or what the source says."""
+
+
+class Images(_augmentation.Part):
+    """Numbered images of a source."""
+
+    def __init__(self, source: Source, numbers: Sequence[int], *, labels: bool = True) -> None:
+        self.source, self.numbers, self.text = source, list(numbers), str(source.text)
+        known = source.labels() if labels else None
+        self._labels = None if known is None else [known[number] for number in self.numbers]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def name(self, number: int) -> str:
+        return self.source.name(self.numbers[number])
+
+    def labels(self) -> Sequence[str] | None:
+        return self._labels
+
+    def read(self, number: int) -> Raster:
+        return self.source.read(self.numbers[number])
+
+    def digest(self, thing: Raster) -> str:
+        """Of the pixels in 8 bits, so that another file of the same image is the same."""
+        pixels = in_8_bits(thing, 3)
+        return blake2b(f"{pixels.shape}".encode() + pixels.tobytes(), digest_size=16).hexdigest()
+
+
+class Augmentation(_augmentation.Augmentation):
+    """Images."""
+
+    Options = Options
+    yardstick = "classifier_small"
+
+    def open(self, source: str, key: str, data: Mapping[str, str]) -> Images:
+        asked = section_from_texts(Reading, [f"{k}={v}" for k, v in data.items()], "data")
+        found = open_source(source, key=key)
+        return Images(found, range(len(found)), labels=asked.labels)
+
+    def open_recipe(self, recipe: Recipe) -> Mapping[str, Images]:
+        if not isinstance(recipe.data, Config):
+            raise DataError(
+                f"recipe '{recipe.name}': data of kind '{recipe.kind}' is not augmented",
+                hint="name a recipe with data of kind images, or the images themselves",
+            )
+        known = recipe.data.labels == "auto"
+        return {
+            key.removeprefix("data."): Images(part.source, part.numbers, labels=known)
+            for key, part in open_parts(recipe.data, recipe.bases).items()
+        }
+
+    def vary(self, part: Any, number: int, peers: Sequence[int], draw: Draw) -> Varied:
+        picture = part.read(number)
+        image, other = planes(picture), None
+        sources: list[int] = []
+        if self.options.mix and (others := [peer for peer in peers if peer != number]):
+            sources = [others[draw.below(len(others))]]
+            other = _fitting(planes(part.read(sources[0])), image)
+        varied, done = vary(image, other, self.options, draw)
+        return Varied(_raster(varied, picture), done, sources)
+
+    def write(
+        self,
+        out: Path,
+        split: str,
+        stem: str,
+        label: str | None,
+        thing: Any,
+        facts: Mapping[str, Any],
+    ) -> Written:
+        folder = split if label is None else f"{split}/{folder_of(label)}"
+        path = f"{folder}/{stem}.png"
+        (out / folder).mkdir(parents=True, exist_ok=True)
+        write_image(out / path, thing)
+        return Written(path)
+
+    def trains_on(self, out: Path) -> Mapping[str, str]:
+        return {"train": str(out / "train"), "val": str(out / "val")}
+
+
+def planes(picture: Raster) -> Tensor:
+    """float (C, H, W) in [0, 1]; transparency is the last of 2 or 4 planes."""
+    samples = picture.pixels
+    if picture.alpha is not None:
+        samples = np.concatenate([samples, picture.alpha[:, :, None]], axis=2)
+    values = np.ascontiguousarray(samples.transpose(2, 0, 1), dtype=np.float32)
+    return torch.from_numpy(values).div_(np.iinfo(samples.dtype).max)
+
+
+def _raster(image: Tensor, like: Raster) -> Raster:
+    """The inverse of `planes`, with the bits and the profile of `like`."""
+    dtype = like.pixels.dtype
+    top = np.iinfo(dtype).max
+    samples = image.mul(top).add_(0.5).floor_().clamp_(0, top).permute(1, 2, 0).numpy()
+    samples = samples.astype(dtype)
+    if like.alpha is None:
+        return Raster(samples, icc=like.icc)
+    return Raster(samples[:, :, :-1], samples[:, :, -1], icc=like.icc)
+
+
+def _fitting(other: Tensor, image: Tensor) -> Tensor:
+    """Another image brought to the planes and the size of `image`."""
+    C, H, W = image.shape
+    colors = other if len(other) in (1, 3) else other[:-1]
+    wanted = C if C in (1, 3) else C - 1
+    colors = colors.mean(0, keepdim=True) if wanted == 1 else colors.expand(3, -1, -1)
+    if colors.shape[1:] == (H, W):
+        return colors
+    sized = torch.nn.functional.interpolate(
+        colors[None], size=(H, W), mode="bilinear", antialias=True, align_corners=False
+    )
+    return sized[0]

@@ -1,0 +1,188 @@
+"""`aigc augment`: a larger or balanced data set, with the origin of every item.
+
+First what is there is copied, training and validation items apart; then new items are made of the
+training items. What an item is and how it is varied is the modality's (augment/).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aigc_cli import __version__
+from aigc_cli.augment._augmentation import Draw, Part
+from aigc_cli.augment._plan import Members, Plan, members_of, sizes_after
+from aigc_cli.errors import AigcError, DataError
+from aigc_cli.modalities._output import prepare_folder
+from aigc_cli.run.augment_journal import ASKED, Journal, Line, clear
+from aigc_cli.run.augment_sources import Sources, open_sources
+from aigc_cli.run.augmenting import Augmenting
+from aigc_cli.run.workers import in_order
+
+Row = tuple[Line, bytes | None]
+
+
+def augment(
+    request: Augmenting, *, told: Callable[[int, int], None] = lambda done, of: None
+) -> dict[str, Any]:
+    """Write the set into `request.out`; returns what augment.json records. `told` hears how many
+    items are done.
+
+    The same request gives the same files, whatever the number of workers and however often it was
+    interrupted.
+
+    Raises:
+        InputError, DataError: as `open_sources`; sizes or classes that make no sense. OutputError:
+            `out` is in use. DiskFullError: no space left; what is written stays to be continued.
+    """
+    prepare_folder(request.out, overwrite=request.overwrite or request.go_on, journal=ASKED)
+    sources = open_sources(request)
+    after = sizes_after(sources.members, request.growth, request.balance, request.classes)
+    work = Work(sources, request, Plan(sources.members, after, request.seed))
+    if request.overwrite:
+        clear(request.out)
+    journal = Journal(request.out, work.asked())
+    journal.begin(go_on=request.go_on)
+    try:
+        for done in in_order(work, request.workers, journal.count):
+            if isinstance(done, AigcError):
+                raise done
+            line, row = done
+            journal.add(line, row)
+            told(journal.count, len(work))
+        record = work.record(Counter(line.get("label", "") for line in _training(journal)))
+        journal.end(record)
+    finally:
+        journal.close()
+    return {"out": str(request.out), **record}
+
+
+def _training(journal: Journal) -> Iterator[Line]:
+    return (line for line in journal.lines() if line["split"] == "train")
+
+
+@dataclass
+class Work:
+    """The items of the new set by number: training items, validation items, new ones.
+
+    It travels to worker processes: item n follows from n alone.
+    """
+
+    sources: Sources
+    request: Augmenting
+    plan: Plan
+
+    def __post_init__(self) -> None:
+        self.training = sorted(i for items in self.sources.members.values() for i in items)
+        self.labels = self.sources.train.part.labels()
+
+    @property
+    def copied(self) -> int:
+        return len(self.training) + len(self.sources.val.part)
+
+    def __len__(self) -> int:
+        return self.copied + len(self.plan)
+
+    def __getitem__(self, number: int) -> Row | AigcError:
+        """The line of item `number`, whose file is written, and its row in a common file. An
+        expected error is returned, since one that is raised loses its type on the way.
+        """
+        try:
+            if number < len(self.training):
+                return self._copy("train", self.training[number], number)
+            if number < self.copied:
+                return self._copy("val", number - len(self.training), number)
+            return self._varied(number)
+        except AigcError as error:
+            return error
+
+    def _copy(self, split: str, item: int, number: int) -> Row:
+        looked = self.sources.train if split == "train" else self.sources.val
+        labels = self.labels if split == "train" else looked.part.labels()
+        label = None if labels is None else labels[item]
+        thing = self._unchanged(looked.part, item, looked.digests[item])
+        written = self.sources.augmentation.write(
+            self.request.out, split, f"real-{number:07d}", label, thing, {}
+        )
+        facts = {
+            "made": "copied",
+            "source": looked.part.name(item),
+            "digest": looked.digests[item],
+            "origins": looked.origins(item),
+        }
+        return self._line(written.path, split, label, facts), written.row
+
+    def _varied(self, number: int) -> Row:
+        looked, made = self.sources.train, self.sources.augmentation
+        label, item = self.plan.job(number - self.copied)
+        self._unchanged(looked.part, item, looked.digests[item])
+        draw = Draw(self.request.seed, number)
+        varied = made.vary(looked.part, item, self.plan.members[label], draw)
+        came = [item, *varied.sources]
+        facts = {
+            "made": "varied",
+            "source": looked.part.name(item),
+            "operations": list(varied.operations),
+            "seed": draw.item_seed,
+            "digest": looked.part.digest(varied.thing),
+            "origins": sorted({origin for one in came for origin in looked.origins(one)}),
+        }
+        if varied.sources:
+            facts["with"] = [looked.part.name(one) for one in varied.sources]
+        written = made.write(
+            self.request.out, "train", f"new-{number:07d}", label or None, varied.thing, facts
+        )
+        return self._line(written.path, "train", label or None, facts), written.row
+
+    @staticmethod
+    def _unchanged(part: Part, item: int, digest: str) -> Any:
+        thing = part.read(item)
+        if part.digest(thing) != digest:
+            raise DataError(f"{part.name(item)}: changed while the set was made",
+                            hint="start anew with --overwrite")  # fmt: skip
+        return thing
+
+    @staticmethod
+    def _line(path: str, split: str, label: str | None, facts: Line) -> Line:
+        named = {} if label is None else {"label": label}
+        return {"path": path, "split": split, **named, **facts}
+
+    def asked(self) -> dict[str, Any]:
+        """All that decides the files."""
+        r, s = self.request, self.sources
+        return {
+            "data": [*s.train.digests, "/", *s.val.digests],
+            "members": s.members,
+            "after": dict(self.plan.after),
+            "options": s.augmentation.options.model_dump(mode="json"),
+            "seed": r.seed,
+        }
+
+    def record(self, counted: Counter[str]) -> dict[str, Any]:
+        """For augment.json."""
+        before = {label: len(items) for label, items in self.sources.members.items()}
+        return {
+            "tool": f"aigc {__version__}",
+            "data": self.request.data,
+            "modality": self.sources.modality,
+            "seed": self.request.seed,
+            "options": self.sources.augmentation.options.model_dump(mode="json"),
+            "before": before,
+            "after": {label: counted[label] for label in before},
+            "validation": _sizes(self.sources.val.part),
+            "left_out": {key: count for key, count in self.sources.left_out.items() if count},
+            "data_keys": dict(self.sources.augmentation.trains_on(self.request.out)),
+        }
+
+
+def _sizes(part: Part) -> dict[str, int]:
+    members: Members = members_of(part.labels(), len(part))
+    return {label: len(items) for label, items in members.items()}
+
+
+def default_set(data: str) -> Path:
+    """Where the set goes where no folder is named."""
+    return Path("augmented") / Path(data).stem

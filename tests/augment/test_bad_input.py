@@ -1,0 +1,109 @@
+"""Each mistake is one sentence with what to do, exit code 2, and nothing half-written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.augment.conftest import Aigc, contents, paint
+
+MISTAKES = [
+    (("d", "--factor", "0"), "--factor 0: the set would lose items"),
+    (("d", "--classes", "cat,dgo"), "--classes: unknown class 'dgo'"),
+    (("d", "--balance", "many"), "--balance many: is neither 'classes' nor a size"),
+    (("d", "--keep", "0%"), "--keep 0%: is no part of 13 items"),
+    (("d", "--keep", "99"), "--keep 99: is no part of 13 items"),
+    (("d", "rotation=900"), "augment.rotation"),
+    (("d", "rotatoin=9"), "did you mean 'rotation'?"),
+    (("nothing",), "'nothing' is no folder or file here"),
+    (("d", "--val", "d"), "15 of 15 training items are, or come from, items that judge"),
+    (("d", "--val", "v", "--test", "d/dog"), "5 of 15 training items are, or come from"),
+    (("d", "--val", "nowhere"), "--val: 'nowhere' does not exist"),
+    (("flat",), "one item cannot both train and validate"),
+    (("lonely", "--val", "v"), "class 'cat' has one item to train on"),
+    (("d", "--val", "other"), "class 'owl' of the validation data has no training items"),
+    (("flat2", "--balance", "classes"), "the items have no classes"),
+    (("flat2", "--long-tail", "5"), "--long-tail needs items of several classes"),
+    (("damaged",), "damaged: 1 of 12 items cannot be used: cat/000.png"),
+    (("edsr_demo",), "data of kind 'super_resolution' is not augmented"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> None:
+    paint(tmp_path / "d", {"cat": 10, "dog": 5})
+    paint(tmp_path / "v", {"cat": 3, "dog": 3}, seed=9)
+    paint(tmp_path / "other", {"cat": 3, "owl": 3}, seed=8)
+    paint(tmp_path / "lonely", {"cat": 1, "dog": 4}, seed=7)
+    paint(tmp_path / "flat", {".": 1}, seed=6)
+    paint(tmp_path / "flat2", {".": 4}, seed=5)
+    paint(tmp_path / "damaged", {"cat": 6, "dog": 6}, seed=4)
+    (tmp_path / "damaged/cat/000.png").write_bytes(b"\x89PNG\r\n\x1a\n cut")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"), MISTAKES, ids=lambda v: v if isinstance(v, str) else None
+)
+def test_a_mistake_is_one_sentence(
+    aigc: Aigc, sources: None, tmp_path: Path, words: tuple[str, ...], sentence: str
+) -> None:
+    code, out, err = aigc("augment", *words, "--out", "o")
+    assert code == 2
+    assert sentence in err
+    assert "Traceback" not in out + err
+    assert not (tmp_path / "o").exists() or not any((tmp_path / "o").iterdir())
+
+
+def test_a_folder_in_use_is_refused_and_only_our_own_files_are_replaced(
+    aigc: Aigc, sources: None, tmp_path: Path
+) -> None:
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o/notes.txt").write_text("mine")
+    (tmp_path / "o/train.jsonl").write_text("mine too")
+    code, _, err = aigc("augment", "d", "--out", "o")
+    assert code == 2
+    assert "o: already holds files" in err
+    assert aigc("augment", "d", "--out", "o", "--overwrite", "--factor", "3")[0] == 0
+    assert aigc("augment", "d", "--out", "o", "--overwrite", "--factor", "1")[0] == 0
+    found = contents(tmp_path / "o")
+    assert len([name for name in found if name.endswith(".png")]) == 15
+    assert found["notes.txt"] == b"mine"
+    assert found["train.jsonl"] == b"mine too"
+
+
+def test_what_cannot_be_continued_is_said(aigc: Aigc, sources: None, tmp_path: Path) -> None:
+    code, _, err = aigc("augment", "d", "--out", "o", "--continue")
+    assert code == 2
+    assert "there is no interrupted call to continue" in err
+
+
+def test_unreadable_items_can_be_left_out(aigc: Aigc, sources: None) -> None:
+    code, out, err = aigc("augment", "damaged", "--out", "o", "--on-error", "skip")
+    assert code == 0
+    assert "left out: 1 unreadable" in err
+    assert "all" in out
+
+
+def test_what_comes_from_validation_items_never_trains(
+    aigc: Aigc, sources: None, tmp_path: Path
+) -> None:
+    """Also over two calls: a varied item remembers the real one it was made of."""
+    assert aigc("augment", "d", "--val", "v", "--out", "one")[0] == 0
+    code, _, err = aigc("augment", "one/train", "--out", "two")
+    assert code == 2
+    assert "was made by aigc augment, so its items are not independent" in err
+    code, _, err = aigc("augment", "one/train", "--val", "d", "--out", "two")
+    assert code == 2
+    assert "30 of 30 training items are, or come from, items that judge" in err
+    assert aigc("augment", "one/train", "--val", "one/val", "--out", "two")[0] == 0
+
+
+def test_leaking_items_can_be_left_out(aigc: Aigc, sources: None, tmp_path: Path) -> None:
+    paint(tmp_path / "part", {"cat": 4, "dog": 2}, seed=1)
+    for name in ("000.png", "001.png"):
+        (tmp_path / "d/cat" / name).write_bytes((tmp_path / "part/cat" / name).read_bytes())
+    code, _, err = aigc("augment", "d", "--val", "part", "--out", "o", "--on-leak", "drop")
+    assert code == 0
+    assert "left out: 2 also in other data" in err
+    assert len(list((tmp_path / "o/train").rglob("real-*"))) == 13
