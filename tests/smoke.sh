@@ -101,6 +101,16 @@ demo seq2seq_demo "--prompt|Where is the station?"
 demo text_classifier_demo "--prompt|thank you so much"
 expect 0 "$AIGC" sample style_demo --input builtin:photos:validation --reference builtin:paintings:wave \
     size=64 steps=2
+
+step "sound: the pieces that were just made are recordings"
+sound=(data.train=pieces data.val=pieces data.sample_rate=2000 data.length=512 data.label_pattern=null
+       trainer.max_steps=2 trainer.log_every=1 trainer.validate_every=2 trainer.checkpoint_every=2 trainer.preview_every=2)
+expect 0 "$AIGC" sample music_lm_demo -n 2 bars=1 max_tokens=60 --out pieces
+rm pieces/*.mid
+expect 0 "$AIGC" train wavenet_digits --out wavenet "${sound[@]}"
+expect 0 "$AIGC" evaluate wavenet
+expect 0 "$AIGC" sample wavenet -n 2 seconds=0.05 --out sounds
+test -f sounds/sheet.png
 cd ..
 
 step "data that is not here, and a license that limits use"

@@ -387,3 +387,20 @@ class Findings:
 
     def as_dict(self) -> dict[str, Any]:
         return {"parts": self.parts, "warnings": [w.as_dict() for w in self.warnings]}
+
+
+def warn_of_twins(findings: Findings, what: str) -> None:
+    """Name files whose `digests` are those of another, and say how many were left out."""
+    seen: dict[str, tuple[str, str]] = {}
+    for key in sorted(findings.parts):  # data.train before data.val
+        part = findings.parts[key]
+        for name, digest in zip(part["names"], part["digests"], strict=True):
+            if digest not in seen:
+                seen[digest] = (key, name)
+            elif seen[digest][0] == key:
+                findings.warn(f"{name} has the {what} of {seen[digest][1]}", "duplicates", key)
+            else:
+                where, first = seen[digest]
+                findings.warn(f"{name} has the {what} of {first} in {where}", "leak", key)
+        if part["skipped"]:
+            findings.warn(f"{len(part['skipped']):,} files are left out", "skipped", key)

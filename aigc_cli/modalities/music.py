@@ -25,7 +25,7 @@ from aigc_cli.media.record import packet
 from aigc_cli.media.roll import piano_roll
 from aigc_cli.media.synth import render, wav_bytes
 from aigc_cli.modalities import _modality
-from aigc_cli.modalities._modality import Findings, Input, Inputs, Task
+from aigc_cli.modalities._modality import Findings, Input, Inputs, Task, warn_of_twins
 from aigc_cli.modalities._output import File, Output
 from aigc_cli.recipe.load import Recipe
 from aigc_cli.recipe.sections import Section
@@ -233,18 +233,5 @@ class Modality(_modality.Modality):
 
     def inspect(self, subject: Recipe | str) -> Findings:
         findings = super().inspect(subject)
-        seen: dict[str, tuple[str, str]] = {}
-        for key in sorted(findings.parts):  # data.train before data.val
-            part = findings.parts[key]
-            for name, digest in zip(part["names"], part["digests"], strict=True):
-                if digest not in seen:
-                    seen[digest] = (key, name)
-                    continue
-                where, first = seen[digest]
-                if where == key:
-                    findings.warn(f"{name} has the notes of {first}", "duplicates", key)
-                else:
-                    findings.warn(f"{name} has the notes of {first} in {where}", "leak", key)
-            if part["skipped"]:
-                findings.warn(f"{len(part['skipped']):,} files are left out", "skipped", key)
+        warn_of_twins(findings, "notes")
         return findings

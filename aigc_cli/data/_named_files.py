@@ -1,0 +1,96 @@
+"""Files by name in a folder, a zip, a folder in a zip, or a list; the bytes of one at a time."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from aigc_cli.data._paths import find_path, zip_folder
+from aigc_cli.data._sources import clean_name, is_hidden
+from aigc_cli.errors import DataError
+
+MAX_FILES = 1_000_000
+
+
+def files_in(
+    text: str, endings: tuple[str, ...], most: int, what: str, bases: Sequence[Path] = ()
+) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of each file with one of these endings, by name; of larger ones `most` + 1
+    bytes, so that reading them says so. `what` the files are, for messages.
+
+    Raises:
+        DataError: nothing is there, or it is no folder, zip, list or such a file.
+    """
+    archive, inner = zip_folder(text, bases) or (find_path(text, bases), "")
+    suffix = archive.suffix.lower()
+    if suffix == ".zip":
+        yield from _in_zip(archive, inner, endings, most)
+    elif archive.is_dir():
+        for path in sorted(archive.rglob("*")):
+            name = path.relative_to(archive)
+            if path.suffix.lower() in endings and not any(map(is_hidden, name.parts)):
+                yield clean_name(name.as_posix()), _bytes(path, most)
+    elif suffix in endings:
+        yield clean_name(archive.name), _bytes(archive, most)
+    elif suffix == ".txt":
+        try:
+            lines = archive.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{archive}: is no list of files in UTF-8: {error}") from error
+        for line in filter(None, map(str.strip, lines)):
+            yield clean_name(line), _bytes(archive.parent / line, most)
+    else:
+        raise DataError(f"{text!r} is no folder, zip, {what} or .txt list of them")
+
+
+def holds_one(source: str, endings: tuple[str, ...]) -> bool:
+    """Whether a source of data is such a file, or a folder or zip with one; no file is read."""
+    try:
+        archive, inner = zip_folder(source, ()) or (find_path(source, ()), "")
+        if archive.suffix.lower() == ".zip":
+            return any(_names(archive, inner, endings))
+    except DataError:
+        return False
+    if archive.is_dir():
+        files = (path for path in archive.rglob("*") if not is_hidden(path.name))
+        return any(path.suffix.lower() in endings for path in files)
+    return archive.suffix.lower() in endings
+
+
+def _bytes(path: Path, most: int) -> bytes:
+    if not path.is_file():
+        raise DataError(f"{path}: is no file")
+    with path.open("rb") as file:
+        return file.read(most + 1)
+
+
+def _names(archive: Path, inner: str, endings: tuple[str, ...]) -> list[str]:
+    """Of the files in a zip, sorted. Raises DataError."""
+    try:
+        with zipfile.ZipFile(archive) as whole:
+            names = sorted(whole.namelist())
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+        raise DataError(f"{archive}: is no zip that can be read: {error}") from error
+    if len(names) > MAX_FILES:
+        raise DataError(f"{archive}: holds {len(names):,} files, the limit is {MAX_FILES:,}")
+    return [
+        name
+        for name in names
+        if (name.startswith(f"{inner}/") or not inner)
+        and name.lower().endswith(endings)
+        and not any(map(is_hidden, name.split("/")))
+    ]
+
+
+def _in_zip(
+    archive: Path, inner: str, endings: tuple[str, ...], most: int
+) -> Iterator[tuple[str, bytes]]:
+    names = _names(archive, inner, endings)
+    try:
+        with zipfile.ZipFile(archive) as whole:
+            for name in names:
+                with whole.open(name) as file:
+                    yield clean_name(name), file.read(most + 1)
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+        raise DataError(f"{archive}: cannot be read: {error}") from error
