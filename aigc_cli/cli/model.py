@@ -93,25 +93,38 @@ def import_(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="DIR|FILE.gguf|hub:OWNER/NAME[@REVISION]",
-            help="Llama, SmolLM, Qwen2, Qwen3 or GPT-2, of transformers or llama.cpp.",
+            metavar="DIR|FILE|hub:OWNER/NAME[@REVISION]",
+            help="Llama, SmolLM, Qwen2, Qwen3 or GPT-2, of transformers or llama.cpp (.gguf); "
+            "or weights (.pt, .pth, .safetensors) of EDSR, pix2pix or CycleGAN by their authors.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Output checkpoint, .ckpt.")],
+    family: Annotated[
+        str | None,
+        typer.Option(
+            help="The family that weights of images must fit; else the one that they fit.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Import a language model of another program as a checkpoint and print its path; with a chat
-    template that is known here it becomes a chat model."""
+    """Import a model of another program as a checkpoint and print its path; a language model with
+    a chat template that is known here becomes a chat model."""
     from aigc_cli.run.export import import_model
 
-    report = import_model(source, out)
+    report = import_model(source, out, family)
     output = Output(json, quiet)
-    if report["unknown_template"]:
+    if report.get("unknown_template"):
         output.log("its chat template is none that is known here, so it continues texts")
-    if report["revision"]:
+    if report.get("revision"):
         output.log(f"revision {report['revision']}")
+    if "model" in report:
+        found = ", ".join(f"{key} {value}" for key, value in report["model"].items())
+        output.log(f"{report['family']}: {found}")
+    if report.get("new"):
+        output.log(f"not in it, and so without any training: {', '.join(report['new'])}")
     output.result(report, report["checkpoint"])
 
 

@@ -1,4 +1,4 @@
-"""`aigc model`: language models go to Hugging Face's `transformers`, and come from there."""
+"""`aigc model`: models go to other programs, and come from there."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from aigc_cli.run.foreign import read_foreign, require_foreign, write_foreign
 from aigc_cli.run.hub import HUB, fetch_folder
 from aigc_cli.run.hugging_face import write_adapter, write_folder
 from aigc_cli.run.paths import find_checkpoint
+from aigc_cli.run.published import import_published, is_published
 from aigc_cli.text.template import TEMPLATES
 from aigc_cli.text.tokenizer import Tokenizer
 
@@ -68,19 +69,27 @@ def export_model(
     }
 
 
-def import_model(source: str, out: Path) -> dict[str, Any]:
-    """Write a model of another program as a checkpoint, of family chat where its chat template is
-    one of ours and lm otherwise. source: a folder of transformers, a GGUF file, hub:OWNER/NAME.
+def import_model(source: str, out: Path, family: str | None = None) -> dict[str, Any]:
+    """Write a model of another program as a checkpoint. source: a folder of transformers, a GGUF
+    file or hub:OWNER/NAME, which become of family chat where the chat template is one of ours and
+    lm otherwise; or weights of a network of images (`import_published`), of `family` if given.
 
     Raises:
-        InputError: it is none of these, or not one that can be read. MissingError: the hub cannot
-            be reached. OutputError: `out` is there, is not named .ckpt, or cannot be written.
+        InputError: it is none of these, or not one that can be read. CheckpointError: weights of
+            no network that is known. MissingError: the hub cannot be reached. OutputError: `out` is
+            there, is not named .ckpt, or cannot be written.
     """
-    if not source.startswith(HUB):
+    published = not source.startswith(HUB) and is_published(Path(source))
+    if not (published or source.startswith(HUB)):
         require_foreign(Path(source))
+    if family is not None and not published:
+        raise InputError("--family is for files of weights of images' networks")
     if out.suffix != ".ckpt" or out.exists():
         why = "already exists" if out.exists() else "a checkpoint's name ends in .ckpt"
         raise OutputError(f"{out}: {why}", hint="choose another --out")
+    if published:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return import_published(Path(source), out, family)
     path, revision = fetch_folder(source) if source.startswith(HUB) else (Path(source), None)
     found = read_foreign(path)
     out.parent.mkdir(parents=True, exist_ok=True)

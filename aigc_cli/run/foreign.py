@@ -28,8 +28,9 @@ def require_foreign(path: Path) -> None:
     """
     if not (is_folder(path) or (path.is_file() and path.suffix == ".gguf")):
         raise InputError(
-            f"{path}: no folder of transformers and no GGUF file",
-            hint="expected config.json with *.safetensors, or a file *.gguf",
+            f"{path}: no folder of transformers, no GGUF file and no file of weights",
+            hint="expected config.json with *.safetensors, a file *.gguf, or *.pth of a network "
+            "of images",
         )
 
 
