@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from aigc_cli.data._paths import find_path, zip_folder
-from aigc_cli.data._sources import clean_name, is_hidden
+from aigc_cli.data._sources import clean_name, folder_labels, is_hidden
 from aigc_cli.errors import DataError
 
 MAX_FILES = 1_000_000
@@ -94,3 +95,31 @@ def _in_zip(
                     yield clean_name(name), file.read(most + 1)
     except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
         raise DataError(f"{archive}: cannot be read: {error}") from error
+
+
+def classes_of(names: Sequence[str], pattern: str | None) -> list[str] | None:
+    """What the one group of `pattern` finds in each name, otherwise the folders; None: no classes.
+
+    Raises:
+        DataError: the pattern finds nothing in some name.
+    """
+    if pattern is None:
+        return folder_labels(names)
+    found = [re.search(pattern, name) for name in names]
+    without = [name for name, match in zip(names, found, strict=True) if match is None]
+    if without:
+        raise DataError(
+            f"data.label_pattern: {pattern!r} finds no class in {without[0]!r} "
+            f"({len(without):,} of {len(found):,} names)"
+        )
+    return [match[1] for match in found if match is not None]
+
+
+def one_group(pattern: str | None) -> str | None:
+    """The pattern. Raises ValueError where it is no regular expression with one group."""
+    try:
+        if pattern is not None and re.compile(pattern).groups != 1:
+            raise ValueError("needs one group, such as '^(\\d)_' for names like 7_anna.wav")
+    except re.error as error:
+        raise ValueError(f"is no regular expression: {error}") from error
+    return pattern

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,9 +17,8 @@ from torch.utils.data import default_collate
 
 from aigc_cli.data._fit import Fit
 from aigc_cli.data._images import Sources
-from aigc_cli.data._named_files import files_in
+from aigc_cli.data._named_files import classes_of, files_in, one_group
 from aigc_cli.data._rows import HeldOut
-from aigc_cli.data._sources import folder_labels
 from aigc_cli.data._stream import Key
 from aigc_cli.errors import DataError
 from aigc_cli.media.audio import ENDINGS, MAX_BYTES, Sound, read_audio, sound_bytes
@@ -64,12 +62,7 @@ class Config(Section):
     @field_validator("label_pattern")
     @classmethod
     def _has_a_group(cls, value: str | None) -> str | None:
-        try:
-            if value is not None and re.compile(value).groups != 1:
-                raise ValueError("needs one group, such as '^(\\d)_' for names like 7_anna.wav")
-        except re.error as error:
-            raise ValueError(f"is no regular expression: {error}") from error
-        return value
+        return one_group(value)
 
 
 @dataclass(frozen=True)
@@ -121,18 +114,7 @@ class Recordings:
         Raises:
             DataError: the pattern finds none in some name.
         """
-        if config.labels == "none":
-            return None
-        if config.label_pattern is None:
-            return folder_labels(self.names)
-        found = [re.search(config.label_pattern, name) for name in self.names]
-        without = [n for n, match in zip(self.names, found, strict=True) if match is None]
-        if without:
-            raise DataError(
-                f"data.label_pattern: {config.label_pattern!r} finds no class in {without[0]!r} "
-                f"({len(without):,} of {len(found):,} names)"
-            )
-        return [match[1] for match in found if match is not None]
+        return None if config.labels == "none" else classes_of(self.names, config.label_pattern)
 
 
 def read_recordings(

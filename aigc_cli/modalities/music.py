@@ -17,7 +17,7 @@ from aigc_cli.data._paths import find_path
 from aigc_cli.data._sources import is_hidden
 from aigc_cli.data.midi import ENDINGS, files_in, read_pieces, scale_file
 from aigc_cli.errors import DataError
-from aigc_cli.media.events import Events, Music, on_grid
+from aigc_cli.media.events import Events, Music, estimate_key, on_grid
 from aigc_cli.media.files import write_bytes
 from aigc_cli.media.image import Raster, write_image
 from aigc_cli.media.midi import MICROSECONDS, TICKS, midi_bytes, read_midi
@@ -138,12 +138,7 @@ class Primes(Inputs):
                 "data.context",
             )
         self.given = [torch.tensor(row) for row in rows]
-        twice = Counter(Path(name).with_suffix("") for name in names)
-        self.stems = [
-            str(path if twice[path] == 1 else Path(f"{path}_{Path(name).suffix[1:]}"))
-            for name in names
-            for path in [Path(name).with_suffix("")]
-        ]
+        self.stems = _stems(names)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -155,6 +150,24 @@ class Primes(Inputs):
         return Input(
             self.names[number], self.music[number], self.given[number], self.stems[number]
         )  # fmt: skip
+
+
+class Pieces(Primes):
+    """Whole pieces, given as their notes (N, 4) on the grid of the model."""
+
+    def __init__(self, names: Sequence[str], music: Sequence[Music]) -> None:
+        self.names, self.music, self.stems = names, music, _stems(names)
+        self.given = [torch.from_numpy(piece.notes) for piece in music]
+
+
+def _stems(names: Sequence[str]) -> list[str]:
+    """What files of answers are called: inputs that differ in their ending alone are told apart."""
+    twice = Counter(Path(name).with_suffix("") for name in names)
+    return [
+        str(path if twice[path] == 1 else Path(f"{path}_{Path(name).suffix[1:]}"))
+        for name in names
+        for path in [Path(name).with_suffix("")]
+    ]
 
 
 class Modality(_modality.Modality):
@@ -169,8 +182,7 @@ class Modality(_modality.Modality):
     usual_count = 4
 
     def open(self, source: Path, task: Task, makes: _modality.Modality | None) -> Inputs:
-        spec = task.model.spec
-        assert isinstance(spec, MusicSpec)
+        spec: Any = task.model.spec
         events = Events(spec.resolution, spec.beats_per_bar)
         found = read_pieces(str(source), events, key="--input")
         if found.skipped:
@@ -179,12 +191,17 @@ class Modality(_modality.Modality):
                 f"--input: {len(found.skipped):,} files cannot be used: {'; '.join(reasons)}",
                 hint="leave them out",
             )
+        if not isinstance(spec, MusicSpec):
+            return Pieces(found.names, found.music)
         return Primes(found.names, found.music, task)
 
     def thing_of(self, given: Tensor, task: Task) -> Music:
-        spec = task.model.spec
-        assert isinstance(spec, MusicSpec)
-        return Events(spec.resolution, spec.beats_per_bar).decode(given.tolist())
+        spec: Any = task.model.spec
+        if isinstance(spec, MusicSpec):
+            return Events(spec.resolution, spec.beats_per_bar).decode(given.tolist())
+        notes, steps = given.numpy(), spec.resolution * spec.beats_per_bar
+        bars = int(notes[:, 0].max(initial=0)) // steps + 1
+        return Music(notes, spec.resolution, spec.beats_per_bar, bars, 120, estimate_key(notes))
 
     def read(self, path: Path) -> list[Music]:
         """The piece in a file, on a grid of sixteenths."""
