@@ -111,6 +111,12 @@ expect 0 "$AIGC" train wavenet_digits --out wavenet "${sound[@]}"
 expect 0 "$AIGC" evaluate wavenet
 expect 0 "$AIGC" sample wavenet -n 2 seconds=0.05 --out sounds
 test -f sounds/sheet.png
+expect 0 "$AIGC" model check rhythm_vae # data with drums is not inside the package
+expect 0 "$AIGC" model check rhythm_gan
+expect 0 "$AIGC" train music_vae_nottingham --out vae data.train=builtin:pop909:songs trainer.max_steps=2 \
+    trainer.global_batch=4 trainer.log_every=1 trainer.validate_every=2 trainer.checkpoint_every=2 trainer.preview_every=2
+expect 0 "$AIGC" sample vae -n 2 --interpolate 2 --out way
+test -f way/between-00002.mid
 cd ..
 
 step "data that is not here, and a license that limits use"

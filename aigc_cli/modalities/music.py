@@ -156,7 +156,7 @@ class Pieces(Primes):
     """Whole pieces, given as their notes (N, 4) on the grid of the model."""
 
     def __init__(self, names: Sequence[str], music: Sequence[Music]) -> None:
-        self.names, self.music, self.stems = names, music, _stems(names)
+        self.names, self.music, self.stems = names, list(music), _stems(names)
         self.given = [torch.from_numpy(piece.notes) for piece in music]
 
 

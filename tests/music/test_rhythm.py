@@ -72,7 +72,7 @@ def test_patterns_know_style_tempo_and_density(tmp_path: Path) -> None:
     (tmp_path / "reggae").mkdir()
     (tmp_path / "reggae/0.mid").write_bytes(beat(1, half=True))
     with pytest.raises(DataError, match=r"data.val: has style 'reggae', which is not trained"):
-        Data(Config(train="", val=str(tmp_path)), spec=data.spec)
+        Data(Config(train="none", val=str(tmp_path)), spec=data.spec)
     assert common_classes(["a", "a", "b", "c"], 2) == ("a", "other")
     assert common_classes(["a", "a"], 2) == ("a",)
 

@@ -12,6 +12,7 @@ the vector of an attribute is found in melodies that the decoder makes, which ne
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -125,7 +126,7 @@ class Model(GenerativeModule):
 
     def encode(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance (B, Z)."""
-        _, last = self.encoder["row"](self.encoder["symbols"](rows))      # (2, B, H)
+        _, last = self.encoder["row"](self.encoder["symbols"](rows))  # (2, B, H)
         mu, logvar = self.encoder["code"](torch.cat([*last], 1)).chunk(2, 1)
         return mu, logvar
 
@@ -138,7 +139,7 @@ class Model(GenerativeModule):
     def decode(self, z: Tensor, seen: Tensor) -> Tensor:
         """Logits (B, S, V) of each symbol, after those before it as `seen` (B, S) has them."""
         B, S, N = len(z), self.spec.steps, self.spec.bars
-        bars = self.conduct(z).flatten(0, 1)                              # (B N, H)
+        bars = self.conduct(z).flatten(0, 1)  # (B N, H)
         before = F.pad(seen[:, :-1], (1, 0), value=HIDDEN)
         x = self.decoder["symbols"](before).view(B * N, S // N, -1)
         x = torch.cat([x, bars[:, None].expand(-1, S // N, -1)], -1)
@@ -213,8 +214,7 @@ class Model(GenerativeModule):
         """Codes (B + 1, Z) -> B ways of melodies (steps + 1, S), each with both its ends."""
         part = torch.arange(steps + 1, device=z.device) / steps
         codes = [
-            slerp(a.expand(steps + 1, -1), b.expand(steps + 1, -1), part)
-            for a, b in zip(z[:-1], z[1:], strict=True)
+            slerp(a.expand(steps + 1, -1), b.expand(steps + 1, -1), part) for a, b in pairwise(z)
         ]
         return [*self.write(torch.cat(codes)).split(steps + 1)]
 
@@ -292,6 +292,6 @@ Distance = Callable[[np.ndarray, np.ndarray], float]
 def way_measures(way: Sequence[np.ndarray], distance: Distance = hamming) -> tuple[float, float]:
     """(monotone, smoothness) of a way of melodies; see `Model.measure`."""
     far = [distance(way[0], row) for row in way]
-    steps = [distance(a, b) for a, b in zip(way[:-1], way[1:], strict=True)]
+    steps = [distance(a, b) for a, b in pairwise(way)]
     monotone = float(np.mean(np.diff(far) >= 0))
     return monotone, 1 - max(steps) / far[-1] if far[-1] else 1.0
