@@ -24,7 +24,7 @@ from pydantic import Field, create_model, model_validator
 
 from aigc_cli.data._cache import digest, trim
 from aigc_cli.data._fit import Fit
-from aigc_cli.errors import DataError, InputError
+from aigc_cli.errors import DataError, DiskFullError, InputError, OutputError
 from aigc_cli.media.files import write_bytes
 from aigc_cli.recipe.sections import Name, Section
 from aigc_cli.text.folder import read_tokenizer
@@ -36,6 +36,7 @@ VOCABULARY = 8000  # the default of bpe and unigram
 BYTES_PER_TOKEN = 200  # of training text that a token of the vocabulary should have, at least
 CHUNK = 1 << 20  # ids that are looked at at once
 PIECE = 1 << 18  # characters that are encoded at once
+UNWRITABLE = "data.cache cannot be written (%s): this run keeps its texts apart"
 
 Ids = NDArray[np.integer[Any]]
 
@@ -152,8 +153,11 @@ def find_tokenizer(
     except InputError as error:
         raise DataError(f"data.tokenizer: {source}: {error.message}", hint=error.hint) from error
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, tokenizer.to_json().encode())
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, tokenizer.to_json().encode())
+        except (OSError, DiskFullError, OutputError) as error:
+            log.warning(UNWRITABLE, error)
     return tokenizer
 
 
@@ -255,7 +259,7 @@ def token_file(
             try:
                 return _cached(path, make, dtype)
             except OSError as error:  # such as a full disk, which is no reason not to train
-                log.warning("data.cache cannot be written (%s): texts are kept apart", error)
+                log.warning(UNWRITABLE, error)
         with tempfile.TemporaryFile() as file:  # the maps keep it
             _write(file, make(), dtype)
             return Tokens(file, dtype)

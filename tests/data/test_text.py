@@ -232,7 +232,8 @@ def test_without_a_cache_rows_are_the_same(book, cache):
 def test_a_cache_that_cannot_be_written_is_no_reason_not_to_train(book, cache):
     off = made(book, context=8, cache="off", tokenizer=BARE)
     cache.mkdir(exist_ok=True)
-    (cache / "tokens").write_text("in the way of a folder")
+    for part in ("tokens", "tokenizers"):
+        (cache / part).write_text("in the way of a folder")
     kept = made(book, context=8, tokenizer=BARE)
     assert all(torch.equal(kept.val[0][k], off.val[0][k]) for k in ("tokens", "target"))
     assert (cache / "tokens").read_text() == "in the way of a folder"
