@@ -18,7 +18,9 @@ from itertools import chain
 from multiprocessing import current_process, get_context
 from pathlib import Path
 from typing import Any, Literal
+from zlib import crc32
 
+import numpy as np
 import PIL
 
 from aigc_cli.data._cache import digest
@@ -28,7 +30,7 @@ from aigc_cli.media.files import write_bytes
 from aigc_cli.media.image import Raster
 
 LISTED = 20  # bad files that a message names; `problems` has all
-FORMAT = 3  # of what a check remembers of an image
+FORMAT = 4  # of what a check remembers of an image
 _CHUNK = 64  # images a thread or process takes at a time
 _MANY = 2000  # images from which on processes pay
 
@@ -45,6 +47,8 @@ class Seen:
     """gray or RGB, `A` when it has transparency, and its bits when they are 16; gray is also what
     has three channels that are equal.
     """
+    content: int = 0
+    """CRC-32 of the pixels."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,14 @@ class Report:
         if not sizes:
             return {}
         return {"min": sizes[0], "median": sizes[len(sizes) // 2], "max": sizes[-1]}
+
+    @property
+    def content(self) -> str:
+        """Digest of all pixels and classes, wherever the images lie."""
+        state = blake2b(repr(self.source.labels()).encode(errors="surrogateescape"))
+        for number, seen in self.seen.items():
+            state.update(f"{number} {seen.height} {seen.width} {seen.content};".encode())
+        return state.hexdigest()
 
     def as_dict(self) -> dict[str, Any]:
         bad = [{"name": name, "reason": reason} for name, reason in self.bad]
@@ -243,7 +255,10 @@ def _decode(source: Source, number: int) -> Seen | str:
         picture = source.read(number)
     except DataError as error:
         return error.message.removeprefix(f"{source.name(number)}: ")
-    return Seen(picture.height, picture.width, _mode(picture))
+    content = crc32(np.ascontiguousarray(picture.pixels).data)
+    if picture.alpha is not None:
+        content = crc32(np.ascontiguousarray(picture.alpha).data, content)
+    return Seen(picture.height, picture.width, _mode(picture), content)
 
 
 def _mode(picture: Raster) -> str:
@@ -281,7 +296,7 @@ class _Memory:
         if self._path is None or len(self.known) == self._saved:
             return
         rows = self._rows | {
-            self._keys[i]: (s.height, s.width, s.mode) for i, s in self.known.items()
+            self._keys[i]: (s.height, s.width, s.mode, s.content) for i, s in self.known.items()
         }
         if len(rows) > 2 * len(self._source):  # most are of images that are no more
             present = {self._key(number) for number in range(len(self._source))}
@@ -293,10 +308,10 @@ class _Memory:
             log.debug("the check is not remembered: %s", error)
 
 
-def _read(path: Path) -> dict[str, tuple[int, int, str]]:
+def _read(path: Path) -> dict[str, tuple[int, int, str, int]]:
     """The rows of a memory file; nothing when it is absent or damaged."""
     try:
         rows = json.loads(path.read_bytes())
-        return {key: (int(h), int(w), str(mode)) for key, (h, w, mode) in rows.items()}
+        return {key: (int(h), int(w), str(mode), int(c)) for key, (h, w, mode, c) in rows.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

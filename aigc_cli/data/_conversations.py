@@ -268,8 +268,8 @@ class ConversationData(TextData, ABC, Generic[T]):
         self.val.keep(parts["data.val"], self.val.numbers)
         if (train := rows.get("data.train")) is not None:
             self.train = self.shuffled(train, config)
-        self.report = {key: self.reported(parts[key].name, one) for key, one in rows.items()}
-        require_items(rows, self.report)
+        reports = {key: self.reported(parts[key].name, one) for key, one in rows.items()}
+        self.report = require_items(rows, reports, parts)
 
     def _encoded(
         self, part: TextPart[T], template: Template, config: Any, cache: Path | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aigc_cli.data._cache import digest
 from aigc_cli.data._fit import Fit
 from aigc_cli.data._images import Sources
 from aigc_cli.data._stream import Key
@@ -317,9 +318,13 @@ class TextReport:
     """Tokens of each side of an item: least, median, 90 %, 99 %, most."""
     counts: dict[str, int] = field(default_factory=dict)
     """What became of the items: truncated, dropped, rows, padding."""
+    content: str = ""
+    """Digest of the texts and of all settings that decide what is read of them."""
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        facts = asdict(self)
+        del facts["content"]
+        return facts
 
     def __str__(self) -> str:
         facts = {self.what: self.items, "tokens": self.tokens, "unknown": self.unknown}
@@ -346,14 +351,19 @@ def counted(tokenizer: Tokenizer, tokens: Tokens, every: slice = slice(None)) ->
     return total.tolist()
 
 
-def require_items(rows: Mapping[str, Sized], reports: Mapping[str, TextReport]) -> None:
-    """See that each part has something to learn; parts by recipe key.
+def require_items(
+    rows: Mapping[str, Sized],
+    reports: Mapping[str, TextReport],
+    parts: Mapping[str, TextPart[Any]],
+) -> dict[str, TextReport]:
+    """The reports with the content of their parts; all by recipe key.
 
     Raises:
-        DataError: one has not.
+        DataError: a part has nothing to learn.
     """
     for key, part in rows.items():
         if not len(part):
             raise DataError(
                 f"{key}: nothing in {reports[key].source!r} can be learned: {reports[key]}"
             )
+    return {key: replace(one, content=digest(parts[key].key)) for key, one in reports.items()}

@@ -265,10 +265,8 @@ class Data(TextData):
 
         found = {key: rows(part) for key, part in parts.items()}
         self.val = found["data.val"]
-        self.report = {
-            key: report(parts[key].name, one, self.tokenizer) for key, one in found.items()
-        }
-        require_items(found, self.report)
+        reports = {key: report(parts[key].name, one, self.tokenizer) for key, one in found.items()}
+        self.report = require_items(found, reports, parts)
         if train := found.get("data.train"):
             require_several(names, train)
             self.rows = train

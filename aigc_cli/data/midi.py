@@ -14,6 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from aigc_cli.data._cache import digest
 from aigc_cli.data._fit import Fit
 from aigc_cli.data._images import Sources
 from aigc_cli.data._paths import find_path, zip_folder
@@ -68,6 +69,10 @@ class Report:
     skipped: dict[str, str] = field(default_factory=dict)
     digests: list[str] = field(default_factory=list)
     """Of the notes of each piece."""
+
+    @property
+    def content(self) -> str:
+        return digest(self.digests)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

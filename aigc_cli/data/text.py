@@ -360,8 +360,8 @@ class Data(TextData):
         if "data.train" in encoded:
             self.train = self._training(encoded["data.train"], config)
             rows["data.train"] = self.train.rows
-        self.report = {key: report(parts[key].name, one) for key, one in rows.items()}
-        require_items(rows, self.report)
+        reports = {key: report(parts[key].name, one) for key, one in rows.items()}
+        self.report = require_items(rows, reports, parts)
 
     def _training(self, tokens: Tokens, config: Config) -> Shuffled[TextRows]:
         if config.packing == "windows":

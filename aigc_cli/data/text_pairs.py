@@ -382,10 +382,10 @@ class Data(TextData):
         self.val.keep(chain.from_iterable(parts["data.val"]), self.val.numbers)
         if train := rows.get("data.train"):
             self.train = Shuffled(train, train.lengths if config.bucketing else None)
-        self.report = {
+        reports = {
             key: report(parts[key].name, one, self.source, self.target) for key, one in rows.items()
         }
-        require_items(rows, self.report)
+        self.report = require_items(rows, reports, parts)
 
     def examples(self, count: int) -> Iterator[str]:
         """Training pairs as text, with special tokens by name."""

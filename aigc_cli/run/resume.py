@@ -11,6 +11,7 @@ import torch
 from torch.optim import Optimizer
 
 from aigc_cli import __version__
+from aigc_cli.data._data import CONTENT
 from aigc_cli.errors import CheckpointError, DataError
 from aigc_cli.models._base import GenerativeModule
 from aigc_cli.recipe.load import Recipe
@@ -143,8 +144,9 @@ def check_data(state: dict[str, Any], digest: str, path: Path, *, accepted: bool
     Raises:
         DataError: they are others.
     """
-    if state.get("data") in (None, digest):
-        return None
+    known = state.get("data")
+    if known is None or known == digest or known.startswith(CONTENT) != digest.startswith(CONTENT):
+        return None  # what an earlier version knew of it cannot be compared
     if not accepted:
         raise DataError(
             f"{path}: the data have changed since this checkpoint was written",
@@ -152,7 +154,11 @@ def check_data(state: dict[str, Any], digest: str, path: Path, *, accepted: bool
             "--accept-changed-data",
             code="data.changed",
         )
-    return f"continuing on changed data: digest {digest[:12]}, and {state['data'][:12]} before"
+    return f"continuing on changed data: digest {_short(digest)}, and {_short(known)} before"
+
+
+def _short(digest: str) -> str:
+    return digest.removeprefix(CONTENT)[:12]
 
 
 def collect(

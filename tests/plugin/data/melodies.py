@@ -47,6 +47,7 @@ class Report:
 
     def __init__(self, source, notes):
         self.source, self.notes = source, notes
+        self.content = repr([melody.tolist() for melody in notes])
 
     def as_dict(self):
         lines = {" ".join(map(str, notes.tolist())) for notes in self.notes}
