@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from aigc_cli.errors import InputError, MissingError
@@ -131,14 +134,32 @@ def check_strategy(trainer: Trainer, world: World) -> None:
         )
 
 
+def autocast(trainer: Trainer) -> Callable[[], AbstractContextManager[None]]:
+    """What a loss is computed in, each time anew: within one context autocast remembers the casts
+    of weights, which spares a network that is called twice the second, and which an optimizer's
+    step makes old.
+    """
+    import torch
+
+    precision = choose_precision(trainer)
+    if precision == "fp32":
+        return nullcontext
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float16
+    return partial(torch.autocast, choose_device(trainer.device), dtype)
+
+
 def lightning_arguments(trainer: Trainer, world: World, *, find_unused: bool) -> dict[str, Any]:
-    """accelerator, devices, num_nodes, strategy, precision and environment for `pl.Trainer`."""
+    """accelerator, devices, num_nodes, strategy, plugins for `pl.Trainer`; of the precision it only
+    learns that losses in fp16 are scaled.
+    """
     from lightning_fabric.plugins.environments import (
         LightningEnvironment,
         SLURMEnvironment,
         TorchElasticEnvironment,
     )
     from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy
+
+    from aigc_cli.run.training import Scaled
 
     environment = {
         "none": LightningEnvironment,
@@ -152,15 +173,16 @@ def lightning_arguments(trainer: Trainer, world: World, *, find_unused: bool) ->
         )
     elif world.size > 1:
         strategy = DDPStrategy(find_unused_parameters=find_unused, gradient_as_bucket_view=True)
+
+    plugins: list[Any] = [environment]
+    if choose_precision(trainer) == "fp16":
+        plugins.append(Scaled("16-mixed", choose_device(trainer.device)))
     return {
         "accelerator": choose_device(trainer.device),
         "devices": world.local_size,
         "num_nodes": world.nodes,
         "strategy": strategy,
-        "plugins": [environment],
+        "plugins": plugins,
         # torch has no batch statistics over several CPUs
         "sync_batchnorm": world.size > 1 and choose_device(trainer.device) == "cuda",
-        "precision": {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[
-            choose_precision(trainer)
-        ],
     }

@@ -27,7 +27,8 @@ class Iteration:
     """Call it with a batch: it takes one step of every phase. `terms` are the means of the last.
 
     backward: of a loss term, where a strategy must know of it. no_sync: inside, devices do not
-    exchange gradients. scaler: of losses in float16.
+    exchange gradients. autocast: inside, losses are computed, and nothing else. scaler: of losses
+    in float16.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Iteration:
         *,
         backward: Callable[[Tensor], None] = Tensor.backward,
         no_sync: Callable[[], AbstractContextManager[None]] = nullcontext,
+        autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
         scaler: GradScaler | None = None,
     ) -> None:
         if model.run is None:
@@ -44,15 +46,21 @@ class Iteration:
         self.model, self.run, self.optimizers = model, model.run, optimizers
         self.terms: Terms = {}
         self._backward, self._no_sync, self._scaler = backward, no_sync, scaler
-        self._guard: dict[str, Tensor] = {}
+        self._autocast = autocast
+        self._seen: list[tuple[str, int, Tensor]] = []
+        """Terms of the step in progress: name, how many such make the mean, value."""
+        self._guard: dict[tuple[str, ...], Tensor] = {}
+        """By the names of a step's terms: the first step in which each was not finite."""
         self._phase = 0
 
     def __call__(self, batch: Batch) -> None:
         model = self.model
         model.before_step(batch)
         model.seed_step()
-        self.terms = {}
-        batches = list(_cut(model.expand(batch), model.batches_per_step))
+        self.terms, self._seen = {}, []
+        with self._autocast():
+            expanded = model.expand(batch)
+        batches = list(_cut(expanded, model.batches_per_step))
         phases = model.phases()
         repeats = Counter(phase.prefix for phase in phases)
         for number, phase in enumerate(phases):
@@ -60,6 +68,7 @@ class Iteration:
             model.start_phase(number)
             self._optimize(phase, batches[min(number, len(batches) - 1)], repeats[phase.prefix])
         model.end_phases()
+        self._take_means()
         if model.device.type == "cpu":
             self.raise_if_diverged()  # free here; on a GPU it waits for the device, so less often
         if model.ema is not None:
@@ -93,8 +102,10 @@ class Iteration:
         """
         model, run = self.model, self.run
         parts = run.trainer.accumulate
-        more = _more_parts(len(next(iter(batch.values()))), parts)
-        before = dict(self.terms), [buffer.clone() for buffer in model.buffers()]
+        alone = run.world == 1
+        more = _more_parts(len(next(iter(batch.values()))), parts) if alone else None
+        known = len(self._seen)
+        buffers = [] if more is None else [(b, b.clone()) for b in model.buffers()]
         if weight is not None:
             model.mean_weight = weight.clamp(min=1) / (parts * run.world)
         optimizer.zero_grad(set_to_none=True)
@@ -102,18 +113,21 @@ class Iteration:
             for number, part in enumerate(_cut(batch, parts)):
                 model.start_part(number)
                 with nullcontext() if number == parts - 1 else self._no_sync():
-                    terms = phase.loss(part)
-                    self._record(terms, phase.prefix, parts * repeats)
+                    with self._autocast():
+                        terms = phase.loss(part)
+                    for name, value in terms.items():
+                        seen = (phase.prefix + name, parts * repeats, value.detach().float())
+                        self._seen.append(seen)
                     self._backward(terms["loss"] / parts)
             return True
         except Exception as error:
-            if more is None or run.world > 1 or not out_of_memory(error, ""):
+            if more is None or not out_of_memory(error, ""):
                 raise
         # Here the error is gone, and with its frames all that the failed part held.
         optimizer.zero_grad(set_to_none=True)
-        self.terms = before[0]
+        del self._seen[known:]
         with torch.no_grad():
-            for buffer, value in zip(model.buffers(), before[1], strict=True):
+            for buffer, value in buffers:
                 buffer.copy_(value)
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
@@ -150,14 +164,18 @@ class Iteration:
             for param in others:
                 param.requires_grad_(True)
 
-    def _record(self, terms: Terms, prefix: str, parts: int) -> None:
-        """Add one of the `parts` of a step to the means that are logged, and look for NaN."""
-        for name, value in terms.items():
-            key = prefix + name
-            value = value.detach().float()
-            self.terms[key] = self.terms.get(key, 0) + value / parts
-            first = self._guard.setdefault(key, torch.full_like(value, torch.inf))
-            first.copy_(torch.where(value.isfinite(), first, first.clamp(max=self.model.step)))
+    def _take_means(self) -> None:
+        """The means of the terms that were seen; and look for NaN, in all of them at once."""
+        if not self._seen:
+            return
+        names, of, values = zip(*self._seen, strict=True)
+        found = torch.stack(values)  # (terms * parts,)
+        first = self._guard.get(names)
+        first = torch.full_like(found, torch.inf) if first is None else first
+        self._guard[names] = first.where(found.isfinite(), first.clamp(max=self.model.step))
+        for name, parts, value in zip(names, of, found.unbind(), strict=True):
+            share = value / parts if parts > 1 else value
+            self.terms[name] = self.terms[name] + share if name in self.terms else share
 
     def raise_if_diverged(self) -> None:
         """Stop at the first NaN or Inf of any loss term.
@@ -165,9 +183,13 @@ class Iteration:
         Raises:
             DivergedError: with the step and the name of the earliest term that was not finite.
         """
-        if not self._guard or not torch.stack(list(self._guard.values())).isfinite().any():
+        if not any(first.isfinite().any() for first in self._guard.values()):
             return
-        step, name = min((float(first), name) for name, first in self._guard.items())
+        step, name = min(
+            found
+            for names, first in self._guard.items()
+            for found in zip(first.tolist(), names, strict=True)
+        )
         rates = [group["lr"] for o in self.optimizers for group in o.param_groups]
         raise DivergedError(
             f"loss term '{name}' became NaN or Inf in step {int(step) + 1} (lr {max(rates):.3g})",

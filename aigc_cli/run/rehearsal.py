@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import torch
 
 from aigc_cli.data._data import DataSource
@@ -39,20 +37,12 @@ def rehearse(recipe: Recipe, data: DataSource, model: GenerativeModule, share: i
             made = model.configure_optimizers()
             optimizers = made if isinstance(made, list) else [made]
             batch = next(iter(loaders.train_dataloader()))
-            with _precision(recipe, device):
-                step = Iteration(model, optimizers)
-                step({name: value.to(device) for name, value in batch.items()})
+            step = Iteration(model, optimizers, autocast=devices.autocast(trainer))
+            step({name: value.to(device) for name, value in batch.items()})
             step.raise_if_diverged()
             batch = next(iter(loaders.validation()))
-            with torch.inference_mode():
+            with torch.no_grad():
                 model.eval().start_means()
                 evaluated(model, batch)
     finally:
         data.stop_background()
-
-
-def _precision(recipe: Recipe, device: str) -> torch.autocast | nullcontext[None]:
-    precision = devices.choose_precision(recipe.trainer)
-    if precision == "fp32":
-        return nullcontext()
-    return torch.autocast(device, torch.bfloat16 if precision == "bf16" else torch.float16)

@@ -45,7 +45,13 @@ def full_tensors(tensors: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sharded_as(value: Any, like: torch.Tensor) -> Any:
-    """A full tensor spread over the devices as `like` is; unchanged when `like` is whole."""
-    if isinstance(like, DTensor) and isinstance(value, torch.Tensor) and value.shape == like.shape:
+    """A full tensor spread over the devices as `like` is, or in the memory layout of `like`, which
+    fused optimizers take for granted; unchanged where the shapes differ.
+    """
+    if not isinstance(value, torch.Tensor) or value.shape != like.shape:
+        return value
+    if isinstance(like, DTensor):
         return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
-    return value
+    if value.stride() == like.stride():
+        return value
+    return torch.empty_like(like, dtype=value.dtype).copy_(value)

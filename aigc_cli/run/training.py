@@ -8,15 +8,26 @@ and clipping, and steps no schedule.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.plugins.precision import MixedPrecision
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor
 
 from aigc_cli.models._base import Batch, GenerativeModule
+from aigc_cli.run.devices import autocast
 from aigc_cli.run.iteration import Iteration
+
+
+class Scaled(MixedPrecision):
+    """Scales losses in fp16. Lightning's puts one autocast around the whole step, and casts weights
+    anew for every layer, since they change within: see devices.autocast.
+    """
+
+    def forward_context(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 class Training(pl.LightningModule):
@@ -47,6 +58,7 @@ class Training(pl.LightningModule):
     def begin(self) -> None:
         """Called once, when the model is prepared and the optimizers have their state."""
         strategy: Any = self.trainer.strategy
+        assert self.model.run is not None
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         alone = isinstance(strategy, SingleDeviceStrategy) and scaler is None
         self.iteration = Iteration(
@@ -54,6 +66,7 @@ class Training(pl.LightningModule):
             self.trainer.optimizers,
             backward=Tensor.backward if alone else self.manual_backward,
             no_sync=getattr(strategy, "block_backward_sync", nullcontext),
+            autocast=autocast(self.model.run.trainer),
             scaler=scaler,
         )
 

@@ -57,6 +57,47 @@ def test_accumulated_parts_learn_the_same(aigc: Aigc, here: Path, family: str) -
         torch.testing.assert_close(value, four[key], rtol=1e-4, atol=1e-5, msg=key)
 
 
+def test_moments_follow_the_memory_layout_of_the_weights(aigc: Aigc, here: Path) -> None:
+    """The fused kernels of optimizers look at the order in memory alone."""
+    assert aigc("train", "edsr.yaml", "--out", "whole").code == 0
+    assert aigc("train", "edsr.yaml", "--out", "cut", "trainer.max_steps=4").code == 0
+    last = ["--resume", "cut", "trainer.channels_last=true"]
+    assert aigc("train", "edsr.yaml", *last).code == 0
+    one, two = (load(here / f"{n}/checkpoints/last.ckpt")["weights"] for n in ("whole", "cut"))
+    for key, value in one.items():
+        torch.testing.assert_close(value, two[key], rtol=1e-4, atol=1e-5, msg=key)
+
+
+def test_in_bf16_every_loss_is_that_of_the_present_weights(
+    aigc: Aigc, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """autocast remembers the casts of weights, which the first of two steps of a discriminator
+    makes old.
+    """
+    from aigc_cli.models.image.dcgan import Discriminator
+
+    (here / "critic.yaml").write_text(
+        "family: dcgan\nseed: 0\n"
+        "data: {kind: images, train: photos, image_size: 16}\n"
+        "model: {objective: wgan_gp, d_steps: 2, num_features: 4, lr: 0.1, features: none}\n"
+        "trainer: {max_steps: 2, global_batch: 2, precision: bf16}\n"
+    )
+    forward, seen = Discriminator.forward, []
+
+    def compared(self: Discriminator, *given: torch.Tensor) -> torch.Tensor:
+        logits = forward(self, *given)
+        if torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+                seen.append(torch.equal(logits, forward(self, *given)))
+        return logits
+
+    monkeypatch.setattr(Discriminator, "forward", compared)
+    ending = aigc("train", "critic.yaml", "--out", "run")
+    assert ending.code == 0, ending.err
+    assert len(seen) == 2 * (2 * 2 + 1)  # steps of real and fake, twice, and of the generator
+    assert all(seen)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_kill_9_and_resume_is_bit_identical(

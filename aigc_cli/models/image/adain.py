@@ -26,6 +26,7 @@ from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models._image import ImageModule
 from aigc_cli.models._tiles import TileOptions
+from aigc_cli.nn.adam import fused_adam
 from aigc_cli.nn.classifier import VGG_DEPTHS
 from aigc_cli.nn.features import FeatureNetwork
 from aigc_cli.nn.style import (
@@ -178,7 +179,7 @@ class Model(ImageModule):
         return network
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.decoder.parameters(), self.config.lr)
+        return fused_adam(self.decoder.parameters(), self.config.lr)
 
     def encode(self, images: Tensor) -> dict[str, Tensor]:
         """Activations in fp32 by layer."""

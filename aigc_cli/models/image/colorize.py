@@ -30,6 +30,7 @@ from aigc_cli.errors import InputError
 from aigc_cli.media.lab import lab_to_rgb, rgb_to_lab
 from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models.image._color import ColorizationModule, ColorizationOptions, has_color
+from aigc_cli.nn.adam import fused_adam
 from aigc_cli.nn.features import FeatureNetwork
 from aigc_cli.recipe.sections import Name, Section
 from aigc_cli.specs import Spec
@@ -162,9 +163,7 @@ class Model(ColorizationModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         c = self.config
-        return torch.optim.Adam(
-            self.net.parameters(), c.lr, c.betas, weight_decay=c.weight_decay, foreach=True
-        )
+        return fused_adam(self.net.parameters(), c.lr, c.betas, weight_decay=c.weight_decay)
 
     def loss(self, batch: Batch) -> Terms:
         L, ab = rgb_to_lab(batch["image"]).split([1, 2], dim=1)

@@ -27,6 +27,7 @@ from aigc_cli.media.lab import rgb_to_lab
 from aigc_cli.models._adversarial import AdversarialModule
 from aigc_cli.models._base import Batch, Phase, Terms
 from aigc_cli.models.image._color import ColorizationModule, ColorizationOptions
+from aigc_cli.nn.adam import fused_adam
 from aigc_cli.nn.adversarial import Objective, discriminator_loss, generator_loss
 from aigc_cli.nn.patchgan import PatchGAN
 from aigc_cli.nn.unet_generator import UNetGenerator, depth_for, dropout_from
@@ -103,7 +104,7 @@ class Model(ColorizationModule, AdversarialModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         c = self.config
         return [
-            torch.optim.Adam(network.parameters(), c.lr, c.betas, foreach=True)
+            fused_adam(network.parameters(), c.lr, c.betas)
             for network in (self.discriminator, self.generator)
         ]
 

@@ -31,6 +31,7 @@ from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models._paired import PairedModule, as_channels
 from aigc_cli.models._tiles import SizedOptions
+from aigc_cli.nn.adam import fused_adam
 from aigc_cli.nn.features import perceptual_distance
 from aigc_cli.nn.norm import InstanceNorm
 from aigc_cli.recipe.sections import Section
@@ -200,7 +201,7 @@ class Model(PairedModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         c = self.config
-        return torch.optim.Adam(self.parameters(), c.lr, c.betas, foreach=True)
+        return fused_adam(self.parameters(), c.lr, c.betas)
 
     def pairs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         if isinstance(self.spec, PairSpec):

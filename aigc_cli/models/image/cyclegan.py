@@ -28,6 +28,7 @@ from torch import Tensor
 from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models._unpaired import SMALLEST, UnpairedModule, UnpairedOptions, repeated
+from aigc_cli.nn.adam import fused_adam
 from aigc_cli.nn.adversarial import discriminator_loss, generator_loss
 from aigc_cli.nn.diffaugment import RANDOMS, Change, diff_augment
 from aigc_cli.nn.image_pool import ImagePool
@@ -122,7 +123,7 @@ class Model(UnpairedModule):
             *self.discriminator_a.parameters(), *self.discriminator_b.parameters()
         ]  # fmt: skip
         generators = [*self.generator_ab.parameters(), *self.generator_ba.parameters()]
-        return [torch.optim.Adam(p, c.lr, c.betas) for p in (discriminators, generators)]
+        return [fused_adam(p, c.lr, c.betas) for p in (discriminators, generators)]
 
     def generator_loss(self, batch: Batch) -> Terms:
         a, b = batch["a"], batch["b"]

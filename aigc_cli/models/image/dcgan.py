@@ -53,6 +53,7 @@ from aigc_cli.metrics.image.kid import kid_block
 from aigc_cli.models._adversarial import AdversarialModule
 from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models._image import ImageModule
+from aigc_cli.nn.adam import fused_adam
 from aigc_cli.nn.adversarial import (
     Objective,
     discriminator_loss,
@@ -245,10 +246,8 @@ class Model(ImageModule, AdversarialModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         c = self.config
         return [
-            torch.optim.Adam(
-                self.discriminator.parameters(), c.d_lr or c.lr, c.betas, foreach=True
-            ),
-            torch.optim.Adam(self.generator.parameters(), c.lr, c.betas, foreach=True),
+            fused_adam(self.discriminator.parameters(), c.d_lr or c.lr, c.betas),
+            fused_adam(self.generator.parameters(), c.lr, c.betas),
         ]
 
     # The game.

@@ -21,6 +21,7 @@ from pydantic import Field
 
 from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models.image._super_resolution import SuperResolutionModule, SuperResolutionOptions
+from aigc_cli.nn.adam import fused_adam
 from aigc_cli.nn.edsr import EDSR
 from aigc_cli.recipe.sections import Section
 from aigc_cli.specs import Spec
@@ -62,7 +63,7 @@ class Model(SuperResolutionModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         c = self.config
-        return torch.optim.Adam(self.net.parameters(), c.lr, c.betas, foreach=True)
+        return fused_adam(self.net.parameters(), c.lr, c.betas)
 
     def loss(self, batch: Batch) -> Terms:
         l1 = 127.5 * (self.net(batch["low"]) - batch["high"]).abs().mean()

@@ -32,6 +32,7 @@ from aigc_cli.models.image._super_resolution import (
     SuperResolutionModule,
     SuperResolutionOptions,
 )
+from aigc_cli.nn.adam import fused_adam
 from aigc_cli.nn.adversarial import (
     Objective,
     discriminator_loss,
@@ -173,8 +174,8 @@ class Model(SuperResolutionModule, AdversarialModule):
         c = self.config
         judges = [*self.discriminator.parameters(), *self.feature_discriminator.parameters()]
         return [
-            torch.optim.Adam(judges, c.disc_lr, c.betas, foreach=True),
-            torch.optim.Adam(self.net.parameters(), c.lr, c.betas, foreach=True),
+            fused_adam(judges, c.disc_lr, c.betas),
+            fused_adam(self.net.parameters(), c.lr, c.betas),
         ]
 
     def discriminator_loss(self, batch: Batch) -> Terms:

@@ -37,6 +37,7 @@ from torch import Tensor, nn
 from aigc_cli.errors import InputError
 from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models._image import ImageModule
+from aigc_cli.nn.adam import fused_adam
 from aigc_cli.nn.norm import GroupNorm
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
@@ -267,7 +268,7 @@ class Model(ImageModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         c = self.config
-        return torch.optim.Adam(self.net.parameters(), c.lr, c.betas, foreach=True)
+        return fused_adam(self.net.parameters(), c.lr, c.betas)
 
     def loss(self, batch: Batch) -> Terms:
         c, x1 = self.config, batch["image"]

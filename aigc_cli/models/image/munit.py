@@ -30,6 +30,7 @@ from aigc_cli.errors import InputError
 from aigc_cli.metrics.image._diversity import Distance, mean_distance_within
 from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models._unpaired import SMALLEST, UnpairedModule, UnpairedOptions, l1_each
+from aigc_cli.nn.adam import fused_adam
 from aigc_cli.nn.adversarial import discriminator_loss, generator_loss
 from aigc_cli.nn.features import perceptual_distance
 from aigc_cli.nn.init import init_normal
@@ -253,12 +254,14 @@ class Model(UnpairedModule):
         discriminators = [self.discriminator_a, self.discriminator_b]
         generators = [getattr(self, name) for name in self.averaged]
         return [
-            torch.optim.Adam(
+            fused_adam(
                 [p for network in networks for p in network.parameters()],
-                c.lr, c.betas, weight_decay=c.weight_decay,
+                c.lr,
+                c.betas,
+                weight_decay=c.weight_decay,
             )
             for networks in (discriminators, generators)
-        ]  # fmt: skip
+        ]
 
     def generator_loss(self, batch: Batch) -> Terms:
         a, b, c = batch["a"], batch["b"], self.config

@@ -29,6 +29,7 @@ from aigc_cli.models._adversarial import AdversarialModule
 from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models._paired import PairedModule
 from aigc_cli.models._tiles import SizedOptions
+from aigc_cli.nn.adam import fused_adam
 from aigc_cli.nn.adversarial import discriminator_loss, generator_loss
 from aigc_cli.nn.patchgan import PatchGAN
 from aigc_cli.nn.unet_generator import UNetGenerator, depth_for, dropout_from
@@ -100,7 +101,7 @@ class Model(PairedModule, AdversarialModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         c = self.config
         return [
-            torch.optim.Adam(network.parameters(), c.lr, c.betas, foreach=True)
+            fused_adam(network.parameters(), c.lr, c.betas)
             for network in (self.discriminator, self.generator)
         ]
 

@@ -24,6 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 from aigc_cli.models._base import Batch, Example, Terms
 from aigc_cli.models._classifier import ClassifierModule
 from aigc_cli.models._text import require_tokenizer
+from aigc_cli.nn.adam import fused_adamw
 from aigc_cli.nn.transformer import EncoderBlock, sinusoids
 from aigc_cli.recipe.sections import Section
 from aigc_cli.specs import Spec
@@ -143,10 +144,13 @@ class Model(ClassifierModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         c = self.config
         groups: list[dict[str, Any]] = [
-            {"params": [p for p in self.parameters() if p.ndim > 1]},
+            {
+                "params": [p for p in self.parameters() if p.ndim > 1],
+                "weight_decay": c.weight_decay,
+            },
             {"params": [p for p in self.parameters() if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW(groups, c.lr, weight_decay=c.weight_decay, foreach=True)
+        return fused_adamw(groups, c.lr)
 
     def initial(self, weights: Mapping[str, Tensor], spec: Spec) -> Mapping[str, Tensor]:
         """

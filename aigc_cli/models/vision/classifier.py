@@ -26,6 +26,7 @@ from torch import Tensor
 from aigc_cli.errors import DataError, InputError
 from aigc_cli.models._base import Batch, Example, Terms
 from aigc_cli.models._classifier import ClassifierModule
+from aigc_cli.nn.adam import fused_adamw
 from aigc_cli.nn.classifier import build, pictures_for
 from aigc_cli.recipe.sections import Section
 from aigc_cli.specs import Spec
@@ -142,7 +143,7 @@ class Model(ClassifierModule):
         ]
         if c.optimizer == "sgd":
             return torch.optim.SGD(groups, c.lr, momentum=0.9, nesterov=True, foreach=True)
-        return torch.optim.AdamW(groups, c.lr, foreach=True)
+        return fused_adamw(groups, c.lr)
 
     def loss(self, batch: Batch) -> Terms:
         logits, label = self.net(self._varied(batch["image"])), batch["label"]
