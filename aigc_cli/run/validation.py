@@ -52,7 +52,8 @@ class Validation:
         model.eval()
         model.start_means()
         try:
-            with model.averaged_weights(), torch.inference_mode():
+            # Not inference mode, whose tensors fsdp could not train with afterwards.
+            with model.averaged_weights(), torch.no_grad():
                 for number, batch in enumerate(loader):
                     self.progress.emit(
                         {"event": "phase", "phase": "validation", "done": number, "of": len(loader)}

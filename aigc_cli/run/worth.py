@@ -25,7 +25,8 @@ def first_batch_values(
     model.eval()
     model.start_means()
     try:
-        with model.averaged_weights(), torch.inference_mode():
+        # Not inference mode, whose tensors fsdp could not train with afterwards.
+        with model.averaged_weights(), torch.no_grad():
             columns = {"": evaluated(model, batch)}
             if baselines:
                 columns |= model.baselines({k: v.to(model.device) for k, v in batch.items()})

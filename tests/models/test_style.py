@@ -8,6 +8,7 @@ from torch import Tensor
 
 from aigc_cli.errors import InputError
 from aigc_cli.models import _tiles
+from aigc_cli.models._base import Run
 from aigc_cli.models.image import adain, style_fast, style_optim
 from aigc_cli.models.image.style_optim import Objective, Options, _cuts, _scales
 from aigc_cli.nn.classifier import vgg
@@ -24,6 +25,8 @@ from aigc_cli.nn.style import (
     total_variation,
     with_colors_of,
 )
+from aigc_cli.recipe.sections import Trainer
+from aigc_cli.run.iteration import Iteration
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs.image import AnyImageSpec, UnpairedSpec
 
@@ -218,6 +221,23 @@ def test_equal_pictures_cost_only_smoothness() -> None:
     terms = model.baselines({"a": image, "b": image})["identity"]
     assert float(terms["content"]) < 1e-9
     assert float(terms["style"]) < 1e-9
+
+
+def test_parts_of_a_batch_are_judged_by_the_style_of_the_whole() -> None:
+    """The distance is no linear function of the style, so that of each part would be another."""
+    batch = {"a": pictures(4, 3, 32, 32), "b": pictures(4, 3, 32, 32).flip(0).square()}
+
+    def gradients(parts: int) -> list[Tensor]:
+        torch.manual_seed(0)
+        model = style_fast.Model(style_fast.Config(num_features=4, num_blocks=1), UNPAIRED)
+        model.features = random_features("cnn")
+        trainer = Trainer(max_steps=1, global_batch=4, accumulate=parts)
+        model.prepare(Run(trainer, seed=0, max_steps=1))
+        Iteration(model, [model.configure_optimizers()])(batch)
+        return [p.grad for p in model.parameters() if p.grad is not None]
+
+    for cut in (2, 4):
+        torch.testing.assert_close(gradients(cut), gradients(1), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(("norm", "sees_tint"), [("instance", False), ("group", True)])

@@ -25,6 +25,7 @@ from torch import Tensor
 from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models._image import ImageModule
 from aigc_cli.models._tiles import TileOptions
+from aigc_cli.nn.adam import fused_adam
 from aigc_cli.nn.resnet_generator import Norm, ResnetGenerator
 from aigc_cli.nn.style import (
     content_layer,
@@ -113,10 +114,19 @@ class Model(ImageModule):
         return self.config.style_layers or style_layers(self.features)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.net.parameters(), self.config.lr)
+        return fused_adam(self.net.parameters(), self.config.lr)
+
+    def expand(self, batch: Batch) -> Batch:
+        """Adds the style by layer (B, C, C), the same for every photograph: the mean Gram matrices
+        of all parts of the painting in the step, so it does not depend on how these are spread over
+        devices and accumulated parts.
+        """
+        found = {name: self.all_gather(each).mean(0) for name, each in self._style(batch).items()}
+        B = len(batch["a"])
+        return {**batch, **{f"style {k}": g.expand(B, -1, -1) for k, g in found.items()}}
 
     def loss(self, batch: Batch) -> Terms:
-        style = {k: self.all_gather(g).mean(0, keepdim=True) for k, g in self._style(batch).items()}
+        style = {name: batch[f"style {name}"] for name in self.style_layers}
         terms = self._judge(self.net(batch["a"]), batch, style)
         return {name: value.mean() for name, value in terms.items()}
 
