@@ -59,9 +59,13 @@ def export(
     source: Annotated[
         str, typer.Argument(metavar="RUN|CKPT", help="A run folder or a .ckpt file.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Output folder.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output folder, or .ckpt.")],
     format: Annotated[
-        str, typer.Option(help="hf: a folder of Hugging Face's transformers.")
+        str,
+        typer.Option(
+            help="hf: a folder of Hugging Face's transformers; aigc: a checkpoint that needs no "
+            "other file."
+        ),
     ] = "hf",
     adapter: Annotated[
         bool, typer.Option("--adapter", help="Export only the LoRA adapter, in PEFT's format.")
@@ -73,15 +77,17 @@ def export(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Export a language model to transformers, adapters merged; print the folder."""
+    """Export a language model, adapters merged; print the folder or checkpoint."""
     from aigc_cli.run.paths import find_checkpoint
 
-    if format != "hf":
-        raise InputError(f"--format: '{format}' is not known", hint="choose from: hf")
+    if format not in ("hf", "aigc"):
+        raise InputError(f"--format: '{format}' is not known", hint="choose from: hf, aigc")
+    if adapter and format == "aigc":
+        raise InputError("--adapter goes with --format hf", hint="a run is a checkpoint as it is")
     find_checkpoint(source)
     from aigc_cli.run.export import export_model
 
-    report = export_model(source, out, ema=ema, adapter=adapter)
+    report = export_model(source, out, format=format, ema=ema, adapter=adapter)
     output = Output(json, quiet)
     if report["merged"]:
         output.log(f"the adapters of {report['adapters']} layers were merged into their weights")

@@ -127,6 +127,8 @@ class GenerativeModule(nn.Module, ABC):
         """Weight of an average part of the batch in progress; see `weight`."""
         self.run: Run | None = None
         self._noise: _Noise | None = None
+        self.base: dict[str, Any] | None = None
+        """What checkpoints leave to the model it started from (run/base.py)."""
         self.frozen_networks: dict[str, Any] = {}
         """Those of `frozen` that there are: in a dict, so that none is a submodule."""
         self._sums: dict[str, float] = {}
@@ -137,6 +139,11 @@ class GenerativeModule(nn.Module, ABC):
     def draws(self) -> bool:
         """Whether the family makes samples of noise alone."""
         return self.takes is None or self.input_optional
+
+    @property
+    def unchanged(self) -> frozenset[str]:
+        """Names of weights that stay what they were in the model of `init_from`."""
+        return frozenset()
 
     # What a family writes.
 

@@ -7,6 +7,7 @@ A checkpoint is a dict of plain data and tensors in torch's zip format:
     recipe, spec              as plain data: the file alone can sample
     recipe_path               where the recipe was, for its name and for relative data paths
     weights, ema              networks' state; moving average of the generator or None
+    base                      where the weights are that adapters left as they were (run/base.py)
     optimizers, scaler        state of every optimizer; of the fp16 loss scaler or None
     best                      {"metric", "value", "step"} or None
     data                      digest of what it learned from
@@ -65,6 +66,21 @@ class Began(_Part):
     value: float
 
 
+class Base(_Part):
+    """The model that has the weights which are not here."""
+
+    source: str
+    """As `init_from` named it."""
+    path: str
+    """Absolute."""
+    near: str
+    """From the folder in which the training started."""
+    digest: str
+    """Of its weights, `digest_of`."""
+    tensors: dict[str, list[int]]
+    """Shapes of what is taken from it, by name."""
+
+
 class Group(_Part):
     """Weights of an optimizer that share their settings."""
 
@@ -91,6 +107,7 @@ class Checkpoint(_Part):
     data: str | None = None
     weights: dict[str, torch.Tensor]
     ema: dict[str, torch.Tensor] | None
+    base: Base | None = None
     optimizers: list[OptimizerState]
     scaler: dict[str, Any] | None
     best: Best | None

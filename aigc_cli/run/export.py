@@ -6,32 +6,39 @@ from pathlib import Path
 from typing import Any
 
 from aigc_cli.errors import InputError, OutputError
-from aigc_cli.models.text._network import NetworkConfig
+from aigc_cli.models.text._network import NetworkConfig, sizes
 from aigc_cli.models.text._tuned import TunedConfig
 from aigc_cli.nn.lora import merge_adapters
 from aigc_cli.recipe.load import recipe_from_dict
-from aigc_cli.run.checkpoint import load_checkpoint
-from aigc_cli.run.foreign import read_foreign, require_foreign, write_foreign
+from aigc_cli.run.base import load_whole
+from aigc_cli.run.foreign import (
+    read_foreign,
+    require_foreign,
+    write_foreign,
+    write_language_model,
+)
 from aigc_cli.run.hub import HUB, fetch_folder
 from aigc_cli.run.hugging_face import write_adapter, write_folder
 from aigc_cli.run.paths import find_checkpoint
 from aigc_cli.run.published import import_published, is_published
+from aigc_cli.specs.text import ChatSpec, TextSpec
 from aigc_cli.text.template import TEMPLATES
 from aigc_cli.text.tokenizer import Tokenizer
 
 
 def export_model(
-    source: str, out: Path, *, ema: bool = True, adapter: bool = False
+    source: str, out: Path, *, format: str = "hf", ema: bool = True, adapter: bool = False
 ) -> dict[str, Any]:
-    """Write a run as a folder of transformers, adapters merged into the weights; with `adapter`
-    the adapters alone, as PEFT loads them.
+    """Write a run with adapters merged into the weights: as a folder of transformers (hf), or as a
+    checkpoint of family lm or chat that needs no other file (aigc); with `adapter` the adapters
+    alone, as PEFT loads them.
 
     Raises:
         InputError: no such run, or its family is none that transformers has. OutputError: the
             folder holds something, or cannot be written.
     """
     path = find_checkpoint(source)
-    state = load_checkpoint(path)
+    state = load_whole(path)
     family = state["recipe"]["family"]
     config = recipe_from_dict(state["recipe"]).model
     if not isinstance(config, NetworkConfig):
@@ -51,6 +58,18 @@ def export_model(
         files = write_adapter(out, config, own, state["recipe"].get("init_from"))
         return {**report, "adapters": adapters, "merged": False, "files": [f.name for f in files]}
     net = merge_adapters(own)
+    report |= {
+        "parameters": sum(v.numel() for v in net.values()),
+        "adapters": adapters,
+        "merged": bool(adapters),
+    }
+    if format == "aigc":
+        _require_new_checkpoint(out)
+        texts = spec["tokenizer"], spec["context"]
+        plain = ChatSpec(*texts, spec["template"]) if "template" in spec else TextSpec(*texts)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        written = write_language_model(out, plain, sizes(config), net, path)
+        return {**report, "family": written, "files": [out.name]}
     stops = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
     template = None
     if "template" in spec:
@@ -60,13 +79,17 @@ def export_model(
     files = write_folder(
         out, config, net, tokenizer, spec["context"], stops=stops, template=template
     )
-    return {
-        **report,
-        "parameters": sum(v.numel() for v in net.values()),
-        "adapters": adapters,
-        "merged": bool(adapters),
-        "files": [file.name for file in files],
-    }
+    return {**report, "files": [file.name for file in files]}
+
+
+def _require_new_checkpoint(out: Path) -> None:
+    """
+    Raises:
+        OutputError: `out` is there, or is not named .ckpt.
+    """
+    if out.suffix != ".ckpt" or out.exists():
+        why = "already exists" if out.exists() else "a checkpoint's name ends in .ckpt"
+        raise OutputError(f"{out}: {why}", hint="choose another --out")
 
 
 def import_model(source: str, out: Path, family: str | None = None) -> dict[str, Any]:
@@ -84,9 +107,7 @@ def import_model(source: str, out: Path, family: str | None = None) -> dict[str,
         require_foreign(Path(source))
     if family is not None and not published:
         raise InputError("--family is for files of weights of images' networks")
-    if out.suffix != ".ckpt" or out.exists():
-        why = "already exists" if out.exists() else "a checkpoint's name ends in .ckpt"
-        raise OutputError(f"{out}: {why}", hint="choose another --out")
+    _require_new_checkpoint(out)
     if published:
         out.parent.mkdir(parents=True, exist_ok=True)
         return import_published(Path(source), out, family)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from aigc_cli.errors import InputError
 from aigc_cli.run.gguf import read_gguf
@@ -47,16 +51,26 @@ def spec_family(spec: Spec) -> str:
 
 
 def write_foreign(model: Folder, out: Path) -> tuple[str, Spec]:
-    """The model as a checkpoint of family chat or lm; the family and its spec.
+    """The model as a checkpoint of family chat or lm; the family and its spec. Raises as
+    `write_language_model`.
+    """
+    spec = spec_of(model)
+    return write_language_model(out, spec, model.fields, model.weights, model.path), spec
+
+
+def write_language_model(
+    out: Path, spec: Spec, fields: Mapping[str, Any], net: Mapping[str, Tensor], source: Path
+) -> str:
+    """A checkpoint of a network that needs no other file; its family, chat or lm.
 
     Raises:
         DiskFullError, OutputError: it cannot be written.
     """
-    spec = spec_of(model)
-    data = {"kind": spec.kind, "train": str(model.path), "context": model.context}
-    if isinstance(spec, ChatSpec):
-        data["template"] = spec.template
+    values = spec.as_dict()
+    data = {"kind": spec.kind, "train": str(source), "context": values["context"]}
+    if "template" in values:
+        data["template"] = values["template"]
     family = spec_family(spec)
-    weights = {f"net.{name}": value for name, value in model.weights.items()}
-    write_imported(out, {"family": family, "data": data, "model": model.fields}, spec, weights)
-    return family, spec
+    weights = {f"net.{name}": value for name, value in net.items()}
+    write_imported(out, {"family": family, "data": data, "model": dict(fields)}, spec, weights)
+    return family

@@ -11,7 +11,8 @@ from aigc_cli.models._classifier import ClassifierModule
 from aigc_cli.models.text._rewards import Judge
 from aigc_cli.recipe.load import recipe_from_dict
 from aigc_cli.registry import load_family
-from aigc_cli.run.checkpoint import file_digest, load_checkpoint
+from aigc_cli.run.base import load_whole
+from aigc_cli.run.checkpoint import file_digest
 from aigc_cli.run.paths import find_checkpoint
 from aigc_cli.specs import spec_from_dict
 
@@ -26,7 +27,7 @@ def open_judge(text: str, bases: Sequence[Path] = ()) -> Judge:
     """
     path = next((b / text for b in (Path(), *bases) if (b / text).exists()), Path(text))
     path = find_checkpoint(str(path))
-    state = load_checkpoint(path)
+    state = load_whole(path)
     recipe = state["recipe"]
     if recipe.get("family") != FAMILY:
         raise InputError(

@@ -28,13 +28,23 @@ def plan(recipe: Recipe, measure: int = 0, *, try_step: bool = False) -> dict[st
     weights = sum(p.numel() for p in model.parameters())
     averaged = sum(p.numel() for name in model.averaged for p in getattr(model, name).parameters())
     kept = averaged if trainer.ema is not None else 0
+    learned = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    # What adapters leave as it is stays in the model that they were made for.
+    left = model.unchanged if recipe.init_from is not None else frozenset()
+    held = sum(t.nbytes for name, t in model.state_dict().items() if name not in left)
+    networks = tuple(f"{name}." for name in model.averaged if kept)
+    averages = sum(
+        p.nbytes
+        for name, p in model.named_parameters()
+        if name not in left and name.startswith(networks)
+    )
     steps = count_steps(recipe, len(data.train))
     facts: dict[str, Any] = {
         "recipe": recipe.name,
         "family": recipe.family,
         "parameters": weights,
-        "state_bytes": 4 * (4 * weights + kept),  # weights, gradients, two moments; average
-        "checkpoint_bytes": 4 * (3 * weights + kept),
+        "state_bytes": 4 * (weights + 3 * learned + kept),  # gradients and two moments of some
+        "checkpoint_bytes": held + averages + 8 * learned,
         "steps": steps,
         "epochs": round(steps * trainer.global_batch / len(data.train), 2),
         "train_items": len(data.train),

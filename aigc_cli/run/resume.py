@@ -17,6 +17,7 @@ from aigc_cli.models._base import GenerativeModule
 from aigc_cli.recipe.load import Recipe
 from aigc_cli.recipe.sections import Trainer
 from aigc_cli.run import devices
+from aigc_cli.run.base import without_base
 from aigc_cli.run.checkpoint import FORMAT, find_usable
 from aigc_cli.run.folder import (
     FOLDER_VARIABLE,
@@ -173,6 +174,7 @@ def collect(
     call it. data: digest of what is learned from.
     """
     weights, states = network_state(model, optimizers)
+    average = None if model.ema is None else full_tensors(model.ema.state_dict())
     return {
         "format": FORMAT,
         "aigc": __version__,
@@ -183,8 +185,9 @@ def collect(
         "recipe_path": str(recipe.path.resolve()) if recipe.path else None,
         "spec": model.spec.as_dict(),
         "data": data,
-        "weights": weights,
-        "ema": full_tensors(model.ema.state_dict()) if model.ema is not None else None,
+        "weights": without_base(weights, model.base),
+        "ema": None if average is None else without_base(average, model.base),
+        "base": model.base,
         "optimizers": states,
         "scaler": scaler.state_dict() if scaler is not None else None,
         "best": progress.best,

@@ -16,9 +16,10 @@ from aigc_cli.errors import AigcError, Interrupted, RunError
 from aigc_cli.models._base import GenerativeModule
 from aigc_cli.recipe.load import Recipe
 from aigc_cli.run import devices
+from aigc_cli.run.base import load_whole
 from aigc_cli.run.build import attach_networks, build, check_monitor, count_steps
 from aigc_cli.run.callbacks import Cadence, Checkpoints, Previews, Restore
-from aigc_cli.run.checkpoint import link_checkpoint, load_checkpoint
+from aigc_cli.run.checkpoint import link_checkpoint
 from aigc_cli.run.events import describe
 from aigc_cli.run.failures import expected_failures, quiet_lightning, quiet_threads
 from aigc_cli.run.folder import RunFolder
@@ -174,14 +175,14 @@ def prepare(
     notes: list[Event] = []
     state = None
     if checkpoint is not None:
-        state = load_checkpoint(checkpoint)
+        state = load_whole(checkpoint)
         check_resumable(recipe, state, checkpoint)
         changed = check_data(state, digest, checkpoint, accepted=accept_changed_data)
         if changed is not None:
             notes.append({"event": "warning", "message": changed})
         require_fit(model, state, checkpoint)
         require_optimizers_fit(model, recipe.trainer, state, checkpoint)
-        model.step = state["step"]
+        model.step, model.base = state["step"], state.get("base")
         progress.best, progress.began = state["best"], state.get("began")
         progress.pending = list(state.get("pending") or [])
     attach_networks(model, recipe, state)

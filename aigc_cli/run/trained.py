@@ -14,8 +14,9 @@ from aigc_cli.models._base import GenerativeModule
 from aigc_cli.models._text import TextModule
 from aigc_cli.nn.precision import multiplies_bf16
 from aigc_cli.recipe.load import Recipe, load_recipe, recipe_from_dict
+from aigc_cli.run.base import load_whole
 from aigc_cli.run.build import attach_networks, build_model
-from aigc_cli.run.checkpoint import file_digest, load_checkpoint
+from aigc_cli.run.checkpoint import file_digest
 from aigc_cli.run.devices import choose_device
 from aigc_cli.run.paths import RUNS, find_checkpoint
 from aigc_cli.run.weights import load_averaged, require_fit, weights_digest
@@ -79,7 +80,7 @@ def load_trained(
         attach_networks(model, recipe)
         return Trained(model.to(choose_device(device)).eval(), recipe, spec)
     path = find_checkpoint(source)
-    state = load_checkpoint(path)
+    state = load_whole(path)
     recipe_path = Path(state["recipe_path"]) if state["recipe_path"] else None
     for text in options:
         if text.startswith("model."):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +15,7 @@ from aigc_cli.errors import CheckpointError, InputError, Problem, RecipeError
 from aigc_cli.models._base import GenerativeModule
 from aigc_cli.models.text._network import NetworkConfig, sizes
 from aigc_cli.recipe.load import Recipe, recipe_from_dict
-from aigc_cli.run.checkpoint import load_checkpoint
-from aigc_cli.run.foreign import spec_family, spec_of
-from aigc_cli.run.hugging_face import is_folder, read_folder
-from aigc_cli.run.paths import find_checkpoint
-from aigc_cli.specs import Spec, spec_from_dict
+from aigc_cli.run.base import describe_base, digest_of, open_initial
 
 SHOWN = 3  # names of tensors in a message
 
@@ -50,48 +44,6 @@ def load_averaged(model: GenerativeModule, state: dict[str, Any], *, ema: bool) 
     """Weights for sampling: the moving average where one was kept and `ema` asks for it."""
     average = state["ema"] if ema else None
     model.load_state_dict({**state["weights"], **(average or {})})
-
-
-@dataclass(frozen=True)
-class Initial:
-    """A model that a run starts from: of a checkpoint, or of a folder of transformers."""
-
-    path: Path
-    family: str
-    sizes: Mapping[str, Any]
-    """Fields of its recipe's section `model`."""
-    weights: Mapping[str, Any]
-    spec: Spec
-    imported: bool = False
-    """Whether it was trained elsewhere."""
-
-
-def open_initial(source: str, bases: Sequence[Path]) -> Initial:
-    """The model that `init_from` names; relative paths are tried against `bases` in turn.
-
-    Raises:
-        InputError: there is none, or it cannot be read.
-    """
-    places = [Path(source), *(base / source for base in bases)]
-    place = next((p for p in places if p.exists()), places[0])
-    if is_folder(place):
-        folder = read_folder(place)
-        network = sizes(NetworkConfig(**folder.fields))
-        weights = {f"net.{name}": value for name, value in folder.weights.items()}
-        spec = spec_of(folder)
-        return Initial(place, spec_family(spec), network, weights, spec, imported=True)
-    if place.suffix == ".gguf":
-        raise InputError(
-            f"init_from: {place}: a GGUF file is made a checkpoint first",
-            hint=f"aigc model import {place} --out {place.with_suffix('.ckpt').name}",
-        )
-    path = find_checkpoint(place)
-    state = load_checkpoint(path)
-    weights = {**state["weights"], **(state["ema"] or {})}
-    recipe = state["recipe"]
-    spec = spec_from_dict(state["spec"])
-    imported = state["step"] == 0
-    return Initial(path, recipe["family"], recipe["model"], weights, spec, imported)
 
 
 def complete(recipe: Recipe) -> Recipe:
@@ -159,6 +111,7 @@ def load_initial(model: GenerativeModule, source: str, bases: Sequence[Path]) ->
             hint="name a checkpoint of the same family and size",
         )
     model.load_state_dict(fitting, strict=False)
+    model.base = describe_base(source, initial, fitting, model.unchanged)
     message = f"init_from: {len(fitting)} of {len(own)} tensors from {initial.path}"
     if initial.imported and isinstance(model.config, NetworkConfig):
         message += f", with their dropout of {model.config.dropout:g}"
@@ -170,11 +123,5 @@ def load_initial(model: GenerativeModule, source: str, bases: Sequence[Path]) ->
 
 
 def weights_digest(model: nn.Module) -> str:
-    """BLAKE2b of all weights and buffers by name, in hex, whatever device they are on."""
-    state = hashlib.blake2b(digest_size=16)
-    for name, value in sorted(model.state_dict().items()):
-        whole = value.full_tensor() if hasattr(value, "full_tensor") else value  # a DTensor
-        state.update(f"{name} {tuple(whole.shape)} {whole.dtype}".encode())
-        plain = whole.detach().cpu().contiguous().reshape(-1)
-        state.update(plain.view(torch.uint8).numpy().tobytes())
-    return state.hexdigest()
+    """Of all weights and buffers, as `digest_of`."""
+    return digest_of(model.state_dict())

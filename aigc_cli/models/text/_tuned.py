@@ -1,8 +1,7 @@
 """Base of the families that go on from a language model: chat, dpo, grpo. Full weights, or LoRA.
 
-A checkpoint holds all weights, also where only adapters were trained: it is one file that needs
-nothing else to answer (docs/design.md). The states of the optimizer, which are twice the trained
-weights, are those of the adapters alone.
+Where adapters alone are trained, checkpoints and states of the optimizer are theirs alone
+(`unchanged`, run/base.py).
 """
 
 from __future__ import annotations
@@ -76,6 +75,13 @@ class TunedModule(CausalModule):
     @property
     def drops(self) -> bool:
         return super().drops or self.config.lora.dropout > 0
+
+    @property
+    def unchanged(self) -> frozenset[str]:
+        if not self.config.lora.rank:
+            return frozenset()
+        frozen = (name for name, p in self.net.named_parameters() if not p.requires_grad)
+        return frozenset(f"net.{name}" for name in frozen)
 
     def _adapt(self, lora: Lora) -> None:
         self.net.requires_grad_(False)
