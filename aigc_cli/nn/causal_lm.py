@@ -9,6 +9,8 @@ Letters as in nn/transformer.py, and V for the vocabulary.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,7 +23,7 @@ from aigc_cli.specs.text import IGNORE
 MOST_LOGITS = 1 << 25  # of one piece: 128 MB in float32
 
 
-class CausalLM(nn.Module):
+class CausalLM(nn.Module, ABC):
     """Base of the two layouts: tokens (R, T) -> logits (R, T, V), or nats with a `target`."""
 
     context: int
@@ -47,6 +49,7 @@ class CausalLM(nn.Module):
             return token_losses(hidden, self.head_weight, target)
         return linear(hidden, self.head_weight)
 
+    @abstractmethod
     def hidden(
         self,
         tokens: Tensor,
@@ -55,16 +58,16 @@ class CausalLM(nn.Module):
         causal: bool,
     ) -> Tensor:
         """Normalized features (R, T, D) before the head."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def head_weight(self) -> Tensor:
         """(V, D)"""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def blocks(self) -> nn.ModuleList:
-        raise NotImplementedError
+        """From the embeddings to the last normalization."""
 
     @property
     def num_layers(self) -> int:

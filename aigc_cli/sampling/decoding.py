@@ -152,7 +152,7 @@ def top_k(logits: Tensor, k: int) -> Tensor:
 
 def nucleus(logits: Tensor, p: float) -> Tensor:
     """Keep the fewest tokens whose probability reaches p, at least one; the others become -inf."""
-    ordered, place = logits.sort(dim=-1, descending=True)
+    ordered, place = logits.sort(dim=-1, descending=True, stable=True)
     probability = ordered.softmax(-1)
     beyond = probability.cumsum(-1) - probability >= p
     beyond[:, 0] = False  # also where p is 0 in float32
@@ -409,9 +409,9 @@ def _search(decoder: Decoder, options: Decoding, job: Job) -> list[list[Answer]]
         total = scores.view(-1, 1) + log_p  # (P K, V)
         penalty = _coverage(covered, options) if covered is not None else scores.new_zeros(P * K)
         ranked = total - penalty[:, None] if options.coverage == "repeated" else total
-        best = ranked.view(P, K * V).topk(min(K * (1 + len(job.stop_ids)), K * V)).indices
-        values = total.view(P, K * V).gather(1, best)
-        told = zip(best.tolist(), values.tolist(), penalty.view(P, K).tolist(), strict=True)
+        best = first_best(ranked.view(P, K * V), K * (1 + len(job.stop_ids)))
+        values = [sums[chosen].tolist() for sums, chosen in zip(total.view(P, -1), best, strict=True)]
+        told = zip(map(Tensor.tolist, best), values, penalty.view(P, K).tolist(), strict=True)
         kept: list[_Beams] = []
         moves: list[tuple[int, int, float]] = []  # (row, token, log-probability)
         for place, (group, (chosen, sums, penalties)) in enumerate(zip(groups, told, strict=True)):
@@ -433,6 +433,18 @@ def _search(decoder: Decoder, options: Decoding, job: Job) -> list[list[Answer]]
         if covered is not None and decoder.attention is not None:
             covered = covered[rows] + decoder.attention
     return [answers[prompt] for prompt in range(job.prompts)]
+
+
+def first_best(scores: Tensor, k: int) -> list[Tensor]:
+    """Places of the k largest numbers of each row (P, N), the largest first and of equal ones the
+    first first; -inf is none. Which of equal ones topk takes depends on the rows beside them.
+    """
+    least = scores.topk(min(k, scores.shape[1])).values[:, -1:]
+    places = [row.nonzero()[:, 0] for row in (scores >= least) & (scores > -torch.inf)]
+    return [
+        place[row[place].sort(descending=True, stable=True).indices[:k]]
+        for row, place in zip(scores, places, strict=True)
+    ]
 
 
 def _length(tokens: int, options: Decoding) -> float:

@@ -17,6 +17,7 @@ from aigc_cli.sampling.decoding import (
     _search,
     choose,
     decode,
+    first_best,
     min_p,
     nucleus,
     penalize_repetition,
@@ -219,6 +220,31 @@ def test_searched_texts_do_not_depend_on_those_beside_them() -> None:
     options = Decoding(beams=3, max_tokens=10)
     for prompt, answers in zip((1, 2, 3), write(options, count=2), strict=True):
         assert answers == write(options, [prompt], count=2)[0]
+
+
+def test_of_equal_candidates_the_first_is_taken_whatever_lies_beside() -> None:
+    """topk takes others of equal ones where rows are longer, or more."""
+    random = torch.Generator().manual_seed(0)
+    for width, k in ((7, 3), (5000, 10), (40, 40)):
+        row = torch.randint(0, 3, (width,), generator=random).float()
+        row[torch.randint(0, width, (3,), generator=random)] = -torch.inf
+        expected = sorted(range(width), key=lambda place, row=row: (-row[place].item(), place))
+        wanted = [place for place in expected if row[place] > -torch.inf][:k]
+        for beside in (0, 1, 16):
+            rows = torch.cat([row[None], torch.rand(beside, width, generator=random)])
+            assert first_best(rows, k)[0].tolist() == wanted
+
+
+def test_beams_of_a_model_that_knows_nothing_take_the_first_tokens() -> None:
+    class Even(Markov):
+        def step(self, tokens: Tensor | None) -> Tensor:
+            return torch.zeros_like(super().step(tokens))
+
+    for prompts in ((1,), (1, 2, 3)):
+        job = Job(len(prompts), stop_ids=[END], text_of=spelled, count=2)
+        options = Decoding(beams=2, max_tokens=2, min_tokens=2, length_penalty=0)
+        for several in decode(Even(prompts), options, job, None):
+            assert [answer.ids for answer in several] == [(1, 1), (1, 2)]
 
 
 @pytest.mark.parametrize("beams", [1, 3])
