@@ -410,7 +410,9 @@ def _search(decoder: Decoder, options: Decoding, job: Job) -> list[list[Answer]]
         penalty = _coverage(covered, options) if covered is not None else scores.new_zeros(P * K)
         ranked = total - penalty[:, None] if options.coverage == "repeated" else total
         best = first_best(ranked.view(P, K * V), K * (1 + len(job.stop_ids)))
-        values = [sums[chosen].tolist() for sums, chosen in zip(total.view(P, -1), best, strict=True)]
+        values = [
+            sums[chosen].tolist() for sums, chosen in zip(total.view(P, -1), best, strict=True)
+        ]
         told = zip(map(Tensor.tolist, best), values, penalty.view(P, K).tolist(), strict=True)
         kept: list[_Beams] = []
         moves: list[tuple[int, int, float]] = []  # (row, token, log-probability)

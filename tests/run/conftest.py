@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from aigc_cli.cli import invoke
@@ -172,3 +173,53 @@ def assert_same_run(a: Path, b: Path) -> None:
     """Two runs learned exactly the same."""
     one, other = load(a / "checkpoints/last.ckpt"), load(b / "checkpoints/last.ckpt")
     assert_same({k: one[k] for k in LEARNED}, {k: other[k] for k in LEARNED})
+
+
+# Language models.
+
+TRAINER = {
+    "max_steps": 2, "global_batch": 2, "log_every": 1, "validate_every": 2, "checkpoint_every": 2,
+    "preview_every": 2, "precision": "fp32",
+}  # fmt: skip
+NETWORK = {"dim": 16, "num_layers": 2, "num_heads": 2}
+
+
+@pytest.fixture
+def chain(here: Path) -> Path:
+    """Recipes lm.yaml, chat.yaml, dpo.yaml and grpo.yaml, each starting from the one before."""
+    pairs = [(f"what is {n}", f"it is {n}", f"not {n + 1}") for n in range(20)]
+    chat = [
+        {"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]}
+        for q, a, _ in pairs
+    ]
+    lines: dict[str, list[dict[str, Any]]] = {
+        "chat": chat,
+        "preferences": [{"prompt": q, "chosen": a, "rejected": b} for q, a, b in pairs],
+        "prompts": chat,
+    }
+    for name, rows in lines.items():
+        (here / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (here / "text.txt").write_text("\n".join(" ".join(pair) for pair in pairs))
+    tokenizer = {"kind": "bpe", "vocab_size": 300, "specials": "chat"}
+    recipes: dict[str, dict[str, Any]] = {
+        "lm": {"family": "lm", "data": {"kind": "text", "train": "text.txt", "context": 24,
+                                        "tokenizer": tokenizer}, "model": NETWORK},
+        "chat": {"family": "chat", "init_from": "lm", "data": {"kind": "chat"}},
+        "dpo": {"family": "dpo", "init_from": "chat", "data": {"kind": "preferences"}},
+        "grpo": {"family": "grpo", "init_from": "dpo", "data": {"kind": "prompts"},
+                 "model": {"samples": 2, "max_tokens": 4, "rewards": {"rouge_l": 1.0}}},
+    }  # fmt: skip
+    for name, recipe in recipes.items():
+        recipe["data"] |= {"context": 24} | ({} if name == "lm" else {
+            "train": f"{recipe['data']['kind']}.jsonl"
+        })  # fmt: skip
+        recipe |= {"trainer": TRAINER, "seed": 1}
+        (here / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
+    return here
+
+
+def trained(aigc: Callable[..., Ending], *names: str, overrides: tuple[str, ...] = ()) -> None:
+    for name in names:
+        more = overrides if name == names[-1] else ()
+        ending = aigc("train", f"{name}.yaml", "--out", name, "--quiet", *more)
+        assert ending.code == 0, ending.err

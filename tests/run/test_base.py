@@ -15,15 +15,14 @@ from aigc_cli.run.checkpoint import save_checkpoint
 from aigc_cli.run.plan import plan
 from aigc_cli.run.trained import load_trained
 from aigc_cli.run.weights import complete
-from tests.run.conftest import Ending, assert_same, load
-from tests.run.test_export import chain, trained  # noqa: F401
+from tests.run.conftest import Ending, assert_same, load, trained
 
 Aigc = Callable[..., Ending]
 LORA = ("model.lora.rank=2", "model.lr=0.05")
 
 
 @pytest.fixture
-def adapted(aigc: Aigc, chain: Path) -> Path:  # noqa: F811
+def adapted(aigc: Aigc, chain: Path) -> Path:
     """The folder in which `chat` holds adapters of `lm`."""
     trained(aigc, "lm", "chat", overrides=LORA)
     return chain
@@ -126,7 +125,7 @@ def test_a_whole_checkpoint_of_adapters_still_serves(aigc: Aigc, adapted: Path) 
         assert_same(new[part], old[part], part)
 
 
-def test_averages_leave_the_same_to_the_base(aigc: Aigc, chain: Path) -> None:  # noqa: F811
+def test_averages_leave_the_same_to_the_base(aigc: Aigc, chain: Path) -> None:
     ema = (*LORA, "trainer.ema=0.5")
     trained(aigc, "lm", "chat", overrides=ema)
     path = chain / "chat/checkpoints/last.ckpt"
@@ -139,7 +138,7 @@ def test_averages_leave_the_same_to_the_base(aigc: Aigc, chain: Path) -> None:  
         assert_same(whole[part], resumed[part], part)
 
 
-def test_without_init_from_everything_is_held(aigc: Aigc, chain: Path) -> None:  # noqa: F811
+def test_without_init_from_everything_is_held(aigc: Aigc, chain: Path) -> None:
     """There is nothing that the other weights could be left to."""
     trained(aigc, "lm")
     words = ("init_from=null", "data.tokenizer.from=lm", "model.dim=16", "model.num_heads=2")
@@ -171,7 +170,7 @@ def test_adapters_become_one_file(aigc: Aigc, adapted: Path) -> None:
 def test_a_plan_knows_the_size_of_a_checkpoint(
     aigc: Aigc,
     chain: Path,
-    overrides: tuple[str, ...],  # noqa: F811
+    overrides: tuple[str, ...],
 ) -> None:
     trained(aigc, "lm", "chat")
     trained(aigc, "dpo", overrides=overrides)
