@@ -100,7 +100,8 @@ def import_(
         str,
         typer.Argument(
             metavar="DIR|FILE|hub:OWNER/NAME[@REVISION]",
-            help="Llama, SmolLM, Qwen2, Qwen3 or GPT-2, of transformers or llama.cpp (.gguf); "
+            help="Llama, SmolLM, Qwen2, Qwen3, Gemma or GPT-2, of transformers or llama.cpp "
+            "(.gguf); "
             "or weights (.pt, .pth, .safetensors) of EDSR, pix2pix or CycleGAN by their authors.",
         ),
     ],

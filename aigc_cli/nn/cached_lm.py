@@ -22,7 +22,15 @@ from torch.distributed.tensor import DTensor
 from aigc_cli.nn.causal_lm import GPT2, CausalLM, Llama
 from aigc_cli.nn.linear import Precision, Product, product
 from aigc_cli.nn.lora import LoRALinear
-from aigc_cli.nn.transformer import Attention, GPT2Block, LlamaBlock, RMSNorm, Rotation, attend
+from aigc_cli.nn.transformer import (
+    Attention,
+    GPT2Block,
+    LlamaBlock,
+    RMSNorm,
+    Rotation,
+    attend,
+    gated,
+)
 
 Function = Callable[[Tensor], Tensor]
 
@@ -138,6 +146,7 @@ class CachedLM:
             self._norm = _layer_norm(net.transformer.ln_f, self._dtype)
             self._embeddings = whole(net.transformer.wte.weight)
             self._positions = whole(net.transformer.wpe.weight)
+        self._scale = net.embedding_scale if isinstance(net, Llama) else 1.0
         self._head = product(head, None, precision)
 
     @torch.no_grad()
@@ -150,6 +159,8 @@ class CachedLM:
         x = F.embedding(tokens, self._embeddings).float()  # (R, T, D)
         if self._positions is not None:
             x = x + self._positions[positions]
+        if self._scale != 1:
+            x = x * self._scale
         x = x.view(R * T, -1)
         rotation = None if self._rope is None else self._rotation(self._rope(positions))
         for number, layer in enumerate(self._layers):
@@ -193,9 +204,9 @@ def _layer(block: nn.Module, precision: Precision, dtype: torch.dtype) -> Layer:
         down = _joined([mlp.down_proj], None, precision)
         hidden = mlp.gate_proj.out_features
 
-        def swiglu(h: Tensor) -> Tensor:
+        def feed_forward(h: Tensor) -> Tensor:
             both = gate_up(h)  # (N, 2 hidden)
-            return down(F.silu(both[:, :hidden]) * both[:, hidden:])
+            return down(gated(both[:, :hidden], mlp.gate) * both[:, hidden:])
 
         return Layer(
             _rms(block.input_layernorm, dtype),
@@ -203,7 +214,7 @@ def _layer(block: nn.Module, precision: Precision, dtype: torch.dtype) -> Layer:
             _unit_heads(attention),
             _joined([attention.o_proj], None, precision),
             _rms(block.post_attention_layernorm, dtype),
-            swiglu,
+            feed_forward,
         )
     assert isinstance(block, GPT2Block)
     up, last = (

@@ -1,7 +1,9 @@
-"""Decoder-only language models: Llama, Qwen2, Qwen3 and GPT-2, with the names of Hugging Face.
+"""Decoder-only language models: Llama, Qwen2, Qwen3, Gemma and GPT-2, with the names of Hugging
+Face.
 
 Touvron et al., "LLaMA", 2023, https://arxiv.org/abs/2302.13971; Yang et al., "Qwen3", 2025,
-https://arxiv.org/abs/2505.09388; Radford et al., "Language Models are Unsupervised Multitask
+https://arxiv.org/abs/2505.09388; Gemma Team, 2024, https://arxiv.org/abs/2403.08295; Radford et
+al., "Language Models are Unsupervised Multitask
 Learners" (GPT-2), 2019; initial weights as in nanoGPT.
 
 Letters as in nn/transformer.py, and V for the vocabulary.
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from aigc_cli.nn.linear import Linear, linear
-from aigc_cli.nn.transformer import Gelu, GPT2Block, LlamaBlock, RMSNorm, Rope
+from aigc_cli.nn.transformer import Gate, Gelu, GPT2Block, LlamaBlock, RMSNorm, Rope
 from aigc_cli.specs.text import IGNORE
 
 MOST_LOGITS = 1 << 25  # of one piece: 128 MB in float32
@@ -98,7 +100,8 @@ class LlamaBody(nn.Module):
 
 class Llama(CausalLM):
     """Layout of LlamaForCausalLM; with `qk_norm` that of Qwen3ForCausalLM, with `qkv_bias` that of
-    Qwen2ForCausalLM.
+    Qwen2ForCausalLM, with a gate of gelu_tanh and `scaled_embeddings` that of GemmaForCausalLM,
+    whose scales of RMSNorm are stored less 1 there.
     """
 
     def __init__(
@@ -118,13 +121,16 @@ class Llama(CausalLM):
         eps: float,
         dropout: float,
         qkv_bias: bool = False,
+        gate: Gate = "silu",
+        scaled_embeddings: bool = False,
     ) -> None:
         super().__init__()
         self.context = context
+        self.embedding_scale = dim**0.5 if scaled_embeddings else 1.0
         blocks = nn.ModuleList(
             LlamaBlock(
                 dim, num_heads, num_kv_heads, head_dim=head_dim, hidden_dim=hidden_dim,
-                qk_norm=qk_norm, eps=eps, dropout=dropout, qkv_bias=qkv_bias,
+                qk_norm=qk_norm, eps=eps, dropout=dropout, qkv_bias=qkv_bias, gate=gate,
             )
             for _ in range(num_layers)
         )  # fmt: skip
@@ -142,7 +148,10 @@ class Llama(CausalLM):
         causal: bool,
     ) -> Tensor:
         rotation = self.rope(positions)
-        x = self.dropout(self.model.embed_tokens(tokens))  # (R, T, D)
+        x = self.model.embed_tokens(tokens)  # (R, T, D)
+        if self.embedding_scale != 1:
+            x = x * self.embedding_scale
+        x = self.dropout(x)
         for layer in self.model.layers:
             x = layer(x, rotation, mask=mask, causal=causal)
         out: Tensor = self.model.norm(x)

@@ -3,7 +3,7 @@ those of the encoder-decoder. The first two write by way of nn/cached_lm.py.
 
 Vaswani et al., "Attention Is All You Need", 2017, https://arxiv.org/abs/1706.03762; RoPE of Su et
 al., 2021, https://arxiv.org/abs/2104.09864; RMSNorm of Zhang and Sennrich, 2019,
-https://arxiv.org/abs/1910.07467; SwiGLU of Shazeer, 2020, https://arxiv.org/abs/2002.05202; grouped
+https://arxiv.org/abs/1910.07467; gates of Shazeer, 2020, https://arxiv.org/abs/2002.05202; grouped
 queries of Ainslie et al., 2023, https://arxiv.org/abs/2305.13245.
 
 Letters: R rows of a batch, T tokens, S tokens that are looked at, D features, H heads, K heads of
@@ -27,6 +27,7 @@ Rotation = tuple[Tensor, Tensor]
 
 
 Gelu = Literal["exact", "tanh"]
+Gate = Literal["silu", "gelu_tanh"]
 
 
 class RMSNorm(nn.Module):
@@ -215,17 +216,25 @@ class CrossAttention(nn.Module):
         return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
 
-class SwiGLU(nn.Module):
-    """down(silu(gate(x)) * up(x)), with the weight names of Llama."""
+def gated(x: Tensor, gate: Gate) -> Tensor:
+    """What a gate lets through, of the same shape as x."""
+    return F.silu(x) if gate == "silu" else F.gelu(x, approximate="tanh")
 
-    def __init__(self, dim: int, hidden_dim: int) -> None:
+
+class GatedFeedForward(nn.Module):
+    """down(gated(gate(x)) * up(x)), with the weight names of Llama: SwiGLU, or Gemma's
+    GEGLU.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int, gate: Gate = "silu") -> None:
         super().__init__()
+        self.gate = gate
         self.gate_proj = Linear(dim, hidden_dim, bias=False)
         self.up_proj = Linear(dim, hidden_dim, bias=False)
         self.down_proj = Linear(hidden_dim, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        out: Tensor = self.down_proj(gated(self.gate_proj(x), self.gate) * self.up_proj(x))
         return out
 
 
@@ -244,6 +253,7 @@ class LlamaBlock(nn.Module):
         eps: float,
         dropout: float,
         qkv_bias: bool = False,
+        gate: Gate = "silu",
     ) -> None:
         super().__init__()
         self.input_layernorm = RMSNorm(dim, eps)
@@ -252,7 +262,7 @@ class LlamaBlock(nn.Module):
             qk_norm=qk_norm, eps=eps, dropout=dropout,
         )  # fmt: skip
         self.post_attention_layernorm = RMSNorm(dim, eps)
-        self.mlp = SwiGLU(dim, hidden_dim)
+        self.mlp = GatedFeedForward(dim, hidden_dim, gate)
         self.dropout = nn.Dropout(dropout)
 
     def forward(

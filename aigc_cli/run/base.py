@@ -18,15 +18,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aigc_cli.catalog.weights import is_model, models_home
+from aigc_cli.catalog.weights import find_model, is_model, models_home
 from aigc_cli.errors import AigcError, CheckpointError, InputError, MissingError
 from aigc_cli.models.text._network import NetworkConfig, sizes
+from aigc_cli.nn.bert import is_bert, read_encoder
 from aigc_cli.nn.lora import merge_adapters
+from aigc_cli.recipe.load import recipe_from_dict
 from aigc_cli.run.checkpoint import load_checkpoint
 from aigc_cli.run.foreign import spec_family, spec_of
 from aigc_cli.run.hugging_face import is_folder, read_folder
 from aigc_cli.run.paths import find_checkpoint
 from aigc_cli.specs import Spec, spec_from_dict
+from aigc_cli.specs.text import TextSpec
+from aigc_cli.text.folder import read_tokenizer
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,10 @@ def open_initial(source: str, bases: Sequence[Path]) -> Initial:
     """
     places = [Path(source), *(base / source for base in bases)]
     place = next((p for p in places if p.exists()), places[0])
+    if not place.exists() and is_model(source):
+        place = find_model(source)
+    if is_bert(place):
+        return _encoder(place)
     if is_folder(place):
         folder = read_folder(place)
         network = sizes(NetworkConfig(**folder.fields))
@@ -65,9 +73,18 @@ def open_initial(source: str, bases: Sequence[Path]) -> Initial:
     path = find_checkpoint(place)
     state = load_whole(path)
     weights = {**state["weights"], **(state["ema"] or {})}
-    recipe = state["recipe"]
+    recipe = recipe_from_dict(state["recipe"])  # with what its fields were before they were there
+    fields = recipe.model.model_dump()
     spec = spec_from_dict(state["spec"])
-    return Initial(path, recipe["family"], recipe["model"], weights, spec, state["step"] == 0)
+    return Initial(path, recipe.family, fields, weights, spec, state["step"] == 0)
+
+
+def _encoder(folder: Path) -> Initial:
+    """An encoder of texts, as what a classifier of texts calls its own."""
+    found = read_encoder(folder)
+    weights = {f"net.bert.{name}": value for name, value in found.network.state_dict().items()}
+    spec = TextSpec(read_tokenizer(folder / "tokenizer.json").to_json(), found.max_length)
+    return Initial(folder, "bert", {}, weights, spec, imported=True)
 
 
 def describe_base(

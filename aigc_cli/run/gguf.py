@@ -4,7 +4,9 @@ Read by the library `gguf` (extra `pretrained`). Its header is turned into the c
 `transformers`, so that one schema checks both. What differs from safetensors:
 
 * rows of queries and keys of the architecture `llama` are interleaved for llama.cpp's rotation;
-* the tokenizer is a list of tokens and merges, whose way to cut words only has a name.
+* the tokenizer is a list of tokens and merges, whose way to cut words only has a name; that of
+  SentencePiece (`llama`) has scores instead of merges;
+* scales of RMSNorm in `gemma` are whole there, and stored less 1 by transformers.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from aigc_cli.text.tokenizer import Tokenizer
 
 Header = dict[str, Any]
 ARCHITECTURE = {
+    "gemma": "GemmaForCausalLM",
     "gpt2": "GPT2LMHeadModel",
     "llama": "LlamaForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
@@ -64,6 +67,7 @@ _WORDS = (
 )
 """How OpenAI's cl100k and its heirs cut words; they differ in how many digits stay together."""
 CONTROL, USER = 3, 4  # types of tokens
+SPACE = "▁"
 
 
 def _cut(kind: str) -> pre_tokenizers.PreTokenizer | None:
@@ -198,24 +202,23 @@ def _parted(weight: Tensor, heads: int) -> Tensor:
 def _tokenizer(header: Header, path: Path) -> Tokenizer:
     """
     Raises:
-        InputError: it is no byte-level BPE, or cuts words in a way that is not known here.
+        InputError: it is neither byte-level BPE nor SentencePiece's, cuts words in a way that is
+            not known here, or has no token that ends a text.
     """
-    kind, cut = header.get("tokenizer.ggml.model"), header.get("tokenizer.ggml.pre", "gpt-2")
-    words = _cut(str(cut))
-    if kind != "gpt2" or words is None:
-        raise InputError(
-            f"{path}: a tokenizer of type {str(kind)[:40]!r}, {str(cut)[:40]!r} is not known here",
-            hint="known: type gpt2 with gpt-2, smollm, qwen2 or llama-bpe; the folder of the same "
-            "model for transformers can be imported instead",
-        )
-    tokens = header["tokenizer.ggml.tokens"]
+    kind, cut = header.get("tokenizer.ggml.model"), str(header.get("tokenizer.ggml.pre", "gpt-2"))
+    tokens = header.get("tokenizer.ggml.tokens") or []
     types = header.get("tokenizer.ggml.token_type") or [1] * len(tokens)
-    merges = [tuple(pair.split(" ", 1)) for pair in header.get("tokenizer.ggml.merges", ())]
-    vocab = {token: number for number, token in enumerate(tokens)}
-    engine = Engine(models.BPE(vocab, merges, ignore_merges=cut == "llama-bpe"))
-    engine.pre_tokenizer, engine.decoder = words, decoders.ByteLevel()
-    if cut == "qwen2":
-        engine.normalizer = normalizers.NFC()
+    if kind == "llama":
+        engine = _sentencepiece(header, tokens)
+    elif kind == "gpt2" and _cut(cut) is not None:
+        engine = _byte_level(header, tokens, cut)
+    else:
+        named = repr(str(kind)[:40]) + (f", {cut[:40]!r}" if kind == "gpt2" else "")
+        raise InputError(
+            f"{path}: a tokenizer of type {named} is not known here",
+            hint="known: llama (SentencePiece), and gpt2 with gpt-2, smollm, qwen2 or llama-bpe; "
+            "the folder of the same model for transformers can be imported instead",
+        )
     for token, what in zip(tokens, types, strict=True):
         if what in (CONTROL, USER):
             engine.add_tokens([AddedToken(token, special=what == CONTROL, normalized=False)])
@@ -224,6 +227,46 @@ def _tokenizer(header: Header, path: Path) -> Tokenizer:
     if eos is None:
         raise InputError(f"{path}: the tokenizer has no token that ends a text")
     return Tokenizer.adopt(engine.to_str(), eos=eos, bos=bos, pad=pad)
+
+
+def _byte_level(header: Header, tokens: list[str], cut: str) -> Engine:
+    merges = [tuple(pair.split(" ", 1)) for pair in header.get("tokenizer.ggml.merges", ())]
+    vocab = {token: number for number, token in enumerate(tokens)}
+    engine = Engine(models.BPE(vocab, merges, ignore_merges=cut == "llama-bpe"))
+    engine.pre_tokenizer, engine.decoder = _cut(cut), decoders.ByteLevel()
+    if cut == "qwen2":
+        engine.normalizer = normalizers.NFC()
+    return engine
+
+
+def _sentencepiece(header: Header, tokens: list[str]) -> Engine:
+    """BPE of SentencePiece: of all pairs that make a token, that of the best score is joined first.
+    What has no token is written in bytes.
+    """
+    vocab = {token: number for number, token in enumerate(tokens)}
+    scores = header.get("tokenizer.ggml.scores") or [-number for number in range(len(tokens))]
+    merges = [
+        (score, token[:cut], token[cut:])
+        for token, score in zip(tokens, scores, strict=True)
+        for cut in range(1, len(token))
+        if token[:cut] in vocab and token[cut:] in vocab
+    ]
+    merges.sort(key=lambda merge: -merge[0])
+    unknown = header.get("tokenizer.ggml.unknown_token_id", 0)
+    engine = Engine(
+        models.BPE(
+            vocab, [(a, b) for _, a, b in merges], unk_token=tokens[unknown], fuse_unk=True,
+            byte_fallback=True,
+        )
+    )  # fmt: skip
+    begins = header.get("tokenizer.ggml.add_space_prefix", True)
+    spaces: list[Any] = [normalizers.Prepend(SPACE)] if begins else []
+    engine.normalizer = normalizers.Sequence([*spaces, normalizers.Replace(" ", SPACE)])
+    first = [decoders.Strip(" ", 1, 0)] if begins else []
+    engine.decoder = decoders.Sequence(
+        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *first]
+    )
+    return engine
 
 
 _ROLES = {"bos": "bos", "eos": "eos", "pad": "padding"}  # ours: GGUF's

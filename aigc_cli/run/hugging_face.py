@@ -3,6 +3,7 @@
 Weight names are the same on both sides (nn/causal_lm.py); what differs:
 
 * GPT-2 stores four matrices transposed (Conv1D), and files may lack the prefix `transformer.`;
+* Gemma stores the scales of RMSNorm less 1;
 * the rows of embeddings are cut or filled up to the tokenizer's tokens: rows without a token are
   never read, and tokens without a row (a pad of our own) are never learned;
 * GPT-2 always has biases, so a network without them is written with zeros, and config.json says so
@@ -151,6 +152,8 @@ def _weights(path: Path, fields: Fields) -> dict[str, Tensor]:
     if fields["arch"] == "classic" or fields["tied"]:
         kept.pop("lm_head.weight", None)
         kept.pop("transformer.lm_head.weight", None)
+    if fields.get("scaled_embeddings"):
+        kept |= {k: v + 1 for k, v in kept.items() if k.endswith("norm.weight")}
     if not fields.get("bias", True):
         kept = {k: v for k, v in kept.items() if not k.endswith(".bias")}
     return kept
@@ -270,7 +273,17 @@ def _new_folder(path: Path) -> Iterator[Path]:
 
 
 def _llama_config(f: Fields, context: int) -> Fields:
-    kind = "Qwen3" if f["qk_norm"] else "Qwen2" if f["qkv_bias"] else "Llama"
+    kinds = {
+        (True, False, "silu", False): "Qwen3",
+        (False, True, "silu", False): "Qwen2",
+        (False, False, "silu", False): "Llama",
+        (False, False, "gelu_tanh", True): "Gemma",
+    }
+    parts = ("qk_norm", "qkv_bias", "gate", "scaled_embeddings")
+    kind = kinds.get(tuple(f[part] for part in parts))
+    if kind is None or (kind == "Gemma" and not f["tied"]):
+        told = ", ".join(f"{part} = {f[part]}" for part in (*parts, "tied"))
+        raise InputError(f"transformers has no such network: {told}")
     return {
         "architectures": [f"{kind}ForCausalLM"],
         "model_type": kind.lower(),
@@ -280,7 +293,7 @@ def _llama_config(f: Fields, context: int) -> Fields:
         "num_key_value_heads": f["num_kv_heads"],
         "head_dim": f["head_dim"],
         "intermediate_size": f["hidden_dim"],
-        "hidden_act": "silu",
+        "hidden_act": "gelu_pytorch_tanh" if kind == "Gemma" else "silu",
         "rope_theta": f["rope_theta"],
         "tie_word_embeddings": f["tied"],
         "rms_norm_eps": f["eps"],
@@ -306,6 +319,8 @@ def _as_stored(fields: Fields, weights: Mapping[str, Tensor], rows: int) -> dict
     """Our weights as transformers names and stores them, without rows that have no token."""
     kept = {k: v[:rows].contiguous() if k in _EMBEDDINGS else v for k, v in weights.items()}
     if fields["arch"] == "llama":
+        if fields["scaled_embeddings"]:
+            kept |= {k: v - 1 for k, v in kept.items() if k.endswith("norm.weight")}
         return kept
     if not fields["bias"]:
         kept |= {

@@ -49,7 +49,7 @@ class Config(Foreign):
 
 
 class Llama(Config):
-    """Llama, Qwen2 and Qwen3."""
+    """Llama, Qwen2 and Qwen3, and what Gemma has like them."""
 
     hidden_size: Width
     num_hidden_layers: Layers
@@ -86,6 +86,19 @@ class Llama(Config):
             "tied": self.tie_word_embeddings,
             "eps": self.rms_norm_eps,
         }, self.max_position_embeddings
+
+
+class Gemma(Llama):
+    """Gemma; its successors norm twice and look through windows, and are other networks."""
+
+    hidden_act: Literal["gelu", "gelu_pytorch_tanh"] = "gelu_pytorch_tanh"  # type: ignore[assignment]
+    hidden_activation: Literal["gelu_pytorch_tanh"] | None = None
+    """Decides over `hidden_act`, which early files had wrong."""
+    tie_word_embeddings: bool = True
+
+    def fields(self, architecture: str) -> tuple[Fields, int]:
+        fields, context = super().fields(architecture)
+        return {**fields, "gate": "gelu_tanh", "scaled_embeddings": True}, context
 
 
 class Ours(Foreign):
@@ -128,6 +141,7 @@ class Gpt2(Config):
 
 
 ARCHITECTURES: dict[str, type[Llama] | type[Gpt2]] = {
+    "GemmaForCausalLM": Gemma,
     "GPT2LMHeadModel": Gpt2,
     "LlamaForCausalLM": Llama,
     "Qwen2ForCausalLM": Llama,

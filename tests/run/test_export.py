@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from aigc_cli.models.text._causal import CausalModule
 from aigc_cli.recipe.load import load_recipe
+from aigc_cli.run.base import load_whole
 from aigc_cli.run.build import build
 from aigc_cli.run.trained import load_trained
 from tests.run.conftest import NETWORK, Ending, assert_same, load, trained
@@ -166,7 +167,8 @@ def test_adapters_resume_exactly(aigc: Aigc, chain: Path) -> None:
     for part in ("weights", "optimizers"):
         assert_same(whole[part], state[part], part)
     before = load(chain / "chat/checkpoints/best.ckpt")["weights"]
-    assert all(torch.equal(whole["weights"][name], value) for name, value in before.items())
+    kept = load_whole(chain / "cut/checkpoints/last.ckpt")["weights"]
+    assert all(torch.equal(kept[name], value) for name, value in before.items())
     assert len(state["optimizers"][0]["state"]) == 2 * 2 * 7
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "llama": {"num_kv_heads": 1, "tied": False},
     "qwen2": {"qkv_bias": True, "rope_theta": 1e6},
     "qwen3": {"qk_norm": True, "head_dim": 64},
+    "gemma": {"gate": "gelu_tanh", "scaled_embeddings": True, "num_kv_heads": 1, "head_dim": 64},
     "gpt2": {"arch": "classic", "bias": True, "gelu": "tanh"},
 }
 CONTEXT, TEXT = 32, "It's a test, of words and words in 1889."
@@ -198,6 +200,53 @@ def test_a_model_with_another_chat_template_continues_texts(tmp_path: Path) -> N
     assert (report["family"], report["unknown_template"]) == ("lm", True)
 
 
+def joined(text: str, tokens: list[str], scores: list[float]) -> list[str]:
+    """SentencePiece's BPE by its definition: again and again the best pair of neighbors, the first
+    of equal ones; then bytes of what has no token.
+    """
+    score = dict(zip(tokens, scores, strict=True))
+    parts = list("▁" + text.replace(" ", "▁"))
+    while True:
+        pairs = [(score[a + b], -i) for i, (a, b) in enumerate(pairwise(parts)) if a + b in score]
+        if not pairs:
+            break
+        i = -max(pairs)[1]
+        parts[i : i + 2] = [parts[i] + parts[i + 1]]
+    spelled = [
+        [part] if part in score else [f"<0x{byte:02X}>" for byte in part.encode()] for part in parts
+    ]
+    return [token for several in spelled for token in several]
+
+
+def test_tokens_of_sentencepiece_are_joined_by_their_scores(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    words = [
+        *("▁it", "▁is", "it", "is", "▁a", "▁test", "te", "es", "st", "est", "▁test.", "▁t", "▁te"),
+        *("tes", "▁▁", "18", "89", "889", "▁words", "wor", "ds"),
+    ]
+    letters = list("▁'abdeforisTtw.,I0123456789")
+    marks = ["<unk>", "<s>", "</s>"]
+    tokens = marks + [f"<0x{n:02X}>" for n in range(256)] + words + letters
+    scores = [0.0] * 259 + [float(-n) for n in random.permutation(len(words))]
+    scores += [-99.0] * len(letters)
+
+    def sentencepiece(writer: Any) -> None:
+        held = writer.kv_data[0]
+        for name in ("model", "pre", "tokens", "token_type", "merges"):
+            held.pop(f"tokenizer.ggml.{name}")
+        writer.add_tokenizer_model("llama")
+        writer.add_token_list(tokens)
+        writer.add_token_scores(scores)
+        writer.add_token_types([2, 3, 3] + [6] * 256 + [1] * (len(tokens) - 259))
+
+    found = read_gguf(written(tmp_path / "m.gguf", "gemma", edit=sentencepiece)).tokenizer
+    for text in ("it is a test.", " its  words", "tests'  tested, 1889 889", "Ü 猫 it", "a", "▁a"):
+        names = [found.tokens[n] for n in found.encode(text)]
+        assert names == joined(text, tokens, scores), text
+        assert found.decode(found.encode(text)) == text.replace("▁", " ")
+    assert (found.bos_id, found.eos_id) == (1, 2)
+
+
 def unknown_tensor(writer: Any) -> None:
     writer.add_tensor("blk.0.ssm_conv1d.weight", np.zeros((2, 2), np.float32))
 
@@ -205,8 +254,17 @@ def unknown_tensor(writer: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "message", "hint"),
     [
-        ({"arch": "mamba"}, "architecture 'mamba' is not known here", "known: gpt2, llama, qwen2"),
-        ({"pre": "tekken"}, "type 'gpt2', 'tekken' is not known here", "known: type gpt2 with"),
+        (
+            {"arch": "mamba"},
+            "architecture 'mamba' is not known here",
+            "known: gemma, gpt2, llama, qwen2, qwen3",
+        ),
+        ({"arch": "gemma2"}, "architecture 'gemma2' is not known here", "known: gemma, gpt2"),
+        (
+            {"pre": "tekken"},
+            "type 'gpt2', 'tekken' is not known here",
+            "known: llama (SentencePiece), and gpt2",
+        ),
         ({"edit": unknown_tensor}, "the tensor blk.0.ssm_conv1d.weight is not known here", ""),
     ],
 )

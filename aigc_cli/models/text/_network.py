@@ -22,7 +22,7 @@ class NetworkConfig(Section):
     FEW: ClassVar[Mapping[str, Any]] = {"dim": 128, "num_layers": 4}
 
     arch: Literal["llama", "classic"] = "llama"
-    """llama: that of Llama, Qwen2 and Qwen3; classic: that of GPT-2."""
+    """llama: that of Llama, Qwen2, Qwen3 and Gemma; classic: that of GPT-2."""
     dim: int = Field(256, gt=0)
     """Features of a token."""
     num_layers: int = Field(6, gt=0)
@@ -41,6 +41,10 @@ class NetworkConfig(Section):
     """llama: normalize queries and keys, as Qwen3 does."""
     qkv_bias: bool = False
     """llama: biases of queries, keys and values, as Qwen2 has."""
+    gate: Literal["silu", "gelu_tanh"] = "silu"
+    """llama: of the feed-forward; Gemma has gelu_tanh."""
+    scaled_embeddings: bool = False
+    """llama: multiply what is read by the root of dim, as Gemma does."""
     rope_theta: float = Field(10_000.0, gt=0)
     """llama: slowest wavelength of the rotary positions is 2 pi times this."""
     tied: bool = True
