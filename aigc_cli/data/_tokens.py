@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, create_model, model_validator
 
+from aigc_cli.catalog.weights import find_model, is_model
 from aigc_cli.data._cache import digest, trim
 from aigc_cli.data._fit import Fit
 from aigc_cli.errors import DataError, DiskFullError, InputError, OutputError
@@ -165,10 +166,10 @@ def load_tokenizer(
     text: str, bases: Sequence[Path], role: Literal["source", "target"] = "target"
 ) -> Tokenizer:
     """The tokenizer in a tokenizer.json, also that of a folder of `transformers`, in a checkpoint,
-    or in the best checkpoint of a run.
+    in the best checkpoint of a run, or of a model of the catalogue.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none. MissingError: that model was not got yet.
     """
     path = _find(text, bases)
     try:
@@ -181,6 +182,8 @@ def load_tokenizer(
 
 def _find(text: str, bases: Sequence[Path]) -> Path:
     places = [base / text for base in (*(bases or (Path(),)), Path("runs"))]
+    if is_model(text) and not any(place.exists() for place in places):
+        places = [find_model(text)]
     inside = ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "tokenizer.json")
     for place in places:
         if place.is_file():

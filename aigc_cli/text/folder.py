@@ -37,7 +37,11 @@ def _with_roles(text: str, file: Path) -> Tokenizer:
     _require_patterns(text)
     tokenizer = Tokenizer.from_json(text)
     settings = read_json(file.with_name("tokenizer_config.json"), {})
-    eos, bos, pad = (_name(settings.get(f"{role}_token")) for role in ("eos", "bos", "pad"))
+    names = {
+        role: _name(settings.get(f"{role}_token")) for role in ("eos", "sep", "bos", "cls", "pad")
+    }
+    # Those of BERT end and begin a text as well.
+    eos, bos, pad = names["eos"] or names["sep"], names["bos"] or names["cls"], names["pad"]
     if eos is None or tokenizer.eos_id is not None:
         return tokenizer
     return Tokenizer.adopt(text, eos=eos, bos=bos, pad=pad)

@@ -14,7 +14,10 @@ from torch.testing import assert_close
 
 from aigc_cli.errors import CheckpointError, InputError, MissingError
 from aigc_cli.nn.bert import near_duplicates, open_encoder, read_encoder
+from aigc_cli.recipe.load import recipe_from_dict
+from aigc_cli.run.build import build
 from aigc_cli.run.convert import ENCODER_FILES, encoder
+from aigc_cli.run.weights import load_initial
 
 transformers = pytest.importorskip("transformers")
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -64,6 +67,41 @@ def test_names_of_other_files_of_bert_are_read(folder: Path, tmp_path: Path) -> 
     }
     save_file({**renamed, "cls.predictions.bias": torch.zeros(3)}, file)
     assert_close(read_encoder(tmp_path / "older").encode(TEXTS), read_encoder(folder).encode(TEXTS))
+
+
+def test_a_classifier_of_texts_begins_as_the_encoder(folder: Path, tmp_path: Path) -> None:
+    rows = [("the cat sat", "cat"), ("a dog", "dog"), ("the dog sat", "dog"), ("a cat", "cat")]
+    (tmp_path / "texts.tsv").write_text("".join("\t".join(row) + "\n" for row in rows * 5))
+    recipe = recipe_from_dict(
+        {
+            "family": "text_classifier",
+            "init_from": str(folder),
+            "data": {
+                "kind": "labelled_texts", "train": str(tmp_path / "texts.tsv"), "max_length": 8,
+                "tokenizer": {"from": str(folder)}, "cache": "off",
+            },
+            "model": {
+                "arch": "bert", "dim": 16, "num_layers": 2, "num_heads": 2, "hidden_dim": 32,
+                "encoder_lr": 0.1, "lr": 1e-3,
+            },
+            "trainer": {"max_steps": 1},
+        }
+    )  # fmt: skip
+    _, model = build(recipe)
+    said = load_initial(model, str(folder), ())
+    assert said.endswith("from scratch: net.logits.bias, net.logits.weight")
+    model.eval()
+    seen: list[torch.Tensor] = []
+    model.net.logits.register_forward_pre_hook(lambda layer, given: seen.append(given[0]))  # type: ignore[union-attr,operator]
+    for text in ("the cat sat on the mat", "a dog", "中文"):
+        model.classify(model.batch_of([text, "a cat sat"]))  # type: ignore[operator]
+        found = torch.nn.functional.normalize(seen[-1][:1], dim=1)
+        assert_close(found, open_encoder(str(folder)).encode([text]), rtol=0, atol=1e-5)
+    groups = model.configure_optimizers().param_groups  # type: ignore[union-attr]
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    assert {rates[id(p)] for p in model.net.bert.parameters()} == {1e-4}  # type: ignore[union-attr,operator]
+    assert rates[id(model.net.logits.weight)] == 1e-3  # type: ignore[union-attr]
+    assert len(rates) == len(list(model.parameters()))
 
 
 def test_near_duplicates_are_found_by_the_most_similar_text_before() -> None:

@@ -7,7 +7,9 @@ each layer, and the mean of its features over the tokens. Cross-entropy with lab
 their rarity. Words that are hidden at random while training are those of Iyyer et al., 2015,
 https://aclanthology.org/P15-1162.
 
-Another classifier's weights, by `init_from`, give a new head the layers below it.
+Another classifier's weights, by `init_from`, give a new head the layers below it. With `arch: bert`
+it is the network of Devlin et al., 2019, https://arxiv.org/abs/1810.04805 (nn/bert.py), for the
+weights of MiniLM and its like.
 """
 
 from __future__ import annotations
@@ -25,10 +27,11 @@ from aigc_cli.models._base import Batch, Example, Terms
 from aigc_cli.models._classifier import ClassifierModule
 from aigc_cli.models._text import require_tokenizer
 from aigc_cli.nn.adam import fused_adamw
+from aigc_cli.nn.bert import Bert, BertConfig
 from aigc_cli.nn.transformer import EncoderBlock, sinusoids
 from aigc_cli.recipe.sections import Section
 from aigc_cli.specs import Spec
-from aigc_cli.specs.text import LabelledTextSpec
+from aigc_cli.specs.text import LabelledTextSpec, TextSpec
 from aigc_cli.text.tokenizer import Tokenizer
 
 
@@ -43,6 +46,8 @@ class Config(Section):
         "dropout": 0.3,
     }
 
+    arch: Literal["transformer", "bert"] = "transformer"
+    """bert: the layout of BERT, for the weights and tokens of `aigc model get minilm`."""
     dim: int = Field(128, gt=0)
     """Features of a token."""
     num_layers: int = Field(2, gt=0)
@@ -63,6 +68,8 @@ class Config(Section):
     """
     lr: float = Field(1e-3, gt=0, le=1)
     """AdamW's learning rate before the schedule."""
+    encoder_lr: float = Field(1.0, ge=0, le=1)
+    """bert: rate of all but the last layer, as part of `lr`."""
     weight_decay: float = Field(1e-2, ge=0, le=1)
     """AdamW's pull towards zero, of matrices only."""
 
@@ -108,6 +115,31 @@ class TextEncoder(nn.Module):
         return logits
 
 
+class BertClassifier(nn.Module):
+    """As TextEncoder, from BERT's features of `[CLS]`, the text and `[SEP]`."""
+
+    def __init__(
+        self, config: Config, vocab_size: int, length: int, pad: int, begin: int, classes: int
+    ) -> None:
+        super().__init__()
+        c = config
+        self.pad, self.begin = pad, begin
+        sizes = BertConfig(
+            vocab_size, c.dim, c.num_layers, c.num_heads, c.hidden_dim or 4 * c.dim, length + 1
+        )
+        self.bert = Bert(sizes, dropout=c.dropout)
+        self.dropout = nn.Dropout(c.dropout)
+        self.logits = nn.Linear(c.dim, classes)
+
+    def forward(self, tokens: Tensor, seen: Tensor | None = None) -> Tensor:
+        real = tokens != self.pad if seen is None else (tokens != self.pad) & seen
+        tokens, real = F.pad(tokens, (1, 0), value=self.begin), F.pad(real, (1, 0), value=True)
+        x = self.bert(tokens, real)  # (B, 1 + T, D)
+        mean = (x * real[:, :, None]).sum(1) / real.sum(1, keepdim=True)
+        logits: Tensor = self.logits(self.dropout(mean))
+        return logits
+
+
 class Model(ClassifierModule):
     """The moving average of the weights, where one is kept, names the classes."""
 
@@ -132,9 +164,14 @@ class Model(ClassifierModule):
         assert self.tokenizer.eos_id is not None
         self.pad, self.eos = self.tokenizer.pad_id, self.tokenizer.eos_id
         classes = len(spec.labels)
-        self.net = TextEncoder(
-            config, self.tokenizer.vocab_size, spec.max_length, self.pad, classes
-        )
+        sizes = self.tokenizer.vocab_size, spec.max_length, self.pad
+        self.net: TextEncoder | BertClassifier
+        if config.arch == "bert":
+            begin = self.tokenizer.bos_id
+            assert begin is not None
+            self.net = BertClassifier(config, *sizes, begin, classes)
+        else:
+            self.net = TextEncoder(config, *sizes, classes)
         counts = torch.tensor(spec.counts or (1,) * classes).float().clamp(min=1)
         self.register_buffer("share", counts / counts.sum(), persistent=False)
         self.register_buffer(
@@ -143,22 +180,27 @@ class Model(ClassifierModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         c = self.config
-        groups: list[dict[str, Any]] = [
-            {
-                "params": [p for p in self.parameters() if p.ndim > 1],
-                "weight_decay": c.weight_decay,
-            },
-            {"params": [p for p in self.parameters() if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        return fused_adamw(groups, c.lr)
+        groups: list[dict[str, Any]] = []
+        below = set(self.net.bert.parameters()) if isinstance(self.net, BertClassifier) else set()
+        for lr, part in ((c.lr * c.encoder_lr, below), (c.lr, set(self.parameters()) - below)):
+            own = [p for p in self.parameters() if p in part]
+            matrices, others = [p for p in own if p.ndim > 1], [p for p in own if p.ndim <= 1]
+            groups += [
+                {"params": matrices, "lr": lr, "weight_decay": c.weight_decay},
+                {"params": others, "lr": lr, "weight_decay": 0.0},
+            ]
+        return fused_adamw([group for group in groups if group["params"]], c.lr)
 
     def initial(self, weights: Mapping[str, Tensor], spec: Spec) -> Mapping[str, Tensor]:
         """
         Raises:
             InputError: its tokens are others.
         """
-        if isinstance(spec, LabelledTextSpec):
+        if isinstance(spec, LabelledTextSpec | TextSpec):
             require_tokenizer("tokenizer", spec.tokenizer, self.tokenizer)
+        positions = "net.bert.positions.weight"
+        if positions in weights:
+            weights = {**weights, positions: weights[positions][: self.spec.max_length + 1]}
         return weights
 
     def weight(self, batch: Batch) -> Tensor:
