@@ -1,10 +1,12 @@
 """Language models beside peers: seconds of decoding, and of a training step.
 
     TEXT=tinyshakespeare/train.txt python -m benchmarks.text
+    MODEL=smollm2 BATCH=8 TOKENS=32 python -m benchmarks.text
 
 Decoding: greedy, after a prompt of 16, by a Llama of 6 blocks and 256 features with random weights,
-in each precision, beside `generate` of transformers on the same weights with its default cache; in
-float32 both must write the same tokens. `TOKENS` and `BATCH` say how many. Training, where a text
+or by the model that `MODEL` names, in each precision, beside `generate` of transformers on the same
+weights with its default cache; in float32 both must write the same tokens. `TOKENS` and `BATCH` say
+how many. Training, where a text
 is given: the steps of recipe lm_shakespeare_classic beside a plain PyTorch loop of the same
 network, batches and optimizer.
 
@@ -26,12 +28,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aigc_cli.models.text._causal import CausalDecoder
+from aigc_cli.models.text._causal import CausalDecoder, CausalModule
+from aigc_cli.models.text._network import sizes
 from aigc_cli.models.text.lm import Config, Model, Options
 from aigc_cli.nn.cached_lm import CachedLM
 from aigc_cli.nn.linear import Precision
 from aigc_cli.recipe.load import load_recipe
 from aigc_cli.run.build import build
+from aigc_cli.run.trained import load_trained
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs.text import TextSpec
 from aigc_cli.text.tokenizer import Tokenizer
@@ -42,30 +46,36 @@ SIZES: dict[str, Any] = {"dim": 256, "num_layers": 6, "num_heads": 4, "hidden_di
 RECIPE = "lm_shakespeare_classic"
 
 
-def language_model() -> Model:
+def language_model() -> CausalModule:
+    if name := os.environ.get("MODEL"):
+        model = load_trained(name).model
+        assert isinstance(model, CausalModule)
+        return model
     letters = "".join(map(chr, range(0x4E00, 0x4E00 + 4000)))
     tokenizer = Tokenizer.train([letters], kind="characters")
     torch.manual_seed(0)
     return Model(Config(**SIZES), TextSpec(tokenizer.to_json(), CONTEXT)).eval()
 
 
-def prompts(lm: Model, rows: int) -> Tensor:
+def prompts(lm: CausalModule, rows: int) -> Tensor:
     random = torch.Generator().manual_seed(1)
     return torch.randint(3, lm.tokenizer.vocab_size, (rows, PROMPT), generator=random)
 
 
-def of_transformers(lm: Model) -> Any:
+def of_transformers(lm: CausalModule) -> Any:
     """The same weights in LlamaForCausalLM."""
     try:
         from transformers import LlamaConfig, LlamaForCausalLM
     except ImportError as error:
         raise Skip("transformers is not installed") from error
+    c = sizes(lm.config)
     config = LlamaConfig(
-        vocab_size=lm.tokenizer.vocab_size, hidden_size=SIZES["dim"],
-        intermediate_size=SIZES["hidden_dim"], num_hidden_layers=SIZES["num_layers"],
-        num_attention_heads=SIZES["num_heads"], max_position_embeddings=CONTEXT,
-        rms_norm_eps=1e-5, tie_word_embeddings=True, bos_token_id=None, eos_token_id=None,
-        pad_token_id=None,
+        vocab_size=lm.tokenizer.vocab_size, hidden_size=c["dim"],
+        intermediate_size=c["hidden_dim"], num_hidden_layers=c["num_layers"],
+        num_attention_heads=c["num_heads"], num_key_value_heads=c["num_kv_heads"],
+        max_position_embeddings=lm.context, rms_norm_eps=c["eps"],
+        rope_parameters={"rope_type": "default", "rope_theta": c["rope_theta"]},
+        tie_word_embeddings=True, bos_token_id=None, eos_token_id=None, pad_token_id=None,
     )  # fmt: skip
     theirs = LlamaForCausalLM(config).eval()
     theirs.load_state_dict(lm.net.state_dict(), strict=False)
@@ -75,7 +85,8 @@ def of_transformers(lm: Model) -> Any:
 
 def decoding(rows: int, tokens: int) -> dict[str, Any]:
     """Greedy texts of `rows` prompts at once in each precision of both sides."""
-    lm, theirs = language_model(), of_transformers(language_model())
+    lm = language_model()
+    theirs = of_transformers(lm)
     x, half = prompts(lm, rows), copy.deepcopy(theirs).bfloat16()
     options = Options(temperature=0, max_tokens=tokens, min_tokens=tokens)
 
@@ -119,7 +130,10 @@ def decoding(rows: int, tokens: int) -> dict[str, Any]:
     median = {name: statistics.median(values) for name, values in seconds.items()}
     best = min(median["transformers_float32"], median["transformers_bfloat16"])
     exact = [token for text in texts["float32"] for token in text]
-    found: dict[str, Any] = {"batch": rows, "tokens": tokens, "rounds": ROUNDS}
+    found: dict[str, Any] = {
+        "model": os.environ.get("MODEL", "6 x 256"), "batch": rows, "tokens": tokens,
+        "rounds": ROUNDS,
+    }  # fmt: skip
     for name in sides:
         made = [token for text in texts[name] for token in text]
         found[name] = {
