@@ -1,6 +1,8 @@
 # Every target sets itself up: `make demo` and `make test` work on a machine with only Python and make.
 PYTHON ?= python3
 BIN := .venv/bin
+# Up to four processes share the tests; each imports torch, which takes 1.5 GB of memory.
+WORKERS ?= --numprocesses logical --maxprocesses 4 --dist worksteal
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
@@ -21,11 +23,11 @@ demo: $(INSTALLED) ## train on the built-in photographs, score and enlarge held-
 	$(BIN)/aigc evaluate demo/run --metric psnr,ssim --save demo/pictures --overwrite
 	@echo "look at: demo/pictures/*-compare.png and demo/run/previews/"
 
-test: $(INSTALLED) ## the tests without the slow ones
-	$(BIN)/python -m pytest
+test: $(INSTALLED) ## the tests without the slow ones, on up to four cores
+	$(BIN)/python -m pytest $(WORKERS)
 
 test-all: $(INSTALLED) ## all tests
-	$(BIN)/python -m pytest -m 'slow or not slow'
+	$(BIN)/python -m pytest $(WORKERS) -m 'slow or not slow'
 
 lint: $(INSTALLED) ## ruff and mypy
 	$(BIN)/ruff check .

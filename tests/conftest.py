@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,3 +29,11 @@ def shared_data() -> Callable[[str], Path]:
         return SHARED / name
 
     return find
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Neither the developer's prepared data nor those of workers beside this one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIGC_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -120,8 +120,6 @@ def evaluate(
     inputs.require_paths("--data", data)
     inputs.require_paths("--reference", *(t for t in reference or () if t not in inputs.PARTS))
     inputs.require_paths("--baseline", baseline)
-    if source and not generated:
-        inputs.check_source(source)
     from aigc_cli.run import asked
 
     given = asked.Asked(

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from aigc_cli.nn.causal_lm import GPT2, CausalLM, Llama
 from aigc_cli.nn.linear import Precision, Product, product
@@ -278,5 +277,6 @@ def _unit_heads(attention: Attention) -> Function | None:
 
 def whole(weight: Tensor) -> Tensor:
     """A weight that may be cut over devices; every process must ask for it."""
-    found: Tensor = weight.full_tensor() if isinstance(weight, DTensor) else weight
+    # A DTensor has it; to import that class takes as long as half of torch.
+    found: Tensor = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
     return found.detach()

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from aigc_cli.nn.adam import fused_adamw
@@ -73,7 +72,9 @@ def orthogonal(matrix: Tensor) -> Tensor:
     """About U V^T of a matrix U S V^T (m, n), by Newton-Schulz iterations in bfloat16: singular
     values become 0.5 to 1.5.
     """
-    if isinstance(matrix, DTensor):
+    if hasattr(matrix, "full_tensor"):  # a DTensor; importing that takes as long as half of torch
+        from torch.distributed.tensor import distribute_tensor
+
         whole = orthogonal(matrix.full_tensor())  # the same on every device
         return distribute_tensor(whole, matrix.device_mesh, matrix.placements, src_data_rank=None)
     a, b, c = QUINTIC

@@ -11,8 +11,9 @@ from typing import Any
 
 from aigc_cli import registry
 from aigc_cli.errors import DataError, InputError, RequirementError, did_you_mean
-from aigc_cli.metrics.find import find_metric, members, resolve
+from aigc_cli.metrics.find import belongs, find_metric, members, open_metrics, resolve
 from aigc_cli.metrics.requirement import check, parse_requirement
+from aigc_cli.run.inputs import check_source
 
 NOTHING = "nothing to evaluate"
 TOGETHER = "--generated and --reference are for files, RUN and --data for a model"
@@ -55,6 +56,19 @@ class Asked:
         """
         return with_required(self.metrics, self.require)
 
+    def sorted_options(self) -> dict[str, list[str]]:
+        """KEY=VALUE by what it is about: a metric asked for, how data is read, or the family."""
+        wanted = (*self.metrics, *(parse_requirement(text).name for text in self.require))
+        known = resolve(name for name in wanted if name in registry.metrics())
+        about: dict[str, list[str]] = {"metric": [], "reading": [], "family": []}
+        for text in self.options:
+            key = text.partition("=")[0]
+            reads = key in ("suffix", "on_error", "max_pixels")
+            about["reading" if reads else "metric" if belongs(key, known) else "family"].append(
+                text
+            )
+        return about
+
 
 def open_job(source: str | None, asked: Asked) -> Job:
     """Check what was asked of a run, or of files where `asked.generated` names some.
@@ -74,9 +88,37 @@ def open_job(source: str | None, asked: Asked) -> Job:
         return evaluate_files(asked)
     if source is None:
         raise InputError(TOGETHER if asked.references else NOTHING, hint=HOW)
+    _check_names(source, asked)
     from aigc_cli.run.evaluate import evaluate_model
 
     return evaluate_model(source, asked)
+
+
+def _check_names(source: str, asked: Asked) -> None:
+    """The run, names of metrics and all options, before torch is imported.
+
+    Raises:
+        InputError: there is no such run or metric. RecipeError: wrong options.
+    """
+    own = measured_names()
+    with_required(asked.metrics, asked.require, own)
+    about = asked.sorted_options()
+    check_source(source, about["family"])
+    names = [name for name in asked.metrics if name in registry.metrics()]
+    if about["metric"] and (names := with_required(names, asked.require, own)):
+        open_metrics([name for name in names if name in registry.metrics()], about["metric"])
+
+
+def measured_names() -> list[str]:
+    """What families may measure themselves: every name with a direction in the text of a file of
+    the package's, and every word in quotes in one of the user's.
+    """
+    found: set[str] = set()
+    for root in (registry.PACKAGE, *registry.user_folders()):
+        pattern = r'"(\w+)": "(?:max|min)"' if root == registry.PACKAGE else r"""["'](\w+)["']"""
+        for file in (root / "models").rglob("*.py"):
+            found |= {*re.findall(pattern, file.read_text(encoding="utf-8", errors="replace"))}
+    return sorted(found)
 
 
 def _require_there(asked: Asked) -> None:

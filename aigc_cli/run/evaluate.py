@@ -24,8 +24,7 @@ from typing import Any
 from aigc_cli import registry
 from aigc_cli.errors import DataError, InputError, RecipeError
 from aigc_cli.metrics._metric import Metric
-from aigc_cli.metrics.find import belongs, open_metrics, resolve
-from aigc_cli.metrics.requirement import parse_requirement
+from aigc_cli.metrics.find import open_metrics
 from aigc_cli.modalities._judging import Reading, Trial, find_judging
 from aigc_cli.modalities._output import prepare_folder
 from aigc_cli.recipe.load import recipe_from_dict
@@ -54,7 +53,7 @@ def evaluate_model(source: str, asked: Asked) -> Job:
             in use.
     """
     begun = time.monotonic()
-    about = _sorted_options(asked)
+    about = asked.sorted_options()
     trained = load_trained(source, about["family"], device=asked.device, ema=asked.ema)
     defaults = trained.recipe.evaluate
     if not trained.recipe.is_trained:
@@ -87,18 +86,6 @@ def evaluate_model(source: str, asked: Asked) -> Job:
         return report
 
     return job
-
-
-def _sorted_options(asked: Asked) -> dict[str, list[str]]:
-    """KEY=VALUE by what it is about: a metric that is asked for, how data is read, the family."""
-    wanted = (*asked.metrics, *(parse_requirement(text).name for text in asked.require))
-    known = resolve(name for name in wanted if name in registry.metrics())
-    about: dict[str, list[str]] = {"metric": [], "reading": [], "family": []}
-    for text in asked.options:
-        key = text.partition("=")[0]
-        reads = key in ("suffix", "on_error", "max_pixels")
-        about["reading" if reads else "metric" if belongs(key, known) else "family"].append(text)
-    return about
 
 
 class Evaluation:

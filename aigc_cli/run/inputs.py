@@ -10,11 +10,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from aigc_cli import registry
 from aigc_cli.catalog.find import resolve
 from aigc_cli.data._paths import find_path, zip_folder
 from aigc_cli.errors import DataError, InputError, RecipeError
 from aigc_cli.recipe import overrides as command_line
-from aigc_cli.recipe.load import load_recipe, require_trainable
+from aigc_cli.recipe.load import Recipe, load_recipe, require_trainable
 from aigc_cli.run.paths import RUNS, RunPaths, find_checkpoint
 
 PARTS = ("val", "train")  # of the recipe's data, for `aigc evaluate --reference`
@@ -24,14 +25,33 @@ def check_training(recipe: str | None, overrides: Sequence[str], resume: str | N
     """
     Raises:
         InputError: no recipe is named, or there is no such recipe or run to resume.
-        RecipeError: all mistakes of the recipe and the overrides.
+        RecipeError: all mistakes of the recipe and the overrides. DataError: data is not there.
     """
     if recipe is not None and ("=" not in recipe or Path(recipe).exists()):
-        require_trainable(load_recipe(recipe, overrides, whole=False))
+        found = require_trainable(load_recipe(recipe, overrides, whole=False))
+        _require_sources(found)
     elif resume in (None, "auto"):
         raise InputError("missing argument 'RECIPE'", hint="list recipes with: aigc recipe ls")
     else:
         find_checkpoint(str(resume))
+
+
+def _require_sources(recipe: Recipe) -> None:
+    """The files and folders that a kind of data of the package trains on."""
+    if not registry.data_kinds()[recipe.data.kind].is_relative_to(registry.PACKAGE):
+        return  # what its keys mean is its own affair
+    for name, value in recipe.data:
+        texts = [value] if isinstance(value, str) else value
+        if not name.startswith("train") or not isinstance(texts, list | tuple):
+            continue
+        for text in texts:
+            if not isinstance(text, str) or text.startswith("hf:"):
+                continue
+            try:
+                if zip_folder(text, recipe.bases) is None:
+                    find_path(text, recipe.bases)
+            except DataError as error:
+                raise DataError(f"data.{name}: {error.message}", hint=error.hint) from error
 
 
 def check_source(source: str, options: Sequence[str] = ()) -> None:

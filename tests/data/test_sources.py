@@ -276,6 +276,7 @@ def test_idx_with_labels(tmp_path):
         (gzip.compress(bytes(99))[:30], "cannot be read|not an IDX"),
         (b"", "not an IDX|cannot be read"),
     ],
+    ids=["short", "huge", "no IDX", "no gzip", "cut", "empty"],  # gzip keeps the time
 )
 def test_bad_idx_files(tmp_path, content, message):
     (tmp_path / "x-images-idx3-ubyte.gz").write_bytes(content)

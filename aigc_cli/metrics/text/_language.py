@@ -8,6 +8,7 @@ from functools import lru_cache
 import regex
 
 from aigc_cli.errors import InputError
+from aigc_cli.metrics.text._nltk import nltk
 
 SNOWBALL = {
     "ar": "arabic", "da": "danish", "de": "german", "en": "english", "es": "spanish",
@@ -48,9 +49,8 @@ def stemmer(lang: str) -> Callable[[str], str]:
     """The Snowball stemmer of a language; words of others stay as they are."""
     if lang not in SNOWBALL:
         return str
-    from nltk.stem.snowball import SnowballStemmer
-
-    return lru_cache(maxsize=100_000)(SnowballStemmer(SNOWBALL[lang]).stem)
+    made = nltk("stem.snowball").SnowballStemmer(SNOWBALL[lang])
+    return lru_cache(maxsize=100_000)(made.stem)
 
 
 def stemmer_name(lang: str) -> str:
@@ -60,9 +60,7 @@ def stemmer_name(lang: str) -> str:
 @lru_cache(maxsize=1)
 def porter() -> Callable[[str], str]:
     """NLTK's extended Porter stemmer, the one of rouge-score and of NLTK's METEOR."""
-    from nltk.stem.porter import PorterStemmer
-
-    return lru_cache(maxsize=100_000)(PorterStemmer().stem)
+    return lru_cache(maxsize=100_000)(nltk("stem.porter").PorterStemmer().stem)
 
 
 def check_script(texts: Iterable[str], lang: str, metric: str) -> None:

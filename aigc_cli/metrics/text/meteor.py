@@ -14,6 +14,7 @@ from typing import Any
 from aigc_cli.metrics._corpus import Measured, count_references, mean_of
 from aigc_cli.metrics.text._language import CHARACTERS, porter, stemmer, stemmer_name, words
 from aigc_cli.metrics.text._meteor_data import Synonyms, load_synonyms
+from aigc_cli.metrics.text._nltk import nltk
 from aigc_cli.metrics.text._text import References, TextMetric, Texts
 
 
@@ -60,11 +61,9 @@ class Metric(TextMetric):
         """Mean over texts of the best reference's score, 0 to 1; equal texts of n words get
         1 - 0.5 / n^3.
         """
-        from nltk.tokenize import NLTKWordTokenizer
-        from nltk.translate.meteor_score import meteor_score
-
+        meteor_score = nltk("translate.meteor_score").meteor_score
         lang = self.options.lang
-        tokens: Callable[[str], list[str]] = NLTKWordTokenizer().tokenize
+        tokens: Callable[[str], list[str]] = nltk("tokenize").NLTKWordTokenizer().tokenize
         if lang in CHARACTERS:
             tokens = lambda text: words(text, lang)  # noqa: E731
         stem, name = (porter(), "porter") if lang == "en" else (stemmer(lang), stemmer_name(lang))

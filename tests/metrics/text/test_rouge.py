@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,3 +105,12 @@ def test_a_summary_on_one_line_may_be_cut_into_sentences() -> None:
 )
 def test_sentences(text: str, parts: list[str]) -> None:
     assert sentences(text, "sentence") == parts
+
+
+def test_words_are_stemmed_without_scipys_statistics() -> None:
+    code = (
+        "import sys; from aigc_cli.metrics.text._language import porter\n"
+        "assert porter()('running') == 'run' and 'scipy.stats' not in sys.modules\n"
+        "import scipy.stats"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,10 +1,14 @@
-"""What stands where the run would stand is an option, where files are evaluated."""
+"""What is asked of an evaluation, before anything heavy is imported."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from aigc_cli.registry import families, load_family, metrics
+from aigc_cli.run.asked import measured_names
 from tests.run.conftest import Ending
 
 
@@ -21,3 +25,10 @@ def test_an_option_may_come_before_or_behind_the_flags(
     both = aigc("evaluate", "run", *files)
     assert both.code == 2
     assert "--generated and --reference are for files, RUN and --data for a model" in both.err
+
+
+@pytest.mark.parametrize("name", families())
+def test_what_a_family_measures_is_known_without_importing_it(name: str) -> None:
+    model = load_family(name).Model
+    own = {*model.metrics, *(model.measures if isinstance(model.measures, dict) else ())}
+    assert own <= {*measured_names(), *metrics()}
