@@ -39,7 +39,7 @@ format: $(INSTALLED) ## format the code and sort imports
 	$(BIN)/ruff check --fix .
 
 bench: $(INSTALLED) ## speed and memory against named alternatives
-	PYTHONPATH=$(PEERS) IDX=$(IDX) TEXT=$(TEXT) $(BIN)/python -m benchmarks
+	PYTHONPATH=$(PEERS) IDX=$(IDX) TEXT=$(TEXT) CORPUS=$(CORPUS) RUN=$(RUN) $(BIN)/python -m benchmarks
 
 schema: $(INSTALLED) ## write recipes/schema.json
 	$(BIN)/aigc recipe schema --out recipes/schema.json

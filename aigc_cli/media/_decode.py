@@ -154,19 +154,23 @@ def _as_8bit_mode(image: Image.Image) -> Image.Image:
     key = "transparency" in image.info
     match image.mode:
         case "1" | "L":
-            return image.convert("LA" if key else "L")
+            return _as_mode(image, "LA" if key else "L")
         case "LA" | "La":
-            return image.convert("LA")
+            return _as_mode(image, "LA")
         case "P" | "RGB" | "RGBX" | "YCbCr" | "HSV":
-            return image.convert("RGBA" if key else "RGB")
+            return _as_mode(image, "RGBA" if key else "RGB")
         case "PA" | "RGBA" | "RGBa":
-            return image.convert("RGBA")
+            return _as_mode(image, "RGBA")
         case "CMYK":
             return _cmyk_to_rgb(image)
         case "LAB":
             raise _Unusable("Lab colors are not supported; save it as RGB")
         case mode:
             raise _Unusable(f"samples of 32 bits ({mode}) are not supported; save it with 16")
+
+
+def _as_mode(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _cmyk_to_rgb(image: Image.Image) -> Image.Image:

@@ -75,8 +75,9 @@ def orthogonal(matrix: Tensor) -> Tensor:
     if hasattr(matrix, "full_tensor"):  # a DTensor; importing that takes as long as half of torch
         from torch.distributed.tensor import distribute_tensor
 
-        whole = orthogonal(matrix.full_tensor())  # the same on every device
-        return distribute_tensor(whole, matrix.device_mesh, matrix.placements, src_data_rank=None)
+        sharded: Any = matrix
+        whole = orthogonal(sharded.full_tensor())  # the same on every device
+        return distribute_tensor(whole, sharded.device_mesh, sharded.placements, src_data_rank=None)
     a, b, c = QUINTIC
     tall = matrix.shape[0] > matrix.shape[1]
     x = (matrix.T if tall else matrix).bfloat16()

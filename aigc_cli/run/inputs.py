@@ -38,7 +38,7 @@ def check_training(recipe: str | None, overrides: Sequence[str], resume: str | N
 
 def _require_sources(recipe: Recipe) -> None:
     """The files and folders that a kind of data of the package trains on."""
-    if not registry.data_kinds()[recipe.data.kind].is_relative_to(registry.PACKAGE):
+    if not registry.data_kinds()[recipe.kind].is_relative_to(registry.PACKAGE):
         return  # what its keys mean is its own affair
     for name, value in recipe.data:
         texts = [value] if isinstance(value, str) else value

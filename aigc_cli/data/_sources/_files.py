@@ -79,8 +79,8 @@ def folder(path: Path) -> Files:
 
 def is_picture(name: str, place: str) -> bool:
     """By its ending, or, where it has none, by its first bytes."""
-    suffix = PurePosixPath(name).suffix.lower()
-    if suffix or os.path.isdir(place):
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix.strip(".") or os.path.isdir(place):
         return suffix in SUFFIXES
     try:
         if not stat.S_ISREG(os.stat(place).st_mode):  # never wait for a pipe
