@@ -248,8 +248,15 @@ def _recipe_parts(recipe: Recipe) -> tuple[dict[str, Report], BadImagesError | N
 
 
 def _tiny_classes(key: str, classes: Mapping[str, int]) -> Iterator[Problem]:
+    """Classes that are small beside the others, by name; where all are, only that there is little
+    of each.
+    """
+    if (most := max(classes.values(), default=FEW)) < FEW:
+        message = f"each of {len(classes)} classes has fewer than {FEW} images, at most {most}"
+        yield Problem(message, code="data.few_images", key=key)
+        return
     for name, count in classes.items():
-        if count < max(FEW, max(classes.values()) / 10):
+        if count < max(FEW, most / 10):
             message = f"class {name!r} has {count} of {sum(classes.values())} images"
             yield Problem(message, code="data.tiny_class", key=key)
 

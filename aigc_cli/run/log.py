@@ -81,7 +81,7 @@ class Log:
             self._write(f"val/{name}", value, step)
 
     def previewed(self, path: Path, step: int) -> None:
-        """Put what a preview wrote on the board: the sheet of images, or a few of them; texts."""
+        """Put what a preview wrote on the board: a sheet or a few images, sounds, texts."""
         if self._board is None:
             return
         files = [file for file in sorted(path.iterdir()) if not file.name.startswith(".")]
@@ -91,6 +91,13 @@ class Log:
 
             pixels = read_image(file).as_bits(8).as_channels(3).pixels  # (H, W, 3)
             self._board.add_image(f"preview/{file.stem}", pixels, step, dataformats="HWC")
+        for file in [file for file in files if file.suffix == ".wav"][:SHOWN]:
+            from aigc_cli.media.audio import read_audio
+
+            sound = read_audio(file.read_bytes(), file.name)  # samples (T,) in [-1, 1]
+            if len(sound.samples) > 1:
+                rate = sound.sample_rate
+                self._board.add_audio(f"preview/{file.stem}", sound.samples, step, rate)
         for file in [file for file in files if file.suffix == ".txt"][:SHOWN]:
             self._board.add_text(f"preview/{file.stem}", _as_markdown(file), step)
 

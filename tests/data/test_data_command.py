@@ -142,6 +142,14 @@ class TestCheck:
         assert codes == ["data.tiny_class"]
         assert findings.warnings[0].message == "class 'rare' has 3 of 25 images"
 
+    def test_few_images_of_each_class_are_no_imbalance(self, tmp_path):
+        for i in range(6):
+            save(tmp_path / "set" / "abc"[i % 3] / f"{i}.png", pixels(16, 16, seed=i))
+        codes, findings = self.codes(tmp_path / "set")
+        assert codes == ["data.few_images"]
+        message = "each of 3 classes has fewer than 10 images, at most 2"
+        assert findings.warnings[0].message == message
+
     def test_mixed_sizes_and_modes(self, photos):
         folder = photos(2)
         save(folder / "gray.png", pixels(30, 30, 1, seed=5)[:, :, 0])
