@@ -32,7 +32,7 @@ def group_norm(
     """(B, C, H, W) -> same, in the layout of x: the C / `groups` channels of a group together to
     mean 0 and variance 1, then times `weight` (C,) plus `bias` (C,).
 
-    On CPUs torch takes 5 to 20 times as long for bf16 whose channels are last as two copies and
+    On CPUs torch takes 3 to 20 times as long for bf16 whose channels are last as two copies and
     the other layout (benchmarks/image.py, torch 2.15).
     """
     if x.device.type != "cpu" or x.is_contiguous() or not x.is_contiguous(memory_format=LAST):
