@@ -31,7 +31,7 @@ _OWN = re.compile(_ROOTS)
 _EXAMPLES = {
     "recipes/mine.yaml",
     "recipes/toy/tiny_gan.yaml",
-    "recipes/melody/melody_vae.yaml",
+    "recipes/tune/tune_vae.yaml",
 }  # of a reader's own folder
 _COMMAND = re.compile(r"(aigc|srun aigc|torchrun|\.venv/bin/aigc|-m aigc_cli) ")
 _SHELL = {"|", "||", "&", "&&", ";", ">", "2>", "<"}

@@ -100,7 +100,7 @@ class Child:
             words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy()
         )
 
-    def wait_for_step(self, folder: Path, step: int, timeout_s: float = 120) -> None:
+    def wait_for_step(self, folder: Path, step: int, timeout_s: float = 300) -> None:
         """Until metrics.jsonl of the run has a row of `step`."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
@@ -115,7 +115,7 @@ class Child:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def end(self, timeout_s: float = 120) -> Ending:
+    def end(self, timeout_s: float = 300) -> Ending:
         out, err = self.process.communicate(timeout=timeout_s)
         return Ending(self.process.returncode, out, err)
 

@@ -1,4 +1,4 @@
-"""A VAE of melodies with one linear layer a side, which proves that a modality is new files only.
+"""A VAE of tunes with one linear layer a side, which proves that a modality is new files only.
 
 Kingma and Welling, 2014, https://arxiv.org/abs/1312.6114.
 """
@@ -18,7 +18,7 @@ from aigc_cli.recipe.sections import Section
 from aigc_cli.registry import load_specs
 from aigc_cli.sampling.noise import SampleNoise
 
-specs = load_specs("melody")
+specs = load_specs("tune")
 
 
 class Config(Section):
@@ -35,8 +35,8 @@ class Config(Section):
 class Model(GenerativeModule):
     """notes (B, T) <-> code (B, Z)."""
 
-    accepts = (specs.MelodySpec,)
-    makes = "melody"
+    accepts = (specs.TuneSpec,)
+    makes = "tune"
     turns_noise = True
     metrics: ClassVar[dict[str, Literal["max", "min"]]] = {"nats": "min"}
     averaged = ("encoder", "decoder")
@@ -51,7 +51,7 @@ class Model(GenerativeModule):
         return torch.optim.Adam(self.parameters(), lr=self.config.lr)
 
     def _nats(self, notes: Tensor, z: Tensor) -> Tensor:
-        """Cross-entropy of each melody, (B,)."""
+        """Cross-entropy of each tune, (B,)."""
         logits = self.decoder(z).unflatten(1, (self.spec.length, -1))  # (B, T, P)
         return F.cross_entropy(logits.mT, notes, reduction="none").sum(1)
 
@@ -65,7 +65,7 @@ class Model(GenerativeModule):
         return {"loss": nats + kl, "nats": nats, "kl": kl}
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
-        """`nats`: cross-entropy of a melody, of its likeliest code."""
+        """`nats`: cross-entropy of a tune, of its likeliest code."""
         return {"nats": self._nats(batch["notes"], self._code(batch["notes"]))}
 
     @torch.no_grad()

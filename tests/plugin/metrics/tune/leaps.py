@@ -1,4 +1,4 @@
-"""How far a melody goes from one note to the next."""
+"""How far a tune goes from one note to the next."""
 
 from itertools import pairwise
 

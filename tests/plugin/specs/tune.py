@@ -1,8 +1,8 @@
-"""Specs of melodies, a modality that only the tests know.
+"""Specs of tunes, a modality that only the tests know.
 
 | kind       | key   | shape  | range                          |
 |------------|-------|--------|--------------------------------|
-| `melodies` | notes | (B, T) | pitches as MIDI numbers them   |
+| `tunes` | notes | (B, T) | pitches as MIDI numbers them   |
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ PITCHES = 128
 
 
 @dataclass(frozen=True)
-class MelodySpec(Spec):
-    """Melodies of `length` notes."""
+class TuneSpec(Spec):
+    """Tunes of `length` notes."""
 
-    kind: ClassVar[str] = "melodies"
+    kind: ClassVar[str] = "tunes"
 
     length: int

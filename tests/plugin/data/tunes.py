@@ -1,4 +1,4 @@
-"""Melodies, one a line of pitches with spaces between: `60 62 64 62`."""
+"""Tunes, one a line of pitches with spaces between: `60 62 64 62`."""
 
 from typing import ClassVar, Literal
 
@@ -10,36 +10,36 @@ from aigc_cli.errors import DataError
 from aigc_cli.recipe.sections import Name, Section
 from aigc_cli.registry import load_specs
 
-specs = load_specs("melody")
+specs = load_specs("tune")
 
 
 class Config(Section):
-    modality: ClassVar[str] = "melody"
+    modality: ClassVar[str] = "tune"
 
-    kind: Literal["melodies"]
+    kind: Literal["tunes"]
     """Name of the kind of data."""
     train: Name
-    """File of melodies to train on."""
+    """File of tunes to train on."""
     val: Name | None = None
-    """File to validate with; without it every fourth melody of `train` is held out."""
+    """File to validate with; without it every fourth tune of `train` is held out."""
     length: int = Field(8, gt=1)
-    """Notes of each melody that are learned."""
+    """Notes of each tune that are learned."""
 
 
 def read(path, length):
-    """The first `length` notes of each melody. Raises DataError: names the line."""
-    melodies = []
+    """The first `length` notes of each tune. Raises DataError: names the line."""
+    tunes = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             notes = [int(word) for word in line.split()]
         except ValueError as error:
-            raise DataError(f"{path}:{number}: no melody: {error}") from error
+            raise DataError(f"{path}:{number}: no tune: {error}") from error
         if len(notes) < length or not all(0 <= note < specs.PITCHES for note in notes):
             raise DataError(f"{path}:{number}: not {length} pitches from 0 to 127")
-        melodies.append(torch.tensor(notes[:length]))
-    if len(melodies) < 2:
-        raise DataError(f"{path}: fewer than two melodies")
-    return melodies
+        tunes.append(torch.tensor(notes[:length]))
+    if len(tunes) < 2:
+        raise DataError(f"{path}: fewer than two tunes")
+    return tunes
 
 
 class Report:
@@ -47,15 +47,15 @@ class Report:
 
     def __init__(self, source, notes):
         self.source, self.notes = source, notes
-        self.content = repr([melody.tolist() for melody in notes])
+        self.content = repr([tune.tolist() for tune in notes])
 
     def as_dict(self):
         lines = {" ".join(map(str, notes.tolist())) for notes in self.notes}
         repeated = len(self.notes) - len(lines)
-        return {"source": self.source, "melodies": len(self.notes), "repeated": repeated}
+        return {"source": self.source, "tunes": len(self.notes), "repeated": repeated}
 
 
-class Melodies:
+class Tunes:
     def __init__(self, notes):
         self.notes = notes
 
@@ -77,8 +77,8 @@ class Data:
         if spec is None:
             train = read(find_path(config.train, bases), length)
             train = train if config.val else [n for i, n in enumerate(train) if i % 4]
-        self.spec = spec or specs.MelodySpec(length)
-        self.train, self.val = Melodies(train), Melodies(val)
+        self.spec = spec or specs.TuneSpec(length)
+        self.train, self.val = Tunes(train), Tunes(val)
         self.report = {"data.train": Report(config.train, train)} if spec is None else {}
         self.report["data.val"] = Report(held, val)
 
@@ -92,12 +92,12 @@ class Data:
 def fit(config, *, bases=()):
     path = find_path(config.train, bases)
     shortest = min(len(line.split()) for line in path.read_text(encoding="utf-8").splitlines())
-    return {"length": (shortest, f"The shortest melody has {shortest} notes.")}
+    return {"length": (shortest, f"The shortest tune has {shortest} notes.")}
 
 
 def example(folder):
     """Scales up from several notes."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = [" ".join(str(60 + start + step) for step in range(8)) for start in range(12)]
-    (folder / "scales.melody").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return {"kind": "melodies", "train": str(folder / "scales.melody")}
+    (folder / "scales.tune").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return {"kind": "tunes", "train": str(folder / "scales.tune")}

@@ -1,4 +1,4 @@
-"""Melodies: files of pitches, one melody a line."""
+"""Tunes: files of pitches, one tune a line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aigc_cli.recipe.load import Recipe
 
 
 class Writer(_modality.Writer):
-    """A file for each melody, and all of them below each other."""
+    """A file for each tune, and all of them below each other."""
 
     def __init__(self, output: Output, task: Task) -> None:
         super().__init__(output, task)
@@ -31,16 +31,16 @@ class Writer(_modality.Writer):
         return [File(path, facts)]
 
     def drawn(self, number: int, made: Tensor, facts: Mapping[str, Any]) -> list[File]:
-        return self._write(f"sample-{number:05d}.melody", made, facts)
+        return self._write(f"sample-{number:05d}.tune", made, facts)
 
     def between(self, number: int, made: Tensor, facts: Mapping[str, Any]) -> list[File]:
-        return self._write(f"between-{number:05d}.melody", made, facts)
+        return self._write(f"between-{number:05d}.tune", made, facts)
 
     def answered(self, number: int, input: Input, made: Sequence[Any]) -> list[File]:
         return [
             file
             for index, one in enumerate(made)
-            for file in self._write(f"{input.stem}-{index}.melody", one, {"input": input.name})
+            for file in self._write(f"{input.stem}-{index}.tune", one, {"input": input.name})
         ]
 
     def again(self, kept: Kept) -> bool:
@@ -50,25 +50,25 @@ class Writer(_modality.Writer):
     def finish(self, rows: int | None = None) -> list[File]:
         path = self.output.own("sheet.txt")
         write_bytes(path, "".join(f"{line}\n" for line in self.lines).encode())
-        return [File(path, {"melodies": len(self.lines)}, sample=False)]
+        return [File(path, {"tunes": len(self.lines)}, sample=False)]
 
 
 class Modality(_modality.Modality):
-    """Melodies."""
+    """Tunes."""
 
-    name = "melody"
-    title = "melodies"
-    endings = frozenset({".melody"})
+    name = "tune"
+    title = "tunes"
+    endings = frozenset({".tune"})
     own_files = ("sheet.txt",)
     usual_count = 4
 
     def open(self, source: Path, task: Task, makes: _modality.Modality | None) -> Inputs:
-        raise DataError("no family takes melodies yet")
+        raise DataError("no family takes tunes yet")
 
     def example_files(self, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "up.melody").write_text("60 62 64 65 67 69 71 72\n")
-        return [folder / "up.melody"]
+        (folder / "up.tune").write_text("60 62 64 65 67 69 71 72\n")
+        return [folder / "up.tune"]
 
     def read(self, path: Path) -> list[list[int]]:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -85,17 +85,17 @@ class Modality(_modality.Modality):
 
     def source_part(self, source: str) -> dict[str, Any]:
         lines = find_path(source, ()).read_text(encoding="utf-8").splitlines()
-        return {"source": source, "melodies": len(lines), "repeated": len(lines) - len(set(lines))}
+        return {"source": source, "tunes": len(lines), "repeated": len(lines) - len(set(lines))}
 
     def parts_of(self, data: Any, recipe: Recipe) -> dict[str, dict[str, Any]]:
         return {key: report.as_dict() for key, report in data.report.items()}
 
     def part_lines(self, part: Mapping[str, Any]) -> Iterator[str]:
-        yield f"melodies  {part['melodies']}"
+        yield f"tunes  {part['tunes']}"
 
     def inspect(self, subject: Recipe | str) -> Findings:
         findings = super().inspect(subject)
         for key, part in findings.parts.items():
             if part["repeated"]:
-                findings.warn(f"{part['repeated']} melodies stand there before", "repeated", key)
+                findings.warn(f"{part['repeated']} tunes stand there before", "repeated", key)
         return findings
