@@ -37,6 +37,13 @@ def builtins() -> dict[str, Builtin]:
     return TypeAdapter(dict[str, Builtin]).validate_python(document.data)
 
 
+def parts_of(text: str) -> list[str]:
+    """Every part of a set that is named as a whole, `builtin:SET`; none where it is not."""
+    name = text.removeprefix(PREFIX)
+    known = builtins().get(name) if text.startswith(PREFIX) else None
+    return [f"{text}:{part}" for part in known.parts] if known else []
+
+
 def find_builtin(text: str) -> Path:
     """The path that `builtin:SET[:PART]` means.
 

@@ -18,7 +18,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from aigc_cli.catalog.builtin import PREFIX, find_builtin
+from aigc_cli.catalog.builtin import PREFIX, builtins, find_builtin
 from aigc_cli.catalog.entry import Entry, load, names
 from aigc_cli.errors import DataError, did_you_mean
 
@@ -62,6 +62,15 @@ def resolve(text: str, bases: Sequence[Path] = ()) -> str:
             hint=did_you_mean(rest, known),
         )
     raise DataError(f"{text!r} is not here: get it with aigc data get {name} ({shown_size(entry)})")
+
+
+def modality_of(text: str) -> str | None:
+    """What a built-in set or a set of the catalog says that it is made of; None for others."""
+    if text.startswith(PREFIX):
+        known = builtins().get(text.removeprefix(PREFIX).partition(":")[0])
+        return known.modality if known else None
+    name = text.partition("/")[0]
+    return load(name).modality if name in names() and not os.path.exists(text) else None
 
 
 def _below(root: Path, rest: str, entry: Entry) -> Iterator[str]:

@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aigc_cli.catalog.find import modality_of
 from aigc_cli.errors import InputError
 from aigc_cli.registry import load_modality, modalities
 
@@ -57,7 +58,10 @@ def recognized(text: str) -> Modality:
     Raises:
         InputError: none knows it; says what would be known.
     """
-    for name in sorted(modalities()):
+    said = modality_of(text)
+    if said in modalities():
+        return find_modality(said)
+    for name in sorted(modalities()) if said is None else ():
         modality = find_modality(name)
         if modality.recognizes(text):
             return modality

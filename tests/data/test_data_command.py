@@ -236,3 +236,15 @@ def test_command_line_shows_a_folder(photos, tmp_path, capsys):
 def test_command_line_warnings_are_no_failure(recipe, capsys):
     assert invoke(["data", "check", str(recipe), "data.val=train"]) == 0
     assert "equal in training and validation" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("shakespeare", "characters"), ("pop909", "pieces   40"), ("emoji", "images  224"),
+     ("tasks:train", "texts             160")],
+)  # fmt: skip
+def test_every_built_in_set_is_shown_as_what_it_says_it_is(
+    name: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["data", "show", f"builtin:{name}"]) == 0
+    assert said in capsys.readouterr().out

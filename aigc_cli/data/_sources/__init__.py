@@ -24,6 +24,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from aigc_cli.catalog.builtin import parts_of
 from aigc_cli.data._paths import find_path, zip_folder
 from aigc_cli.data._sources._files import (
     PHOTOS,
@@ -81,6 +82,8 @@ def open_source(
         DataError: nothing is there, or it holds no images.
         MissingError: `hf:` without the package `datasets`.
     """
+    if isinstance(text, str) and not text.startswith("builtin:photos"):
+        text = parts_of(text) or text
     if not isinstance(text, str):
         parts = [open_source(t, bases=bases, max_pixels=max_pixels, key=key) for t in text]
         return parts[0] if len(parts) == 1 else Joined(parts)
