@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,8 +18,9 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Argument(
-            metavar="[RECIPE]",
-            help="Recipe file or name (see `aigc recipe ls`). Not needed with --resume RUN.",
+            metavar="[RECIPE|DATA]",
+            help="Recipe file or name (see `aigc recipe ls`); with --budget also a folder, file or "
+            "set of data. Not needed with --resume RUN.",
             autocompletion=recipe_names,
             show_default=False,
         ),
@@ -60,6 +62,21 @@ def train(
         str | None,
         typer.Option(help="Time limit, such as 2h30m; then validate and save.", show_default=False),
     ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Time that all of it takes, such as 20m: as many steps as fit; for data, also a "
+            "family and sizes that suit both.",
+            show_default=False,
+        ),
+    ] = None,
+    goal: Annotated[
+        str | None,
+        typer.Option(
+            help="With data: what to learn, such as generate, translate, classify, super-resolve.",
+            show_default=False,
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -74,7 +91,8 @@ def train(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Train a model from a recipe and print its run folder."""
+    """Train a model from a recipe, or on data within a time, and print its run folder."""
+    started = time.monotonic()
     from aigc_cli.cli._progress import watching
     from aigc_cli.run.events import parse_duration
     from aigc_cli.run.inputs import check_training
@@ -88,6 +106,26 @@ def train(
     seconds = parse_duration(max_time) if max_time is not None else None
     shortcuts = {"devices": devices, "device": device, "precision": precision}
     given = [f"trainer.{name}={value}" for name, value in shortcuts.items() if value is not None]
+    if budget is not None:
+        for option, value in {"--resume": resume, "--max-time": max_time, "--smoke": smoke}.items():
+            if value:
+                raise InputError(f"--budget and {option} contradict each other")
+        length = parse_duration(budget, "--budget", unit=True)
+        output = Output(json, quiet)
+        with watching(json=json, quiet=quiet) as emit:
+            made = _within(
+                recipe, [*(overrides or []), *given], length, started, goal,
+                out=out, overwrite=overwrite, emit=emit, write=not dry_run,
+            )  # fmt: skip
+        if isinstance(made, str):
+            output.result({"recipe": made}, made.rstrip())
+        elif not json:
+            print(made, flush=True)
+            run = shlex.quote(str(made))
+            output.next(f"aigc sample {run}", f"aigc evaluate {run}")
+        return
+    if goal is not None:
+        raise InputError(f"--goal {goal} needs data and a time", hint="add --budget 20m")
 
     check_training(recipe, [*(overrides or []), *given], resume)
     from aigc_cli.run.start import resolve, smoke_test, start
@@ -119,3 +157,36 @@ def train(
         print(folder, flush=True)
         run = shlex.quote(str(folder))
         output.next(f"aigc sample {run}", f"aigc evaluate {run}")
+
+
+def _within(
+    subject: str | None,
+    overrides: list[str],
+    seconds: float,
+    started: float,
+    goal: str | None,
+    *,
+    out: Path | None,
+    overwrite: bool,
+    emit: Any,
+    write: bool,
+) -> Path | str:
+    """Train data or a recipe for so long; the run folder, or the recipe that would be trained."""
+    from aigc_cli.run.inputs import check_budget
+
+    is_data = check_budget(subject, overrides, goal)
+    from aigc_cli.run.budget import Clock, train_data, train_recipe
+    from aigc_cli.run.start import resolve
+
+    clock = Clock(seconds, started)
+    if is_data:
+        return train_data(
+            str(subject), goal=goal, overrides=overrides, clock=clock, out=out,
+            overwrite=overwrite, emit=emit, write=write,
+        )  # fmt: skip
+    if not write:
+        raise InputError(
+            "--dry-run with --budget is for data", hint=f"aigc plan {subject} times a recipe"
+        )
+    chosen = resolve(subject, overrides, None)
+    return train_recipe(chosen, clock=clock, out=out, overwrite=overwrite, emit=emit)

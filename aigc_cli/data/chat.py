@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from aigc_cli.data._claim import MARKED, Claim, columns, first_records, parts
 from aigc_cli.data._conversations import (
     ConversationConfig,
     ConversationData,
@@ -37,6 +38,9 @@ from aigc_cli.recipe.sections import Name
 from aigc_cli.specs.text import IGNORE, ChatSpec
 from aigc_cli.text.template import Template
 from aigc_cli.text.tokenizer import Tokenizer
+
+FORMS = (("messages",), ("conversations",), ("instruction", "output"), ("prompt", "completion"))
+"""Keys by which conversations are recognized."""
 
 
 class Config(ConversationConfig):
@@ -170,6 +174,31 @@ def example(folder: Path) -> dict[str, Any]:
     write_objects(folder / "chat.jsonl", ({"messages": messages} for messages in turns))
     return {"kind": "chat", "train": str(folder / "chat.jsonl"), "val": "20%",
             "tokenizer": CHAT_LETTERS, "context": 40, "cache": "off"}  # fmt: skip
+
+
+def recognize(source: str, bases: Sequence[Path] = ()) -> Claim | None:
+    """Records in one of the forms of conversations, or with turns that have no roles."""
+    values: dict[str, Any] = dict(parts(source, bases))
+    records = first_records(values["train"], bases)
+    found = columns(records)
+    rest = {key for key in ("turns", "dialog", "dialogue", "utterances") if _are_turns(found, key)}
+    if rest:
+        key = min(rest)
+        return Claim({**values, "turns_key": key}, f"turns under {key!r}", MARKED)
+    for form in (
+        ("messages",),
+        ("conversations",),
+        ("instruction", "output"),
+        ("prompt", "completion"),
+    ):
+        if all(key in found for key in form) and "chosen" not in found:
+            keys = " and ".join(map(repr, form))
+            return Claim(values, f"conversations: records with {keys}", MARKED)
+    return None
+
+
+def _are_turns(found: dict[str | int, list[Any]], key: str) -> bool:
+    return key in found and all(isinstance(turns, list) and turns for turns in found[key])
 
 
 def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:

@@ -9,6 +9,7 @@ https://arxiv.org/abs/1611.07004, section 6.2.
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from aigc_cli.data._cache import Background, Bytes, cache_folder
 from aigc_cli.data._check import Report, Seen, check, require_good, without
+from aigc_cli.data._claim import LIKELY, MARKED, Claim, couple, look_at, parts
 from aigc_cli.data._domains import (
     DomainConfig,
     Named,
@@ -355,6 +357,28 @@ def example(folder: Path) -> dict[str, Any]:
     paint(folder / "b", 11, seed=1)
     sides = {"train": str(folder / "a"), "train_b": str(folder / "b")}
     return {"kind": "image_pairs", **sides, "image_size": 32, "cache": "off"}
+
+
+def recognize(source: str, bases: Sequence[Path] = ()) -> Claim | None:
+    """Two folders whose images have the same names, or images twice as wide as high. Folders where
+    names are mere numbers may as well be classes.
+    """
+    values = parts(source, bases)
+    if two := couple(values["train"], bases):
+        a, b = (look_at(one, bases) for one in two)
+        if a is None or b is None:
+            return None
+        names = [{f.source.twin_name(i) for i in range(len(f.source))} for f in (a, b)]
+        if names[0] != names[1]:
+            return None
+        why = f"{len(names[0]):,} names that stand in {two[0]} and in {two[1]}"
+        numbered = all(re.fullmatch(r"\D*\d+", name) for name in names[0])
+        strength = LIKELY if numbered else MARKED
+        return Claim({"train": two[0], "train_b": two[1]}, why, strength)
+    found = look_at(values["train"], bases)
+    if found is None or any(image.width != 2 * image.height for image in found.seen):
+        return None
+    return Claim(values, f"{len(found.source):,} images twice as wide as high: pairs", MARKED)
 
 
 def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:

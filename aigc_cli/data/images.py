@@ -14,6 +14,7 @@ from torch import Tensor
 
 from aigc_cli.data._cache import Background, Bytes, Pack, cache_folder
 from aigc_cli.data._check import Seen, check, require_good
+from aigc_cli.data._claim import LIKELY, POSSIBLE, STRUCTURED, Claim, look_at, parts
 from aigc_cli.data._example import paint
 from aigc_cli.data._fit import Fit, look
 from aigc_cli.data._images import (
@@ -29,6 +30,8 @@ from aigc_cli.data._sources import beside_folders
 from aigc_cli.data._stream import Key, permutation
 from aigc_cli.errors import DataError
 from aigc_cli.specs.image import ImageSpec
+
+SMALL = 128  # pixels: so small, images are seldom photographs to be made larger
 
 
 class Config(PictureConfig):
@@ -173,6 +176,17 @@ def example(folder: Path) -> dict[str, Any]:
     for seed, name in enumerate(("cat", "dog", "owl")):
         paint(folder / "classes" / name, 4, seed=seed)
     return {"kind": "images", "train": str(folder / "classes"), "image_size": 32, "cache": "off"}
+
+
+def recognize(source: str, bases: Sequence[Path] = ()) -> Claim | None:
+    """Images of any kind; small ones, and those of classes, are likely to be meant as they are."""
+    values = parts(source, bases)
+    found = look_at(values["train"], bases)
+    if found is None:
+        return None
+    facts = {"classes": found.classes > 0, "color": found.in_color}
+    strength = STRUCTURED if found.classes else LIKELY if found.side <= SMALL else POSSIBLE
+    return Claim(values, str(found), strength, frozenset(k for k, v in facts.items() if v))
 
 
 def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:

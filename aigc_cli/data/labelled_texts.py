@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ import torch
 from pydantic import Field, model_validator
 
 from aigc_cli.data._cache import cache_folder
+from aigc_cli.data._claim import STRUCTURED, Claim, columns, first_records, parts, written
 from aigc_cli.data._example import sentences, write_lines
 from aigc_cli.data._fit import Fit
 from aigc_cli.data._paths import find_path
@@ -38,6 +40,12 @@ from aigc_cli.errors import DataError, did_you_mean
 from aigc_cli.recipe.sections import Name
 from aigc_cli.specs.text import LabelledTextSpec
 from aigc_cli.text.tokenizer import Tokenizer
+
+LABELS = frozenset(
+    {"label", "labels", "class", "category", "topic", "intent", "emotion", "sentiment"}
+)
+"""Usual names of the column of classes, when several would do."""
+CLASSES, FEWEST = 64, 4  # most classes of such a column, and fewest texts of each
 
 
 class Config(TextsConfig):
@@ -332,6 +340,34 @@ def example(folder: Path) -> dict[str, Any]:
     write_lines(folder / "labeled.csv", ["text,label", *rows])
     return {"kind": "labelled_texts", "train": str(folder / "labeled.csv"), "val": "20%",
             "tokenizer": {"kind": "words"}, "cache": "off"}  # fmt: skip
+
+
+def recognize(source: str, bases: Sequence[Path] = ()) -> Claim | None:
+    """Records with a text and a column of few short values that return."""
+    values: dict[str, Any] = dict(parts(source, bases))
+    records = first_records(values["train"], bases)
+    found = columns(records)
+    texts = [key for key, column in found.items() if written(column)]
+    classes: dict[str | int, set[str]] = {}
+    for key in (key for key in found if key not in texts):
+        labels = {str(value) for value in found[key] if not isinstance(value, (list, dict))}
+        singles = {one for label in labels for one in re.split(r",\s*", label)}
+        if 2 <= len(singles) <= min(CLASSES, len(records) // FEWEST) and all(
+            0 < len(one) <= 40 for one in singles
+        ):
+            classes[key] = labels
+    if not texts or not classes:
+        return None
+    text = max(texts, key=lambda key: sum(map(len, found[key])))
+    label = next((key for key in classes if str(key).lower() in LABELS), next(iter(classes)))
+    values |= {"text_key": text, "label_key": label}
+    if any("," in one for one in classes[label]):
+        values |= {"separator": ",", "several": "drop"}
+    names = Path(values["train"]).parent / "labels.txt"
+    if all(re.fullmatch(r"[\d,]+", one) for one in classes[label]) and names.is_file():
+        values["labels"] = str(names)
+    why = f"texts under {text!r} with few classes under {label!r}"
+    return Claim(values, why, STRUCTURED)
 
 
 def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:

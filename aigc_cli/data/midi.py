@@ -14,7 +14,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from aigc_cli.catalog.builtin import parts_of
 from aigc_cli.data._cache import digest
+from aigc_cli.data._claim import MARKED, Claim, parts
 from aigc_cli.data._fit import Fit
 from aigc_cli.data._images import Sources
 from aigc_cli.data._paths import find_path, zip_folder
@@ -112,6 +114,10 @@ def files_in(text: str, bases: Sequence[Path] = ()) -> Iterator[tuple[str, bytes
     Raises:
         DataError: nothing is there, or it is none of these.
     """
+    if whole := parts_of(text):
+        for part in whole:
+            yield from files_in(part, bases)
+        return
     archive, inner = zip_folder(text, bases) or (find_path(text, bases), "")
     suffix = archive.suffix.lower()
     if suffix == ".zip":
@@ -317,6 +323,16 @@ class Data:
 
     def stop_background(self) -> None:
         """Nothing is prepared ahead."""
+
+
+def recognize(source: str, bases: Sequence[Path] = ()) -> Claim | None:
+    """MIDI files."""
+    values = parts(source, bases)
+    try:
+        count = sum(1 for _ in files_in(values["train"], bases=bases))
+    except DataError:
+        return None
+    return Claim(values, f"{count:,} MIDI files", MARKED) if count else None
 
 
 def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:

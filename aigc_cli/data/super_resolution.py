@@ -17,6 +17,7 @@ from torch import Tensor
 
 from aigc_cli.data._cache import Background, Bytes, Pack, cache_folder
 from aigc_cli.data._check import at_least, check, require_good
+from aigc_cli.data._claim import LIKELY, POSSIBLE, Claim, look_at, parts
 from aigc_cli.data._example import paint
 from aigc_cli.data._fit import Fit, look
 from aigc_cli.data._images import (
@@ -32,6 +33,7 @@ from aigc_cli.data._stream import Key, permutation
 from aigc_cli.media.resize import resize_bicubic
 from aigc_cli.specs.image import SuperResolutionSpec
 
+SMALLEST, PHOTOGRAPH = 32, 160  # pixels of images that `recognize` takes, and thinks likely
 SSIM_WINDOW = 11  # a validation image must hold one, without its border of `scale` pixels
 
 
@@ -188,6 +190,15 @@ def example(folder: Path) -> dict[str, Any]:
     paint(folder / "photos", 11)
     train = str(folder / "photos")
     return {"kind": "super_resolution", "train": train, "patch_size": 16, "cache": "off"}
+
+
+def recognize(source: str, bases: Sequence[Path] = ()) -> Claim | None:
+    """Images from which a patch can be cut; large ones are likely to be photographs."""
+    values = parts(source, bases)
+    found = look_at(values["train"], bases)
+    if found is None or found.side < SMALLEST:
+        return None
+    return Claim(values, str(found), LIKELY if found.side >= PHOTOGRAPH else POSSIBLE)
 
 
 def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:

@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from aigc_cli.data._cache import cache_folder
+from aigc_cli.data._claim import LIKELY, POSSIBLE, Claim, columns, first_records, parts, written
 from aigc_cli.data._example import CHAT_LETTERS, sentences, write_lines
 from aigc_cli.data._fit import Fit
 from aigc_cli.data._images import Sources
@@ -340,7 +341,13 @@ class Data(TextData):
         parts = open_parts(config, bases, val_only=spec is not None)
         for key, part in parts.items():
             if not any(text.strip() for text, _ in part):
-                raise DataError(f"{key}: there is nothing but white space in {part.name!r}")
+                held = key == "data.val" and HeldOut.parse(config.val) is not None
+                raise DataError(
+                    f"{key}: nothing is left of {part.name!r} to validate with"
+                    if held and "data.train" in parts
+                    else f"{key}: there is nothing but white space in {part.name!r}",
+                    hint="give more text, or other texts with data.val" if held else None,
+                )
         if spec is None:
             trains = parts["data.train"]
             tokenizer = find_tokenizer(
@@ -396,6 +403,21 @@ def example(folder: Path) -> dict[str, Any]:
     write_lines(folder / "words.txt", sentences())
     return {"kind": "text", "train": str(folder / "words.txt"), "val": "last 20%",
             "tokenizer": CHAT_LETTERS, "context": 24, "cache": "off"}  # fmt: skip
+
+
+def recognize(source: str, bases: Sequence[Path] = ()) -> Claim | None:
+    """Plain texts, or records with a text: the longest of those that they have."""
+    values = parts(source, bases)
+    records = first_records(values["train"], bases)
+    if not records:
+        return None
+    if isinstance(records[0], str):
+        return Claim(values, "plain text", LIKELY)
+    found = {key: column for key, column in columns(records).items() if written(column)}
+    if not found:
+        return None
+    key = max(found, key=lambda key: sum(len(" ".join(text)) for text in found[key]))
+    return Claim({**values, "key": key}, f"texts under {key!r}", POSSIBLE)
 
 
 def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:

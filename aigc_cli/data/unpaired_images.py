@@ -19,7 +19,9 @@ from torch import Tensor
 
 from aigc_cli.data._cache import Background, Bytes, cache_folder
 from aigc_cli.data._check import Report, at_least, check, require_good
+from aigc_cli.data._claim import MARKED, POSSIBLE, Claim, couple, look_at, parts
 from aigc_cli.data._domains import (
+    TRAIN_FOLDERS,
     DomainConfig,
     LoadSize,
     Scaled,
@@ -41,6 +43,7 @@ from aigc_cli.data._images import (
     split,
     to_range,
 )
+from aigc_cli.data._sources import subfolders
 from aigc_cli.data._stream import Key, permutation
 from aigc_cli.errors import DataError
 from aigc_cli.specs.image import UnpairedSpec
@@ -235,6 +238,18 @@ def example(folder: Path) -> dict[str, Any]:
     paint(folder / "b", 11, seed=1)
     domains = {"train": str(folder / "a"), "train_b": str(folder / "b")}
     return {"kind": "unpaired_images", **domains, "image_size": 32, "cache": "off"}
+
+
+def recognize(source: str, bases: Sequence[Path] = ()) -> Claim | None:
+    """Folders trainA and trainB, or any two folders of images."""
+    values = parts(source, bases)
+    folders = set(subfolders(source, bases))
+    if any(folders >= {a, b} for a, b in TRAIN_FOLDERS):
+        return Claim({"train": source}, "folders of two domains, A and B", MARKED)
+    two = couple(values["train"], bases)
+    if two is None or any(look_at(one, bases) is None for one in two):
+        return None
+    return Claim({"train": two[0], "train_b": two[1]}, f"images of {two[0]} and {two[1]}", POSSIBLE)
 
 
 def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:

@@ -21,13 +21,82 @@ FEW_TOKENS, FEW_ITEMS = 500_000, 2_000
 """Below, `FEW` of the family's config holds, where it is made for texts or for other things."""
 
 
+class Draft:
+    """A recipe that is being written: its values, and why each that is shown has its value.
+
+    `data` are values of its section `data`, the source among them, and `given` keys that the user
+    has set: those stay as they are. The function `fit(config, bases=...)` of a kind of data looks
+    at the source and returns values that suit it, by key, each with its reason; so it is done
+    here, and what `most` says of numbers in `data` holds for what it finds, too.
+
+    Raises:
+        InputError: the family is unknown, or an override is wrong. DataError: the data cannot be
+            used.
+    """
+
+    def __init__(
+        self,
+        family: str,
+        data: Mapping[str, Any],
+        *,
+        overrides: Iterable[str] = (),
+        trainer: Mapping[str, Any],
+        most: Mapping[str, int] | None = None,
+    ) -> None:
+        overrides = list(overrides)
+        self.given = {override.partition("=")[0] for override in overrides}
+        self.reasons = dict[str, str]()
+        start = {"family": family, "data": dict(data), "trainer": dict(trainer)}
+        recipe = recipe_from_dict(start, overrides=overrides)
+        module = registry.load_data_kind(recipe.kind)  # an override may have changed the kind
+        found = module.fit(recipe.data, bases=recipe.bases)
+        if most:
+            fitted = recipe.data.model_dump() | {k: value for k, (value, _) in found.items()}
+            capped = {
+                key: min(number, fitted[key])
+                for key, number in most.items()
+                if f"data.{key}" not in self.given and isinstance(fitted.get(key), int)
+            }
+            recipe = recipe_from_dict({**start, "data": {**data, **capped}}, overrides=overrides)
+            found = module.fit(recipe.data, bases=recipe.bases)
+            found = {key: pair for key, pair in found.items() if key not in capped} | {
+                key: (value, found[key][1] if key in found else "") for key, value in capped.items()
+            }
+        self.bases, self._shown = recipe.bases, {f"data.{key}" for key in data}
+        self._values = recipe.as_dict()
+        self.suggest("data", found)
+
+    def suggest(self, section: str, found: Mapping[str, tuple[Any, str]]) -> None:
+        """Set values of a section, each with its reason; not those that the user has given."""
+        for name, (value, reason) in found.items():
+            key = f"{section}.{name}"
+            if key not in self.given and key.rpartition(".")[0] not in self.given:
+                *parents, last = key.split(".")
+                reduce(getitem, parents, self._values)[last] = value
+                self.reasons[key] = reason
+
+    @property
+    def recipe(self) -> Recipe:
+        """Checked. Raises RecipeError: what was suggested does not go together."""
+        return recipe_from_dict(self._values)
+
+    def text(self) -> str:
+        """The keys of the model, those given and those suggested, each with its reason, or in the
+        model its documentation, above it.
+        """
+        recipe = self.recipe
+        shown = {"family", "seed", "model", *self._shown, *self.given, *self.reasons}
+        docs = {key.key: key.doc for key in keys(type(recipe)) if key.key.startswith("model.")}
+        reasons = {key: reason for key, reason in self.reasons.items() if reason}
+        return to_yaml(_only(recipe.as_dict(), shown), docs | reasons)
+
+
 def new_recipe(
     family: str, source: str, *, kind: str | None = None, overrides: Iterable[str] = ()
 ) -> str:
     """The text of a recipe that trains `family` on `source`, with every key of its model.
 
-    The first required key of a data kind names the source. Its function `fit(config, bases=...)`
-    looks at the source and returns values that suit it, by key, each with its reason; length,
+    The first required key of a data kind names the source. Its `fit` says what suits it; length,
     batch and width follow from how much there is. Overridden keys stay as they are.
 
     Raises:
@@ -35,37 +104,30 @@ def new_recipe(
         DataError: the data cannot be used.
     """
     overrides = list(overrides)
-    given = {override.partition("=")[0] for override in overrides}
     kind = _kind_for(family, kind)
-    module = registry.load_data_kind(kind)
-    required = [name for name, f in module.Config.model_fields.items() if f.is_required()]
-    first = next(name for name in required if name != "kind")
-    recipe = recipe_from_dict(
-        {
-            "family": family,
-            "data": {"kind": kind, first: source},
-            "trainer": {} if "trainer.max_epochs" in given else {"max_steps": STEPS[1]},
-        },
-        overrides=overrides,
-    )
-    resolved, reasons = recipe.as_dict(), dict[str, str]()
+    epochs = any(override.startswith("trainer.max_epochs=") for override in overrides)
+    data = {"kind": kind, source_key(kind): source}
+    trainer = {} if epochs else {"max_steps": STEPS[1]}
+    draft = Draft(family, data, overrides=overrides, trainer=trainer)
+    fitted = draft.recipe
+    found = open_data(fitted)
+    usual = fitted.trainer.global_batch
+    draft.suggest("trainer", _length(len(found.train), usual, draft.given))
+    draft.suggest("model", width(registry.load_family(family).Config, found))
+    return draft.text()
 
-    def suggest(section: str, found: Mapping[str, tuple[Any, str]]) -> None:
-        for name, (value, reason) in found.items():
-            key = f"{section}.{name}"
-            if key not in given and key.rpartition(".")[0] not in given:
-                *parents, last = key.split(".")
-                reduce(getitem, parents, resolved)[last] = value
-                reasons[key] = reason
 
-    kind_module = registry.load_data_kind(recipe.kind)  # an override may have changed the kind
-    suggest("data", kind_module.fit(recipe.data, bases=recipe.bases))
-    fitted = recipe_from_dict(resolved)
-    data = kind_module.Data(fitted.data, seed=fitted.seed, bases=recipe.bases)
-    suggest("trainer", _length(len(data.train), fitted.trainer.global_batch, given))
-    suggest("model", _width(registry.load_family(family).Config, data))
-    shown = {"family", "seed", "data.kind", f"data.{first}", "model", *given, *reasons}
-    return _text(recipe_from_dict(resolved), shown, reasons)
+def source_key(kind: str) -> str:
+    """The key of a data kind that names the source: the first that is required."""
+    config = registry.load_data_kind(kind).Config
+    required = [name for name, field in config.model_fields.items() if field.is_required()]
+    return next(name for name in required if name != "kind")
+
+
+def open_data(recipe: Recipe) -> Any:
+    """The data of a recipe. Raises as its kind."""
+    kind = registry.load_data_kind(recipe.kind)
+    return kind.Data(recipe.data, seed=recipe.seed, bases=recipe.bases)
 
 
 def _length(items: int, usual_batch: int, given: set[str]) -> dict[str, tuple[Any, str]]:
@@ -91,7 +153,7 @@ def _length(items: int, usual_batch: int, given: set[str]) -> dict[str, tuple[An
     return found
 
 
-def _width(config: type[Section], data: Any) -> dict[str, tuple[Any, str]]:
+def width(config: type[Section], data: Any) -> dict[str, tuple[Any, str]]:
     """What the family sets where there is little data."""
     tokens = getattr(data.report.get("data.train"), "tokens", None)
     few = len(data.train) < FEW_ITEMS if tokens is None else tokens < FEW_TOKENS
@@ -113,12 +175,6 @@ def _kind_for(family: str, kind: str | None) -> str:
         return str(kind)
     what = f"'{kind}' is no data for family '{family}'" if kind else "what kind of data is it?"
     raise InputError(what, hint=f"choose with --kind from: {', '.join(fitting)}")
-
-
-def _text(recipe: Recipe, shown: set[str], reasons: Mapping[str, str]) -> str:
-    """The keys in `shown`, each with its reason or, in the model, its documentation above it."""
-    docs = {key.key: key.doc for key in keys(type(recipe)) if key.key.startswith("model.")}
-    return to_yaml(_only(recipe.as_dict(), shown), docs | dict(reasons))
 
 
 def _only(data: Mapping[str, Any], shown: set[str], prefix: str = "") -> dict[str, Any]:

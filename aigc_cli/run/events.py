@@ -67,8 +67,8 @@ def duration(seconds: float) -> str:
     return f"{s // 60}m{s % 60:02d}s" if s >= 60 else f"{s}s"
 
 
-def parse_duration(text: str) -> float:
-    """Seconds of "2h30m", "45m", "90s" or "90".
+def parse_duration(text: str, option: str = "--max-time", *, unit: bool = False) -> float:
+    """Seconds of "2h30m", "45m", "90s" or, where no `unit` is wanted, "90".
 
     Raises:
         InputError: it is none of these, or zero.
@@ -79,5 +79,9 @@ def parse_duration(text: str) -> float:
         hours, minutes, rest = (int(part or 0) for part in match.groups())
         seconds = 3600 * hours + 60 * minutes + rest
     if not seconds:
-        raise InputError(f"--max-time: '{text}' is no duration", hint="write 2h30m, 45m or 90s")
+        raise InputError(f"{option}: '{text}' is no duration", hint="write 2h30m, 45m or 90s")
+    if unit and text.strip().isdecimal():
+        raise InputError(
+            f"{option}: '{text}' has no unit", hint=f"write {text}m, {text}s or {text}h"
+        )
     return float(seconds)

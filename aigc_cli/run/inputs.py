@@ -7,6 +7,7 @@ here that is not checked again where it is used.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +28,11 @@ def check_training(recipe: str | None, overrides: Sequence[str], resume: str | N
         InputError: no recipe is named, or there is no such recipe or run to resume.
         RecipeError: all mistakes of the recipe and the overrides. DataError: data is not there.
     """
+    if recipe is not None and _is_data(recipe):
+        raise InputError(
+            f"{recipe!r} is data and no recipe",
+            hint=f"say how long it may take: aigc train {shlex.quote(recipe)} --budget 20m",
+        )
     if recipe is not None and ("=" not in recipe or Path(recipe).exists()):
         found = require_trainable(load_recipe(recipe, overrides, whole=False))
         _require_sources(found)
@@ -52,6 +58,40 @@ def _require_sources(recipe: Recipe) -> None:
                     find_path(text, recipe.bases)
             except DataError as error:
                 raise DataError(f"data.{name}: {error.message}", hint=error.hint) from error
+
+
+def check_budget(subject: str | None, overrides: Sequence[str], goal: str | None) -> bool:
+    """Whether it is data that is to be trained on, and no recipe.
+
+    Raises:
+        InputError: it is neither, or there is a goal for a recipe. DataError: a set that is not
+            here. RecipeError: all mistakes of the recipe and the overrides.
+    """
+    if subject is None or ("=" in subject and not Path(subject).exists()):
+        raise InputError("--budget: train what?", hint="name a recipe, a folder or a file of data")
+    if _is_data(subject):
+        return True
+    try:
+        require_trainable(load_recipe(subject, overrides, whole=False))
+    except InputError as error:
+        if error.code != "unknown_recipe":
+            raise
+        if is_source(subject):  # a set of the catalog; raises where it is not here
+            return True
+        raise InputError(
+            f"{subject!r} is no folder, file or set of data, and no recipe", hint=error.hint
+        ) from error
+    if goal is not None:
+        raise InputError(f"--goal is for data, and '{subject}' is a recipe", hint="leave it out")
+    return False
+
+
+def _is_data(text: str) -> bool:
+    """Whether the text names data that could not be a recipe's file or name."""
+    if text.startswith(("builtin:", "hf:")) or zip_folder(text, ()) is not None:
+        return True
+    path = Path(text).expanduser()
+    return os.path.exists(path) and path.suffix.lower() not in (".yaml", ".yml")
 
 
 def check_source(source: str, options: Sequence[str] = ()) -> None:

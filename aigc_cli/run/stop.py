@@ -28,13 +28,16 @@ TIME_IS_UP = -1
 
 
 class Stop:
-    """`asked` is 0, a signal number or TIME_IS_UP; `agreed()` is the same on every process."""
+    """`asked` is 0, a signal number or TIME_IS_UP; `agreed()` is the same on every process.
 
-    def __init__(self, max_time_s: float | None = None) -> None:
+    deadline: when the time is up, by time.monotonic.
+    """
+
+    def __init__(self, deadline: float | None = None) -> None:
         self.asked = 0
         self._first = 0.0
         self._at_once = False
-        self._deadline = time.monotonic() + max_time_s if max_time_s is not None else None
+        self._deadline = deadline
         self._previous: dict[int, Any] = {}
         self._group: Any = None
 

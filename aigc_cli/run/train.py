@@ -116,7 +116,7 @@ def train(
     if session.is_first:
         session.folder.create()
         session.folder.lock()
-    stop = Stop(max_time_s)
+    stop = Stop(None if max_time_s is None else started + max_time_s)
     status, code = "failed", 1
     try:
         _begin(session)

@@ -32,12 +32,30 @@ from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models.image._color import ColorizationModule, ColorizationOptions, has_color
 from aigc_cli.nn.adam import fused_adam
 from aigc_cli.nn.features import FeatureNetwork
+from aigc_cli.recipe.dial import Dial
 from aigc_cli.recipe.sections import Name, Section
 from aigc_cli.specs import Spec
 
 SEEN = {"layer2_2": 24, "layer3_2": 40, "layer5_3": 112, "layer7_1": 320}
 """Layers of EfficientNet-Lite0 that `features` reads, and their channels."""
 NEIGHBORS, SIGMA = 5, 5.0  # soft labels: nearest bins, and the Gaussian of their weights
+
+DIAL = Dial(
+    goals=("colorize",),
+    sizes=(
+        {"data.image_size": 64, "model.num_features": 8, "model.depth": 1},
+        {"data.image_size": 64, "model.num_features": 16, "model.depth": 2},
+        {"data.image_size": 96, "model.num_features": 32, "model.depth": 2},
+    ),
+    steps=1000,
+    always={
+        "data.labels": "none", "data.flip": True, "model.prior_steps": 100, "model.uniform": 1.0,
+        "model.lr": 1e-3, "model.weight_decay": 1e-4, "trainer.global_batch": 32,
+        "trainer.channels_last": True,
+    },
+    needs="color",
+    rank=4,
+)  # fmt: skip
 
 
 class Config(Section):

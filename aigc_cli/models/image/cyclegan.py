@@ -34,9 +34,27 @@ from aigc_cli.nn.diffaugment import RANDOMS, Change, diff_augment
 from aigc_cli.nn.image_pool import ImagePool
 from aigc_cli.nn.patchgan import PatchGAN
 from aigc_cli.nn.resnet_generator import Norm, ResnetGenerator, Upsample, keep_light_light
+from aigc_cli.recipe.dial import Dial
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import Spec
+
+DIAL = Dial(
+    goals=("translate",),
+    sizes=tuple(
+        {
+            "data.image_size": side, "model.num_features": D, "model.num_blocks": blocks,
+            "model.discriminator_features": D,
+        }
+        for side, D, blocks in ((64, 16, 3), (64, 32, 4), (128, 32, 6))
+    ),
+    steps=2000,
+    always={
+        "data.flip": True, "model.norm": "group", "model.upsample": "resize",
+        "trainer.global_batch": 1, "trainer.channels_last": True,
+    },
+    validations=1,
+)  # fmt: skip
 
 
 class Config(Section):

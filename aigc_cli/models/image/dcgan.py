@@ -63,6 +63,7 @@ from aigc_cli.nn.adversarial import (
 )
 from aigc_cli.nn.diffaugment import RANDOMS, Change, diff_augment
 from aigc_cli.nn.init import init_normal
+from aigc_cli.recipe.dial import Dial
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import Spec
@@ -72,6 +73,24 @@ Norm = Literal["batch", "spectral", "none"]
 NORMS: dict[str, Norm] = {"vanilla": "batch", "lsgan": "batch", "hinge": "spectral"}
 WIDEST = 8  # times num_features, as in the paper
 PROBES, PROBES_AT_ONCE = 512, 64
+
+DIAL = Dial(
+    goals=("generate",),
+    sizes=(
+        {"data.image_size": 32, "model.num_features": 16},
+        {"data.image_size": 32, "model.num_features": 32},
+        {"data.image_size": 32, "model.num_features": 64},
+        {"data.image_size": 64, "model.num_features": 64},
+    ),
+    steps=3000,
+    always={
+        "model.objective": "hinge", "model.latent_dim": 64, "model.lr": 4e-4,
+        "model.betas": [0.0, 0.9], "trainer.global_batch": 64, "trainer.channels_last": True,
+    },
+    given={"classes": {"model.conditional": True}},
+    validations=4,
+    rank=1,
+)  # fmt: skip
 
 
 class Config(Section):

@@ -23,9 +23,24 @@ from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models.image._super_resolution import SuperResolutionModule, SuperResolutionOptions
 from aigc_cli.nn.adam import fused_adam
 from aigc_cli.nn.edsr import EDSR
+from aigc_cli.recipe.dial import Dial
 from aigc_cli.recipe.sections import Section
 from aigc_cli.specs import Spec
 from aigc_cli.specs.image import SuperResolutionSpec
+
+DIAL = Dial(
+    goals=("super-resolve",),
+    sizes=(
+        {"model.num_blocks": 4, "model.num_features": 16},
+        {"model.num_blocks": 8, "model.num_features": 32},
+        {"model.num_blocks": 16, "model.num_features": 64, "model.lr": 5e-4},
+    ),
+    steps=1500,
+    always={
+        "data.patch_size": 36, "model.lr": 1e-3, "trainer.global_batch": 16,
+        "trainer.channels_last": True,
+    },
+)  # fmt: skip
 
 
 class Config(Section):

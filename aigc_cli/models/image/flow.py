@@ -39,6 +39,7 @@ from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models._image import ImageModule
 from aigc_cli.nn.adam import fused_adam
 from aigc_cli.nn.norm import GroupNorm
+from aigc_cli.recipe.dial import Dial
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.sampling.ode import SOLVERS, euler, uniform_times
@@ -46,6 +47,23 @@ from aigc_cli.specs import Spec
 from aigc_cli.specs.image import ImageSpec
 
 GOLDEN = (5**0.5 - 1) / 2
+
+DIAL = Dial(
+    goals=("generate",),
+    sizes=tuple(
+        {
+            "data.image_size": side, "model.num_features": D, "model.multipliers": [1, 2],
+            "model.patch_size": 2, "model.num_blocks": blocks,
+        }
+        for side, D, blocks in ((32, 32, 1), (32, 64, 1), (64, 64, 2))
+    ),
+    steps=1500,
+    always={
+        "model.time_sampling": "logit_normal", "model.lr": 1e-3, "trainer.global_batch": 64,
+        "trainer.clip_norm": 1.0,
+    },
+    rank=2,
+)  # fmt: skip
 
 
 class Config(Section):

@@ -33,10 +33,27 @@ from aigc_cli.nn.adam import fused_adam
 from aigc_cli.nn.adversarial import discriminator_loss, generator_loss
 from aigc_cli.nn.patchgan import PatchGAN
 from aigc_cli.nn.unet_generator import UNetGenerator, depth_for, dropout_from
+from aigc_cli.recipe.dial import Dial
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import Spec
 from aigc_cli.specs.image import PairSpec
+
+DIAL = Dial(
+    goals=("translate",),
+    sizes=(
+        {"data.image_size": 64, "model.num_features": 16},
+        {"data.image_size": 64, "model.num_features": 32},
+        {"data.image_size": 128, "model.num_features": 32},
+        {"data.image_size": 256, "model.num_features": 64, "model.patch_layers": 3},
+    ),
+    steps=1600,
+    always={
+        "data.flip": True, "model.dropout": False, "model.patch_layers": 2,
+        "model.upsample": "resize", "trainer.global_batch": 1, "trainer.channels_last": True,
+    },
+    validations=1,  # L1 alone would choose blurred images
+)  # fmt: skip
 
 
 class Config(Section):

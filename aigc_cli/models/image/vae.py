@@ -33,6 +33,7 @@ from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models._image import ImageModule
 from aigc_cli.nn.adam import fused_adam
 from aigc_cli.nn.norm import GroupNorm
+from aigc_cli.recipe.dial import Dial
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import Spec
@@ -46,6 +47,20 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 MIN_LOGVAR = -12.0  # sigma of 0.0025, a third of a gray level (Rybkin et al., section 4.1)
 MOST_AT_ONCE = 2**24  # pixels decoded at once when integrating: 64 MB in fp32
+
+DIAL = Dial(
+    goals=("generate",),
+    sizes=(
+        {"data.image_size": 32, "model.channels": [16, 32], "model.latent_dim": 16},
+        {"data.image_size": 64, "model.channels": [32, 64], "model.latent_dim": 32},
+    ),
+    steps=1500,
+    always={
+        "model.arch": "conv", "model.likelihood": "gaussian", "model.activation": "leaky_relu",
+        "trainer.global_batch": 64, "trainer.channels_last": True, "trainer.clip_norm": 1000.0,
+    },
+    rank=3,
+)  # fmt: skip
 
 
 class Config(Section):

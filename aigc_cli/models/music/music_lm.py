@@ -23,11 +23,29 @@ from aigc_cli.models._base import Batch, GenerativeModule, Terms
 from aigc_cli.models.text._causal import CausalConfig, CausalDecoder, decoder_optimizer
 from aigc_cli.models.text._network import build_network
 from aigc_cli.nn.cached_lm import CachedLM
+from aigc_cli.recipe.dial import Dial
 from aigc_cli.sampling.decoding import Decoder, Decoding, Job, decode
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import Spec
 from aigc_cli.specs.music import MusicSpec
 from aigc_cli.specs.text import IGNORE
+
+DIAL = Dial(
+    goals=("generate", "continue"),
+    sizes=tuple(
+        {
+            "data.context": context, "model.dim": D, "model.num_layers": layers,
+            "model.num_heads": D // 32,
+        }
+        for context, D, layers in ((128, 64, 2), (192, 128, 3), (256, 192, 4))
+    ),
+    steps=900,
+    always={
+        "model.qk_norm": True, "model.dropout": 0.1, "model.lr": 2e-3, "model.weight_decay": 0.1,
+        "trainer.global_batch": 8, "trainer.clip_norm": 1.0, "trainer.precision": "fp32",
+    },
+    averaged=False,
+)  # fmt: skip
 
 
 class Config(CausalConfig):

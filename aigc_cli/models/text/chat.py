@@ -13,7 +13,25 @@ from pydantic import Field
 from aigc_cli.models._base import Batch, Example
 from aigc_cli.models.text._causal import CausalDecoding
 from aigc_cli.models.text._tuned import TunedConfig, TunedModule
+from aigc_cli.recipe.dial import Dial
 from aigc_cli.specs.text import ChatSpec
+
+DIAL = Dial(
+    goals=("chat",),
+    sizes=tuple(
+        {
+            "data.context": context, "model.dim": D, "model.num_layers": layers,
+            "model.num_heads": D // 32,
+        }
+        for context, D, layers in ((128, 64, 2), (256, 128, 4), (256, 256, 6))
+    ),
+    steps=800,
+    always={
+        "model.qk_norm": True, "model.dropout": 0.1, "model.lr": 1e-3,
+        "trainer.global_batch": 8, "trainer.clip_norm": 1.0, "trainer.precision": "fp32",
+    },
+    averaged=False,
+)  # fmt: skip
 
 
 class Config(TunedConfig):

@@ -10,7 +10,25 @@ from __future__ import annotations
 from pydantic import Field
 
 from aigc_cli.models.text._causal import CausalConfig, CausalDecoding, CausalModule
+from aigc_cli.recipe.dial import Dial
 from aigc_cli.specs.text import TextSpec
+
+DIAL = Dial(
+    goals=("continue", "generate"),
+    sizes=tuple(
+        {
+            "data.context": context, "model.dim": D, "model.num_layers": layers,
+            "model.num_heads": D // 32,
+        }
+        for context, D, layers in ((64, 64, 2), (64, 128, 4), (128, 192, 4), (256, 256, 6))
+    ),
+    steps=1200,
+    always={
+        "model.qk_norm": True, "model.dropout": 0.1, "model.lr": 1e-3, "model.weight_decay": 0.1,
+        "trainer.global_batch": 16, "trainer.clip_norm": 1.0, "trainer.precision": "fp32",
+    },
+    averaged=False,
+)  # fmt: skip
 
 
 class Config(CausalConfig):

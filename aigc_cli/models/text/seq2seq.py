@@ -30,8 +30,28 @@ from aigc_cli.models.text._pairs import PairOptions
 from aigc_cli.models.text._rewarded import RewardConfig, RewardedModule
 from aigc_cli.nn.adam import fused_adam
 from aigc_cli.nn.encoder_decoder import EncoderDecoder, RecurrentSeq2Seq, TransformerSeq2Seq
+from aigc_cli.recipe.dial import Dial
 from aigc_cli.sampling.decoding import Decoder
 from aigc_cli.specs import Spec
+
+DIAL = Dial(
+    goals=("translate", "reply"),
+    sizes=tuple(
+        {
+            "model.dim": D, "model.hidden_dim": 2 * D, "model.num_layers": layers,
+            "model.num_heads": D // 32,
+        }
+        for D, layers in ((96, 2), (192, 2), (256, 3))
+    ),
+    steps=900,
+    always={
+        "model.arch": "transformer", "model.dropout": 0.2, "model.norm": "pre",
+        "model.positions": "sinusoidal", "model.share": "all", "model.label_smoothing": 0.1,
+        "model.lr": 2e-3, "model.betas": [0.9, 0.98], "trainer.global_batch": 64,
+        "trainer.clip_norm": 1.0,
+    },
+    rank=1,
+)  # fmt: skip
 
 
 class Config(RewardConfig):

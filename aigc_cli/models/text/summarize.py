@@ -32,11 +32,32 @@ from aigc_cli.models.text._pairs import PairModule, PairOptions
 from aigc_cli.nn import rnn
 from aigc_cli.nn.adam import fused_adam
 from aigc_cli.nn.encoder_decoder import lengths
+from aigc_cli.recipe.dial import Dial
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.decoding import Decoder
 from aigc_cli.specs import Spec
 
 TINY = 1e-30  # what a word that is nowhere in the source is copied with
+
+DIAL = Dial(
+    goals=("summarize",),
+    sizes=(
+        {"data.max_source": 96, "data.max_target": 48, "model.dim": 64, "model.hidden_dim": 64},
+        {"data.max_source": 160, "data.max_target": 48, "model.dim": 64, "model.hidden_dim": 128},
+        {"data.max_source": 256, "data.max_target": 48, "model.dim": 128, "model.hidden_dim": 256},
+    ),
+    steps=600,
+    always={
+        "data.copying": True,
+        "data.tokenizer": {
+            "kind": "words", "vocab_size": 12000, "min_count": 2, "lowercase": True,
+        },
+        "model.dropout": 0.3, "model.init": "orthogonal", "model.optimizer": "adam",
+        "model.lr": 1e-3, "trainer.global_batch": 16, "trainer.clip_norm": 2.0,
+        "sample.beams": 4, "sample.no_repeat_ngram": 3, "sample.max_tokens": 46,
+    },
+    needs="summaries",
+)  # fmt: skip
 
 
 class Config(Section):

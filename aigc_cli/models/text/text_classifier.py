@@ -29,10 +29,27 @@ from aigc_cli.models._text import require_tokenizer
 from aigc_cli.nn.adam import fused_adamw
 from aigc_cli.nn.bert import Bert, BertConfig
 from aigc_cli.nn.transformer import EncoderBlock, sinusoids
+from aigc_cli.recipe.dial import Dial
 from aigc_cli.recipe.sections import Section
 from aigc_cli.specs import Spec
 from aigc_cli.specs.text import LabelledTextSpec, TextSpec
 from aigc_cli.text.tokenizer import Tokenizer
+
+DIAL = Dial(
+    goals=("classify",),
+    sizes=(
+        {"model.dim": 64, "model.num_layers": 1, "model.hidden_dim": 128},
+        {"model.dim": 96, "model.num_layers": 1, "model.hidden_dim": 192},
+        {"model.dim": 128, "model.num_layers": 2, "model.hidden_dim": 512},
+    ),
+    steps=1500,
+    always={
+        "data.tokenizer": {"kind": "words", "min_count": 2, "lowercase": True},
+        "model.dropout": 0.3, "model.word_dropout": 0.1, "model.label_smoothing": 0.1,
+        "model.lr": 2e-3, "model.weight_decay": 0.05, "trainer.global_batch": 64,
+        "trainer.clip_norm": 1.0, "trainer.precision": "fp32",
+    },
+)  # fmt: skip
 
 
 class Config(Section):

@@ -28,9 +28,25 @@ from aigc_cli.models._base import Batch, Example, Terms
 from aigc_cli.models._classifier import ClassifierModule
 from aigc_cli.nn.adam import fused_adamw
 from aigc_cli.nn.classifier import build, pictures_for
+from aigc_cli.recipe.dial import Dial
 from aigc_cli.recipe.sections import Section
 from aigc_cli.specs import Spec
 from aigc_cli.specs.image import ImageSpec
+
+DIAL = Dial(
+    goals=("classify",),
+    sizes=(
+        {"data.image_size": 32, "model.widths": [16, 32, 64], "model.depths": [1, 1, 1]},
+        {"data.image_size": 32, "model.widths": [32, 64, 128], "model.depths": [1, 2, 2]},
+        {"data.image_size": 64, "model.widths": [32, 64, 128], "model.depths": [2, 2, 2]},
+    ),
+    steps=1200,
+    always={
+        "model.label_smoothing": 0.02, "model.lr": 3e-3, "model.weight_decay": 0.02,
+        "trainer.global_batch": 128, "trainer.channels_last": True, "trainer.clip_norm": 1.0,
+    },
+    needs="classes",
+)  # fmt: skip
 
 
 class Config(Section):

@@ -14,11 +14,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from aigc_cli.models._base import Batch, GenerativeModule, Terms
+from aigc_cli.recipe.dial import Dial
 from aigc_cli.recipe.sections import Section
 from aigc_cli.registry import load_specs
 from aigc_cli.sampling.noise import SampleNoise
 
 specs = load_specs("tune")
+
+DIAL = Dial(goals=("hum",), sizes=({"model.latent_dim": 4}, {"model.latent_dim": 8}), steps=100)
 
 
 class Config(Section):
