@@ -45,6 +45,23 @@ def imports(file: Path) -> list[tuple[str, bool]]:
     return found
 
 
+LONGEST = 80
+"""Lines of a function below its signature, which in cli/ declares all options of a command; how
+many ways lead through one, ruff counts (C901).
+"""
+
+
+def test_no_function_is_longer_than_a_screen() -> None:
+    long = []
+    for file in FILES:
+        for node in ast.walk(ast.parse((PACKAGE / file).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno is not None:
+                lines = node.end_lineno - node.body[0].lineno + 1
+                if lines > LONGEST:
+                    long.append(f"{file}:{node.lineno}: {node.name} has {lines} lines")
+    assert long == []
+
+
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_imports_only_go_down(file: Path) -> None:
     room = file.parts[0].removesuffix(".py")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, field, replace
@@ -202,7 +203,7 @@ def pack(lengths: Sequence[int] | Counts, capacity: int) -> list[list[int]]:
 # -- items -----------------------------------------------------------------------------------------
 
 
-class Rows:
+class Rows(ABC):
     """Numbered items; a kind of data writes `__len__`, `__getitem__` and, to be asked for the text
     behind an item, `texts`.
     """
@@ -213,11 +214,11 @@ class Rows:
     behind: Sequence[Any] = ()
     """What each item was made of, kept where `texts` is asked for it."""
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Item:
-        raise NotImplementedError
+    @abstractmethod
+    def __getitem__(self, index: int) -> Item: ...
 
     def keep(self, part: Iterable[Any], numbers: Iterable[int]) -> None:
         """Remember those of a part that became items."""
