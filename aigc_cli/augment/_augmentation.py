@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from aigc_cli.data._stream import item_seed
+from aigc_cli.modalities._modality import Task
 from aigc_cli.recipe.load import Recipe
 from aigc_cli.recipe.sections import Section
 
@@ -100,8 +102,6 @@ class Augmentation(ABC):
 
     Options: ClassVar[type[Section]] = Section
     """The classical operations and their amounts: `aigc augment DATA KEY=VALUE`."""
-    own_files: ClassVar[bool] = True
-    """Whether each item is a file of its own."""
     yardstick: ClassVar[str]
     """The recipe that `--measure` trains where none is named."""
 
@@ -144,6 +144,36 @@ class Augmentation(ABC):
         Raises:
             OutputError: it cannot be written. DiskFullError: no space left.
         """
+
+    # What models make: only where `--with` shall work.
+
+    def asks(self) -> bool:
+        """Whether models are given a training item even where they could draw without one."""
+        return False
+
+    def given(self, thing: Any, label: str, task: Task) -> Any:
+        """A thing of a class ("" where there are none) as `Model.sample` takes it."""
+        raise NotImplementedError
+
+    def thing_of_made(self, made: Any) -> Any:
+        """What a model made as a thing of the set."""
+        raise NotImplementedError
+
+    def read_back(self, out: Path, line: Mapping[str, Any]) -> Any:
+        """The thing that was written as this line of the list says."""
+        raise NotImplementedError
+
+    def features(self, thing: Any) -> Tensor:
+        """(D,), near for things that people call copies of each other."""
+        raise NotImplementedError
+
+    def unfit(self, thing: Any) -> str | None:
+        """Why a made thing is none for a data set, such as an empty text."""
+        return None
+
+    def part_for(self, out: Path, name: str, lines: Iterable[Mapping[str, Any]]) -> str:
+        """A source of data of only these lines of the written set, as file `name` in `out`."""
+        raise NotImplementedError
 
     @abstractmethod
     def trains_on(self, out: Path) -> Mapping[str, str]:

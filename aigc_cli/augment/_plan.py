@@ -165,6 +165,9 @@ class Plan:
         """Class of new item `number`, and the item it is made of."""
         place = bisect_right(self._ends, number)
         label = list(self.members)[place]
-        inside = number - (self._ends[place - 1] if place else 0)
+        return label, self.item(label, number - (self._ends[place - 1] if place else 0))
+
+    def item(self, label: str, number: int) -> int:
+        """The item that new item `number` of a class is made of."""
         order = self._orders[label]
-        return label, int(order[inside % len(order)])
+        return int(order[number % len(order)])

@@ -5,13 +5,14 @@ PyTorch's ImageFolder, Hugging Face's imagefolder and the data kind `images` rea
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from aigc_cli.augment import _augmentation
@@ -21,9 +22,14 @@ from aigc_cli.data._images import in_8_bits, open_parts
 from aigc_cli.data._sources import Source, open_source
 from aigc_cli.data.images import Config
 from aigc_cli.errors import DataError
-from aigc_cli.media.image import Raster, write_image
+from aigc_cli.media.files import write_bytes
+from aigc_cli.media.image import Raster, from_tensor, read_image, write_image
+from aigc_cli.modalities._modality import Task
+from aigc_cli.modalities.image import seen
 from aigc_cli.recipe.load import Recipe, section_from_texts
 from aigc_cli.recipe.sections import Section
+
+SIDE = 12  # of the grid on which images are compared
 
 
 class Reading(Section):
@@ -63,7 +69,7 @@ class Augmentation(_augmentation.Augmentation):
     """Images."""
 
     Options = Options
-    yardstick = "classifier_small"
+    yardstick = "yardstick_cnn"
 
     def open(self, source: str, key: str, data: Mapping[str, str]) -> Images:
         asked = section_from_texts(Reading, [f"{k}={v}" for k, v in data.items()], "data")
@@ -107,6 +113,25 @@ class Augmentation(_augmentation.Augmentation):
         write_image(out / path, thing)
         return Written(path)
 
+    def given(self, thing: Raster, label: str, task: Task) -> Tensor:
+        return seen(thing, task)
+
+    def thing_of_made(self, made: Tensor) -> Raster:
+        return Raster(from_tensor(made))
+
+    def read_back(self, out: Path, line: Mapping[str, Any]) -> Raster:
+        return read_image(out / line["path"])
+
+    def features(self, thing: Raster) -> Tensor:
+        """Its colors on a grid of SIDE x SIDE, in [0, 1]."""
+        image = torch.from_numpy(in_8_bits(thing, 3)).permute(2, 0, 1)[None].float().div_(255)
+        return F.interpolate(image, size=(SIDE, SIDE), mode="area").flatten()
+
+    def part_for(self, out: Path, name: str, lines: Iterable[Mapping[str, Any]]) -> str:
+        path = out / f"{name}.txt"
+        write_bytes(path, "".join(f"{line['path']}\n" for line in lines).encode())
+        return str(path)
+
     def trains_on(self, out: Path) -> Mapping[str, str]:
         return {"train": str(out / "train"), "val": str(out / "val")}
 
@@ -139,7 +164,7 @@ def _fitting(other: Tensor, image: Tensor) -> Tensor:
     colors = colors.mean(0, keepdim=True) if wanted == 1 else colors.expand(3, -1, -1)
     if colors.shape[1:] == (H, W):
         return colors
-    sized = torch.nn.functional.interpolate(
+    sized = F.interpolate(
         colors[None], size=(H, W), mode="bilinear", antialias=True, align_corners=False
     )
     return sized[0]

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from aigc_cli.cli._output import Debug, Json, Output, Quiet
 from aigc_cli.cli._table import table
+from aigc_cli.cli.sample import check_device
+from aigc_cli.errors import InputError
+from aigc_cli.recipe.load import load_recipe
+
+if TYPE_CHECKING:
+    from aigc_cli.run.augmenting import Augmenting
 
 COUNTS = ("before", "after", "validation")
 
@@ -85,6 +92,41 @@ OnLeak = Annotated[
 OnError = Annotated[
     Literal["stop", "skip"], typer.Option(help="What becomes of items that cannot be read.")
 ]
+With = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--with",
+        metavar="RUN|CKPT",
+        help="Model that makes the new items; several answer in turn. sample.KEY=VALUE sets it.",
+        show_default=False,
+    ),
+]
+Judge = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RUN|CKPT",
+        help="Classifier that must see the class of what was made.",
+        show_default=False,
+    ),
+]
+Confidence = Annotated[
+    float, typer.Option(min=0, max=1, help="Least probability that --judge gives the class.")
+]
+Measure = Annotated[
+    bool,
+    typer.Option("--measure", help="Train a yardstick with and without the new items; compare."),
+]
+YardstickName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RECIPE",
+        help="What --measure trains; yardstick.KEY=VALUE changes it. It is judged on the first "
+        "--test, else on the validation data.",
+        show_default=False,
+    ),
+]
+Seeds = Annotated[int, typer.Option(min=2, help="Seeds of --measure.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same set.")]
 Workers = Annotated[
     int | None,
@@ -110,10 +152,17 @@ def augment(
     long_tail: LongTail = None,
     val: Val = None,
     test: Test = None,
+    with_: With = None,
+    judge: Judge = None,
+    min_confidence: Confidence = 0.5,
+    measure: Measure = False,
+    yardstick: YardstickName = None,
+    seeds: Seeds = 3,
     on_leak: OnLeak = "stop",
     on_error: OnError = "stop",
     seed: Seed = 0,
     workers: Workers = None,
+    device: Device = "auto",
     overwrite: Overwrite = False,
     go_on: GoOn = False,
     json: Json = False,
@@ -124,16 +173,27 @@ def augment(
     from aigc_cli.run import inputs
     from aigc_cli.run.augmenting import Augmenting
 
-    reading = [text.removeprefix("data.") for text in options or () if text.startswith("data.")]
-    varying = [text for text in options or () if not text.startswith("data.")]
-    inputs.check_data(data, [f"data.{text}" for text in reading])
+    check_device(device)
+    parts = _sections(options or ())
+    inputs.check_data(data, [f"data.{text}" for text in parts["data"]])
     for option, sources in (("--val", [val]), ("--test", test or [])):
         inputs.require_paths(option, *sources)
+    for source in (*(with_ or ()), *filter(None, [judge])):
+        inputs.check_source(source)
+    if parts["sample"] and not with_:
+        raise InputError("sample.KEY=VALUE is for the model of --with, and there is none")
+    if yardstick is not None:
+        load_recipe(yardstick, parts["yardstick"], whole=False)
     request = Augmenting(
         data=data,
         out=out,
-        options=tuple(varying),
-        data_options=tuple(reading),
+        options=tuple(parts["augment"]),
+        data_options=tuple(parts["data"]),
+        sources=tuple(with_ or ()),
+        sampling=tuple(parts["sample"]),
+        judge=judge,
+        min_confidence=min_confidence,
+        device=device,
         val=val,
         tests=tuple(test or ()),
         on_leak=on_leak,
@@ -151,13 +211,57 @@ def augment(
     from aigc_cli.run.augment import augment as make
 
     terminal = Output(json, quiet)
-    record = make(request)
+    if measure:
+        record = _measured(request, yardstick, parts["yardstick"], seeds, terminal)
+    else:
+        record = make(request)
     terminal.result(record, None if json else _counts(record))
+    for note in record.get("notes", ()):
+        terminal.log(f"note: {note}")
+    for why, count in record.get("dropped", {}).items():
+        terminal.log(f"dropped: {count:,} {why}")
     for why, count in record["left_out"].items():
         terminal.log(f"left out: {count:,} {why}")
     terminal.log(f"the set is in {out}, the origin of each item in {out / 'augment.jsonl'}")
     keys = " ".join(f"data.{key}={value}" for key, value in record["data_keys"].items())
     terminal.next(f"aigc train RECIPE {keys}")
+
+
+def _measured(
+    request: Augmenting,
+    recipe: str | None,
+    overrides: Sequence[str],
+    seeds: int,
+    terminal: Output,
+) -> dict[str, Any]:
+    """Make the set, train the yardstick, and put the comparison before the sizes."""
+    from aigc_cli.run.augment import augment_and_measure, usual_yardstick
+    from aigc_cli.run.augment_measure import Yardstick
+    from aigc_cli.run.augment_report import table_rows
+
+    test = request.tests[0] if request.tests else None
+    name = recipe or usual_yardstick(request)
+    yardstick = Yardstick(name, tuple(overrides), test, seeds, request.device)
+    record = augment_and_measure(request, yardstick, told=terminal.log)
+    measured = record["measured"]
+    rows = table_rows(measured)
+    if not terminal.json:
+        print(table(rows, tuple(rows[0])))
+        print(f"{name}, {seeds} seeds, {measured['steps']:,} steps, n {measured['n']:,}; "
+              f"{measured['protocol']}\n")  # fmt: skip
+    return record
+
+
+def _sections(options: Sequence[str]) -> dict[str, list[str]]:
+    """KEY=VALUE by what they are for: reading, the model, the yardstick, or the operations."""
+    found: dict[str, list[str]] = {"data": [], "sample": [], "yardstick": [], "augment": []}
+    for text in options:
+        section, dot, rest = text.partition(".")
+        if dot and section in found:
+            found[section].append(rest)
+        else:
+            found["augment"].append(text)
+    return found
 
 
 def _counts(record: dict[str, Any]) -> str:

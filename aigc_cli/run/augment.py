@@ -6,19 +6,25 @@ training items. What an item is and how it is varied is the modality's (augment/
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from aigc_cli import __version__
 from aigc_cli.augment._augmentation import Draw, Part
 from aigc_cli.augment._plan import Members, Plan, members_of, sizes_after
-from aigc_cli.errors import AigcError, DataError
+from aigc_cli.errors import AigcError, DataError, InputError
+from aigc_cli.media.files import write_bytes
 from aigc_cli.modalities._output import prepare_folder
-from aigc_cli.run.augment_journal import ASKED, Journal, Line, clear
-from aigc_cli.run.augment_sources import Sources, open_sources
+from aigc_cli.registry import load_augmentation
+from aigc_cli.run.augment_generated import Generated
+from aigc_cli.run.augment_journal import ASKED, LIST, RECORD, Journal, Line, clear
+from aigc_cli.run.augment_measure import Yardstick, arms_of, measure
+from aigc_cli.run.augment_report import html
+from aigc_cli.run.augment_sources import Sources, find_augmentation, open_sources
 from aigc_cli.run.augmenting import Augmenting
 from aigc_cli.run.workers import in_order
 
@@ -41,23 +47,79 @@ def augment(
     prepare_folder(request.out, overwrite=request.overwrite or request.go_on, journal=ASKED)
     sources = open_sources(request)
     after = sizes_after(sources.members, request.growth, request.balance, request.classes)
-    work = Work(sources, request, Plan(sources.members, after, request.seed))
+    generated = Generated(request, sources) if request.sources else None
+    work = Work(sources, request, Plan(sources.members, after, request.seed), generated)
     if request.overwrite:
         clear(request.out)
     journal = Journal(request.out, work.asked())
     journal.begin(go_on=request.go_on)
     try:
-        for done in in_order(work, request.workers, journal.count):
-            if isinstance(done, AigcError):
-                raise done
-            line, row = done
+        for line, row in _rows(work, journal):
             journal.add(line, row)
-            told(journal.count, len(work))
+            told(journal.count, work.copied + len(work.plan))
         record = work.record(Counter(line.get("label", "") for line in _training(journal)))
         journal.end(record)
     finally:
         journal.close()
     return {"out": str(request.out), **record}
+
+
+def augment_and_measure(
+    request: Augmenting,
+    yardstick: Yardstick,
+    *,
+    told: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """As `augment`, and what a model gains that is trained on the set: `measure.json` and
+    `report.html`. With `request.go_on` a set that is complete is only measured.
+
+    Raises: as `augment` and `measure`.
+    """
+    out = request.out
+    record = finished(out) if request.go_on else None
+    if record is None:
+        record = augment(request)
+    if "" in record["before"]:
+        raise InputError("--measure needs items with classes, which the yardstick tells apart")
+    varied = None
+    if request.sources:  # the classical operations are what a model must be better than
+        varied = out / "varied"
+        same = replace(request, out=varied, sources=(), sampling=(), judge=None, overwrite=True)
+        if finished(varied) is None:
+            augment(replace(same, go_on=False))
+    augmentation = load_augmentation(record["modality"]).Augmentation(None)
+    arms = arms_of(augmentation, out, classical=varied)
+    test = yardstick.test or augmentation.trains_on(out)["val"]
+    measured = measure(arms, yardstick, test, out, told)
+    write_bytes(out / "measure.json", json.dumps(measured, indent=2).encode())
+    write_bytes(out / "report.html", html(measured, record).encode())
+    return {**record, "measured": measured}
+
+
+def usual_yardstick(request: Augmenting) -> str:
+    """The recipe that measures such data where none is named.
+
+    Raises: as `open_sources`.
+    """
+    return str(find_augmentation(request)[1].yardstick)
+
+
+def finished(out: Path) -> dict[str, Any] | None:
+    """The record of a set that is complete."""
+    if not (out / LIST).is_file() or not (out / RECORD).is_file():
+        return None
+    record: dict[str, Any] = json.loads((out / RECORD).read_text(encoding="utf-8"))
+    return {"out": str(out), **record}
+
+
+def _rows(work: Work, journal: Journal) -> Iterator[Row]:
+    """What is not in the journal yet."""
+    for done in in_order(work, work.request.workers, journal.count):
+        if isinstance(done, AigcError):
+            raise done
+        yield done
+    if work.generated is not None:
+        yield from work.generated.rows(work.plan, work.copied, journal.lines())
 
 
 def _training(journal: Journal) -> Iterator[Line]:
@@ -74,6 +136,8 @@ class Work:
     sources: Sources
     request: Augmenting
     plan: Plan
+    generated: Generated | None = None
+    """Makes the new items, in this process; None: they are varied, in any."""
 
     def __post_init__(self) -> None:
         self.training = sorted(i for items in self.sources.members.values() for i in items)
@@ -84,7 +148,7 @@ class Work:
         return len(self.training) + len(self.sources.val.part)
 
     def __len__(self) -> int:
-        return self.copied + len(self.plan)
+        return self.copied + (0 if self.generated else len(self.plan))
 
     def __getitem__(self, number: int) -> Row | AigcError:
         """The line of item `number`, whose file is written, and its row in a common file. An
@@ -159,6 +223,7 @@ class Work:
             "after": dict(self.plan.after),
             "options": s.augmentation.options.model_dump(mode="json"),
             "seed": r.seed,
+            **(self.generated.asked() if self.generated else {}),
         }
 
     def record(self, counted: Counter[str]) -> dict[str, Any]:
@@ -174,15 +239,21 @@ class Work:
             "after": {label: counted[label] for label in before},
             "validation": _sizes(self.sources.val.part),
             "left_out": {key: count for key, count in self.sources.left_out.items() if count},
+            **self._making(),
             "data_keys": dict(self.sources.augmentation.trains_on(self.request.out)),
+        }
+
+    def _making(self) -> dict[str, Any]:
+        """What made the new items, where a model did."""
+        if self.generated is None:
+            return {}
+        return {
+            "with": [trained.describe() for trained in self.generated.models],
+            "dropped": dict(self.generated.dropped),
+            "notes": self.generated.notes,
         }
 
 
 def _sizes(part: Part) -> dict[str, int]:
     members: Members = members_of(part.labels(), len(part))
     return {label: len(items) for label, items in members.items()}
-
-
-def default_set(data: str) -> Path:
-    """Where the set goes where no folder is named."""
-    return Path("augmented") / Path(data).stem

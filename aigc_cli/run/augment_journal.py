@@ -100,9 +100,10 @@ class Journal:
                 if line["path"] not in self._common:
                     self._common[line["path"]] = _opened(path, 0)
                 common = self._common[line["path"]]
+                place = {"start": common.tell(), "end": common.tell() + len(row)}
                 common.write(row)
                 common.flush()
-                line = {**line, "sha256": hashlib.sha256(row).hexdigest(), "end": common.tell()}
+                line = {**line, "sha256": hashlib.sha256(row).hexdigest(), **place}
             else:
                 line = {**line, "sha256": digest_of(path)}
             self._file.write((json.dumps(line, ensure_ascii=False) + "\n").encode())

@@ -85,9 +85,7 @@ def open_sources(request: Augmenting) -> Sources:
         InputError: no such data, or none that is augmented. DataError: items that cannot be used,
             classes that cannot be, training items that are also in other data.
     """
-    overrides = [f"data.{text}" for text in request.data_options]
-    subject, modality = find_subject(request.data, overrides if _is_recipe(request) else ())
-    augmentation = _augmentation(modality.name, request)
+    subject, augmentation, modality = find_augmentation(request)
     data = dict(text.partition("=")[::2] for text in request.data_options)
 
     # What trains, what validates, and whether we part them ourselves.
@@ -98,25 +96,25 @@ def open_sources(request: Augmenting) -> Sources:
                 "--val is for data that is no recipe", hint="change the recipe's: data.val=SOURCE"
             )
         parts = dict(augmentation.open_recipe(subject))
-        traced = {key: _lineage_of(getattr(subject.data, key, None)) for key in ("train", "val")}
+        known = {key: traced(getattr(subject.data, key, None)) for key in ("train", "val")}
     else:
         parts = {"train": augmentation.open(subject, "DATA", data)}
-        traced = {"train": lineage(subject), "val": lineage(request.val or "")}
+        known = {"train": lineage(subject), "val": lineage(request.val or "")}
         if request.val is not None:
             parts["val"] = augmentation.open(request.val, "--val", data)
-        elif traced["train"]:
+        elif known["train"]:
             raise InputError(
                 f"{subject}: was made by aigc augment, so its items are not independent",
                 hint="name the data beside it that validates, such as --val SET/val",
             )
-    looked = {key: _look(part, request, lineage=traced[key]) for key, part in parts.items()}
+    looked = {key: look(part, request, lineage=known[key]) for key, part in parts.items()}
     train = looked["train"]
     if "val" not in looked:
         ours = True
         train, looked["val"] = _held_apart(train)
     val = looked["val"]
     tests = [
-        _look(augmentation.open(text, "--test", data), request, lineage=lineage(text))
+        look(augmentation.open(text, "--test", data), request, lineage=lineage(text))
         for text in request.tests
     ]
 
@@ -131,7 +129,7 @@ def open_sources(request: Augmenting) -> Sources:
     members = _subset(members, request)
     left_out = {"unreadable": len(train.bad), "also in other data": len(leaked)}
     return Sources(
-        augmentation, modality.name, train, val, members, left_out, set().union(*others.values())
+        augmentation, modality, train, val, members, left_out, set().union(*others.values())
     )
 
 
@@ -139,14 +137,21 @@ def _is_recipe(request: Augmenting) -> bool:
     return not is_source(request.data) or request.data.endswith((".yaml", ".yml"))
 
 
-def _augmentation(name: str, request: Augmenting) -> Augmentation:
-    made = load_augmentation(name).Augmentation
+def find_augmentation(request: Augmenting) -> tuple[Recipe | str, Augmentation, str]:
+    """The recipe or source that is augmented, how, and its modality.
+
+    Raises:
+        InputError: no such data, or none that is augmented. RecipeError: wrong options.
+    """
+    overrides = [f"data.{text}" for text in request.data_options]
+    subject, modality = find_subject(request.data, overrides if _is_recipe(request) else ())
+    made = load_augmentation(modality.name).Augmentation
     options = section_from_texts(made.Options, request.options, "augment")
-    found: Augmentation = made(options)
-    return found
+    return subject, made(options), modality.name
 
 
-def _lineage_of(source: object) -> dict[str, list[str]]:
+def traced(source: object) -> dict[str, list[str]]:
+    """As `lineage`, of one source or several."""
     sources = [source] if isinstance(source, str) else source or ()
     assert isinstance(sources, (list, tuple))
     return {key: value for text in sources for key, value in lineage(str(text)).items()}
@@ -168,7 +173,7 @@ class _Digests:
             return "", error.message
 
 
-def _look(part: Part, request: Augmenting, *, lineage: Mapping[str, Sequence[str]]) -> Looked:
+def look(part: Part, request: Augmenting, *, lineage: Mapping[str, Sequence[str]]) -> Looked:
     """Read every item once.
 
     Raises:

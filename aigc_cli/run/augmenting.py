@@ -31,6 +31,14 @@ class Augmenting:
     classes: tuple[str, ...] = ()
     seed: int = 0
     workers: int | None = None
+    sources: tuple[str, ...] = ()
+    """Runs or checkpoints that make the new items; none: they are varied."""
+    sampling: tuple[str, ...] = ()
+    """Options of these, as KEY=VALUE of their family."""
+    judge: str | None = None
+    """A classifier that must see the class of what was made."""
+    min_confidence: float = 0.5
+    device: str = "auto"
     overwrite: bool = False
     go_on: bool = False
 

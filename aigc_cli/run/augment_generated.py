@@ -1,0 +1,326 @@
+"""New items that a trained model makes, filtered: drawn of a class, or answers to training items.
+
+What is dropped is counted: items whose class a classifier does not see, copies of training items
+(nearer to one than training items are to each other, but for a hundredth of them) and items that
+are as near to one already accepted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aigc_cli.augment._augmentation import Augmentation
+from aigc_cli.augment._plan import Plan
+from aigc_cli.errors import AigcError, DataError, InputError, RunError
+from aigc_cli.metrics.image._neighbors import nearest, nearest_others
+from aigc_cli.modalities import find_modality
+from aigc_cli.modalities._modality import Input, Task, on_cpu
+from aigc_cli.models._classifier import ClassifierModule
+from aigc_cli.run.augment_journal import Line
+from aigc_cli.run.augment_sources import Looked, Sources, look, traced
+from aigc_cli.run.augmenting import Augmenting
+from aigc_cli.run.trained import Trained, load_trained
+from aigc_cli.run.workers import in_order
+from aigc_cli.sampling.noise import SampleNoise
+
+BATCH = 64  # candidates at once
+HOPELESS = 16  # candidates of a class for each that shall pass
+SAMPLED = 2000  # training items whose nearest other one is looked for
+QUANTILE = 0.01
+
+
+Score = Mapping[str, float]
+"""`confidence` of the judge, distance to the `nearest` training item, and its `threshold`."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What a model made, before the filters."""
+
+    index: int
+    thing: Any
+    source: int | None = None
+    """The training item it answers."""
+
+
+class Generated:
+    """The new items of a plan, made by `models`: one that draws, or several that answer in turn."""
+
+    def __init__(self, request: Augmenting, sources: Sources) -> None:
+        self.request, self.sources = request, sources
+        self.models = [
+            load_trained(text, request.sampling, device=request.device) for text in request.sources
+        ]
+        self.judge = None
+        if request.judge is not None:
+            self.judge = load_trained(request.judge, device=request.device)
+        self.notes: list[str] = []
+        self.dropped: Counter[str] = Counter()
+        for text, model in zip(request.sources, self.models, strict=True):
+            self._require_fit(text, model)
+        self._require_unseen()
+
+    def asked(self) -> dict[str, Any]:
+        """All that decides what is made and what passes."""
+        trained = [*self.models, *([self.judge] if self.judge else [])]
+        options = [one.recipe.sample.model_dump(mode="json") for one in self.models]
+        return {
+            "weights": [one.weights for one in trained],
+            "sample": options,
+            "min_confidence": self.request.min_confidence,
+        }
+
+    @property
+    def draws(self) -> bool:
+        """Whether new items are drawn of noise, and not answers to training items."""
+        return self.models[0].model.draws and not self.sources.augmentation.asks()
+
+    def _require_fit(self, text: str, trained: Trained) -> None:
+        """Raises InputError: the model cannot make such items."""
+        model, wanted = trained.model, self.sources.modality
+        title = find_modality(wanted).title
+        if model.makes != wanted:
+            made = model.makes if model.makes == "labels" else find_modality(model.makes).title
+            raise InputError(f"--with {text}: makes {made}, and the data is {title}")
+        if not self.draws:
+            if model.takes != wanted:
+                raise InputError(f"--with {text}: takes no {title} and draws none")
+            return
+        if len(self.models) > 1:
+            raise InputError("--with is given several times only for models that answer in turn")
+        labels = self.sources.train.part.labels()
+        known: Sequence[str] = getattr(trained.spec, "labels", None) or ()
+        if labels is not None and not model.conditional:
+            raise InputError(
+                f"--with {text}: was not trained with classes, so its items have none",
+                hint="train it on the same folders with model.conditional=true",
+            )
+        if labels is not None and (unknown := sorted(set(labels) - set(known))):
+            raise InputError(f"--with {text}: knows no class '{unknown[0]}'")
+
+    def _require_unseen(self) -> None:
+        """See that no model has learned from what judges, as far as its data is here.
+
+        Raises:
+            DataError: one has.
+        """
+        for text, trained in zip(self.request.sources, self.models, strict=True):
+            try:
+                parts = self.sources.augmentation.open_recipe(trained.recipe)
+                source = getattr(trained.recipe.data, "train", None)
+                seen = look(parts["train"], self.request, lineage=traced(source))
+            except AigcError:
+                self.notes.append(
+                    f"--with {text}: its training data is not here, so nobody knows whether it has "
+                    "learned from the data that judges"
+                )
+                continue
+            leaked = seen.all_origins() & self.sources.forbidden
+            if leaked and self.request.on_leak == "stop":
+                raise DataError(
+                    f"--with {text}: was trained on {len(leaked):,} items that judge here",
+                    hint="train it on the training data alone, as DIR/train of a set made before",
+                    code="data.leak",
+                )
+
+    # -- making ------------------------------------------------------------------------------------
+
+    def rows(
+        self, plan: Plan, first: int, done: Iterable[Line]
+    ) -> Iterator[tuple[Line, bytes | None]]:
+        """Lines and rows of the new items behind those that are `done`; they begin at `first`."""
+        filters = _Filters(self)
+        count, last = Counter[str](), dict[str, int]()
+        for line in done:
+            if line["made"] != "generated":
+                continue
+            label = line.get("label", "")
+            count[label] += 1
+            last[label] = line["index"]
+            self.dropped.update(line["dropped"])
+            filters.accept(label, self.sources.augmentation.read_back(self.request.out, line))
+        number = first + sum(count.values())
+        for label, wanted in plan.new.items():
+            dropped: Counter[str] = Counter()
+            for batch in self._batches(label, plan, last.get(label, -1) + 1):
+                if count[label] >= wanted:
+                    break
+                if batch[0].index > HOPELESS * (wanted + 1):
+                    raise self._hopeless(label, batch[0].index, count[label])
+                for one, judged in zip(batch, filters.look(label, batch), strict=True):
+                    if count[label] >= wanted:
+                        break
+                    if (reason := filters.reason(label, one, judged)) is not None:
+                        dropped[reason] += 1
+                        self.dropped[reason] += 1
+                        continue
+                    filters.accept(label, one.thing)
+                    yield self._row(label, one, number, judged, dropped)
+                    number, dropped = number + 1, Counter()
+                    count[label] += 1
+
+    def _hopeless(self, label: str, tried: int, passed: int) -> RunError:
+        why = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items())
+        named = f"class '{label}': " if label else ""
+        return RunError(
+            f"{named}of {tried:,} candidates only {passed:,} passed; dropped: {why}",
+            hint="train the model longer, or lower --min-confidence",
+        )
+
+    def _batches(self, label: str, plan: Plan, first: int) -> Iterator[list[Candidate]]:
+        """Candidates of a class from number `first` on, without end."""
+        stream = (list(plan.members).index(label) + 1) << 40
+        thing_of = self.sources.augmentation.thing_of_made
+        options = self.models[0].recipe.sample
+        if label and self.draws:
+            options = options.model_copy(update={"label": label})
+        while self.draws:
+            noise = SampleNoise(self.request.seed, stream + first, BATCH)
+            with torch.no_grad():
+                made = on_cpu(self.models[0].model.sample(noise, options))
+            yield [Candidate(first + place, thing_of(one)) for place, one in enumerate(made)]
+            first += BATCH
+        while True:
+            item = plan.item(label, first)
+            thing = self.sources.train.part.read(item)
+            for trained in self.models:
+                thing = self._answer(trained, thing, label, stream + first)
+            yield [Candidate(first, thing, item)]
+            first += 1
+
+    def _answer(self, trained: Trained, thing: Any, label: str, number: int) -> Any:
+        takes = find_modality(str(trained.model.takes))
+        task = Task(trained.model, trained.recipe, 1, self.request.seed)
+        given = self.sources.augmentation.given(thing, label, task)
+        ((made,),) = takes.make([Input("", thing, given)], [number], task, alone=True)
+        return self.sources.augmentation.thing_of_made(made)
+
+    def _row(
+        self,
+        label: str,
+        one: Candidate,
+        number: int,
+        score: Mapping[str, float],
+        dropped: Counter[str],
+    ) -> tuple[Line, bytes | None]:
+        augmentation, train = self.sources.augmentation, self.sources.train
+        facts: Line = {
+            "made": "generated",
+            "checkpoint": [model.weights for model in self.models],
+            "seed": self.request.seed,
+            "index": one.index,
+            "score": dict(score),
+            "dropped": dict(dropped),
+            "digest": train.part.digest(one.thing),
+            "origins": [] if one.source is None else train.origins(one.source),
+        }
+        if one.source is not None:
+            facts["source"] = train.part.name(one.source)
+        stem = f"made-{number:07d}"
+        named = {"label": label} if label else {}
+        written = augmentation.write(
+            self.request.out, "train", stem, label or None, one.thing, facts
+        )
+        return {"path": written.path, "split": "train", **named, **facts}, written.row
+
+
+class _Features:
+    """Features of training items, over processes."""
+
+    def __init__(self, augmentation: Augmentation, looked: Looked, items: Sequence[int]) -> None:
+        self.augmentation, self.looked, self.items = augmentation, looked, items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, number: int) -> Tensor:
+        return self.augmentation.features(self.looked.part.read(self.items[number]))
+
+
+@dataclass
+class _Filters:
+    """What a candidate must pass; knows the training items and what was accepted."""
+
+    made: Generated
+    accepted: dict[str, _Rows] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        sources = self.made.sources
+        self.augmentation = sources.augmentation
+        items = [item for members in sources.members.values() for item in members]
+        work = _Features(self.augmentation, sources.train, items)
+        self.train = torch.stack(list(in_order(work, self.made.request.workers)))
+        self.threshold = 0.0
+        if len(self.train) > 1:
+            chosen = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(0))
+            some = self.train[chosen[:SAMPLED]]
+            others = nearest(some, self.train, 2) if len(some) < len(self.train) else None
+            distance = (
+                nearest_others(some).distance[:, 0] if others is None else others.distance[:, 1]
+            )
+            self.threshold = float(distance.quantile(QUANTILE))
+
+    def accept(self, label: str, thing: Any) -> None:
+        self.accepted.setdefault(label, _Rows()).add(self.augmentation.features(thing))
+
+    def look(self, label: str, batch: Sequence[Candidate]) -> list[Score]:
+        """What each candidate is judged by, but for those accepted before it."""
+        features = torch.stack([self.augmentation.features(one.thing) for one in batch])
+        nearest = torch.cdist(features, self.train).amin(1).tolist()
+        threshold = {"threshold": round(self.threshold, 4)}
+        scores: list[Score] = [{"nearest": round(distance, 4), **threshold} for distance in nearest]
+        if self.made.judge is not None and label:
+            seen = self._confidence(label, [one.thing for one in batch])
+            scores = [{"confidence": round(p, 4), **s} for p, s in zip(seen, scores, strict=True)]
+        return scores
+
+    def reason(self, label: str, one: Candidate, score: Score) -> str | None:
+        """Why a candidate is dropped; None where it passes."""
+        if (why := self.augmentation.unfit(one.thing)) is not None:
+            return why
+        if score.get("confidence", 1.0) < self.made.request.min_confidence:
+            return "unsure of their class"
+        if score["nearest"] <= score["threshold"]:
+            return "copies of training items"
+        if label in self.accepted:
+            features = self.augmentation.features(one.thing)[None]
+            if float(torch.cdist(features, self.accepted[label].rows).min()) <= self.threshold:
+                return "near duplicates"
+        return None
+
+    def _confidence(self, label: str, things: Sequence[Any]) -> list[float]:
+        judge = self.made.judge
+        assert judge is not None
+        model, labels = judge.model, getattr(judge.spec, "labels", ())
+        if not isinstance(model, ClassifierModule) or label not in labels:
+            raise InputError(f"--judge {self.made.request.judge}: does not tell class '{label}'")
+        takes = find_modality(self.made.sources.modality)
+        inputs = [Input("", thing, thing) for thing in things]
+        with torch.no_grad():
+            p = model.classify_things(takes.fitted(inputs, Task(model, judge.recipe)))
+        return p[:, labels.index(label)].tolist()
+
+
+class _Rows:
+    """Rows that are added one by one to a matrix."""
+
+    def __init__(self) -> None:
+        self._held, self._count = torch.empty(0), 0
+
+    @property
+    def rows(self) -> Tensor:
+        return self._held[: self._count]
+
+    def add(self, row: Tensor) -> None:
+        if self._count == len(self._held):  # room for twice as many
+            more = row.new_empty((max(16, 2 * self._count), len(row)))
+            more[: self._count] = self._held[: self._count] if self._count else more[:0]
+            self._held = more
+        self._held[self._count] = row
+        self._count += 1
