@@ -104,3 +104,15 @@ def test_a_mistake_is_one_sentence(
     assert code == 2
     assert sentence in err
     assert "Traceback" not in out + err
+
+
+def test_a_built_in_set_is_of_the_modality_of_its_files() -> None:
+    """`builtin:` alone was taken for images."""
+    from aigc_cli.run.augment_sources import find_augmentation
+
+    for name, modality in (
+        ("emotions:train", "text"),
+        ("fashion:train", "image"),
+        ("photos", "image"),
+    ):
+        assert find_augmentation(Augmenting(f"builtin:{name}", Path("o")))[2] == modality
