@@ -51,8 +51,8 @@ def _require_sources(recipe: Recipe) -> None:
         if not name.startswith("train") or not isinstance(texts, list | tuple):
             continue
         for text in texts:
-            if not isinstance(text, str) or text.startswith("hf:"):
-                continue
+            if not isinstance(text, str) or text.startswith(("hf:", "builtin:photos")):
+                continue  # of a package, not of files
             try:
                 if zip_folder(text, recipe.bases) is None:
                     find_path(text, recipe.bases)

@@ -347,3 +347,10 @@ def test_exhausted_memory_is_said_once_and_the_same_is_learned(
     a, b = (load(here / run / "checkpoints/last.ckpt")["weights"] for run in "ab")
     for name, value in a.items():
         assert torch.equal(value, b[name]), name
+
+
+@pytest.mark.parametrize("part", ["", ":train", ":validation"])
+def test_photographs_of_a_package_are_no_files_to_look_for(here: Path, part: str) -> None:
+    from aigc_cli.run.inputs import check_training
+
+    check_training("edsr_small_x2", [f"data.train=builtin:photos{part}"], None)
