@@ -77,7 +77,7 @@ released = threading.Event()
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(fetch, "WAIT_S", 0.0)
-    monkeypatch.setattr(fetch, "TIMEOUT_S", 0.3)
+    monkeypatch.setattr(fetch, "TIMEOUT_S", 1.0)
     state = Server()
     released.clear()
     handler = type("Bound", (Handler,), {"server_state": state})
