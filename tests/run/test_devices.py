@@ -86,6 +86,7 @@ def test_a_killed_worker_ends_the_run_with_3(child: Start, here: Path) -> None:
     ending = run.end()
     assert ending.code == 3, ending.err
     assert "worker 1 was killed by SIGKILL" in ending.err
+    assert ending.err.count("error:") == 1, "the cause alone, and not that its peers missed it"
     assert no_worker_left(here)
 
 

@@ -240,3 +240,17 @@ def test_an_ending_is_written_down_on_a_full_disk(
         train(load_recipe("edsr.yaml"), out=Path("run"), emit=full)
     status = json.loads((here / "run/status.json").read_text())
     assert (status["state"], status["exit"], status["step"]) == ("failed", 3, 3)
+
+
+@pytest.mark.parametrize("command", ["sample", "evaluate"])
+def test_exhausted_memory_afterwards_is_said_with_the_size(
+    aigc: Aigc, here: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    from aigc_cli.nn.edsr import EDSR
+
+    assert aigc("train", "edsr.yaml", "--out", "run", "trainer.max_steps=1").code == 0
+    monkeypatch.setattr(EDSR, "forward", lambda self, low: torch.empty(10**14))
+    ending = aigc(command, "run")
+    assert ending.code == 3, ending.err
+    assert "out of memory: 400,000.0 GB were asked for at once" in ending.err
+    assert "hint: make fewer at once, or of a smaller size" in ending.err
