@@ -5,13 +5,15 @@ from __future__ import annotations
 import colorsys
 
 import numpy as np
+from numpy.typing import NDArray
 
-from aigc_cli.media.events import Music
+from aigc_cli.media.events import INSTRUMENTS, Music
 from aigc_cli.media.image import Raster
 
 STEP, ROW = 4, 4  # pixels of a step and of a pitch
 MARGIN = 2  # pitches beyond the lowest and the highest
 WIDEST = 16_000  # pixels
+LOWEST, KEYS = 21, 88  # of a piano
 BLACK_KEYS = (1, 3, 6, 8, 10)
 
 
@@ -36,3 +38,27 @@ def _color(instrument: int) -> list[int]:
     """Of one of the groups of General MIDI, all far from each other."""
     hue = (0.6 + 0.381966 * instrument) % 1  # steps of the golden ratio
     return [round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.8, 0.75)]
+
+
+def to_roll(music: Music) -> NDArray[np.bool_]:
+    """(2, KEYS, S): where the keys of a piano are struck, and where they are held; without drums
+    and what lies beyond the piano.
+    """
+    roll = np.zeros((2, KEYS, music.bars * music.steps_per_bar), np.bool_)
+    for start, duration, pitch, instrument in music.notes.tolist():
+        key = pitch - LOWEST
+        if instrument != INSTRUMENTS - 1 and 0 <= key < KEYS and start < roll.shape[2]:
+            roll[0, key, start] = True
+            roll[1, key, start : start + duration] = True
+    return roll
+
+
+def stretches(music: Music, steps: int) -> list[NDArray[np.bool_]]:
+    """Rolls (2, KEYS, steps) that follow each other; the last is filled with silence, and left out
+    where less than half of it is music.
+    """
+    roll = to_roll(music)
+    S = roll.shape[2]
+    count = max(round(S / steps), 1)
+    roll = np.pad(roll, ((0, 0), (0, 0), (0, max(count * steps - S, 0))))
+    return [roll[:, :, first : first + steps] for first in range(0, count * steps, steps)]
