@@ -126,8 +126,10 @@ class Augmentation(ABC):
         """
 
     @abstractmethod
-    def vary(self, part: Part, number: int, peers: Sequence[int], draw: Draw) -> Varied:
-        """Item `number` changed by the classical operations; `peers` are the items of its class."""
+    def vary(self, thing: Any, part: Part, number: int, peers: Sequence[int], draw: Draw) -> Varied:
+        """`thing`, which is item `number` of the part, changed by the classical operations; `peers`
+        are the items of its class.
+        """
 
     @abstractmethod
     def write(

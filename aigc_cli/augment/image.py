@@ -88,15 +88,16 @@ class Augmentation(_augmentation.Augmentation):
             for key, part in open_parts(recipe.data, recipe.bases).items()
         }
 
-    def vary(self, part: Any, number: int, peers: Sequence[int], draw: Draw) -> Varied:
-        picture = part.read(number)
-        image, other = planes(picture), None
+    def vary(
+        self, thing: Raster, part: Any, number: int, peers: Sequence[int], draw: Draw
+    ) -> Varied:
+        image, other = planes(thing), None
         sources: list[int] = []
         if self.options.mix and (others := [peer for peer in peers if peer != number]):
             sources = [others[draw.below(len(others))]]
             other = _fitting(planes(part.read(sources[0])), image)
         varied, done = vary(image, other, self.options, draw)
-        return Varied(_raster(varied, picture), done, sources)
+        return Varied(_raster(varied, thing), done, sources)
 
     def write(
         self,

@@ -124,8 +124,8 @@ class Augmentation(_augmentation.Augmentation):
             key.removeprefix("data."): TextItems(part.name, part) for key, part in parts.items()
         }
 
-    def vary(self, part: Any, number: int, peers: Sequence[int], draw: Draw) -> Varied:
-        words = part.read(number).split()
+    def vary(self, thing: str, part: Any, number: int, peers: Sequence[int], draw: Draw) -> Varied:
+        words = thing.split()
         others = [peer for peer in peers if peer != number]
         edits = [name for name in ("delete", "swap", "insert") if getattr(self.options, name)]
         if self.synonyms and self.options.replace:

@@ -182,9 +182,9 @@ class Work:
     def _varied(self, number: int) -> Row:
         looked, made = self.sources.train, self.sources.augmentation
         label, item = self.plan.job(number - self.copied)
-        self._unchanged(looked.part, item, looked.digests[item])
+        thing = self._unchanged(looked.part, item, looked.digests[item])
         draw = Draw(self.request.seed, number)
-        varied = made.vary(looked.part, item, self.plan.members[label], draw)
+        varied = made.vary(thing, looked.part, item, self.plan.members[label], draw)
         came = [item, *varied.sources]
         facts = {
             "made": "varied",
