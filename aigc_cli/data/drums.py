@@ -13,13 +13,14 @@ from torch import Tensor
 
 from aigc_cli.data._fit import Fit
 from aigc_cli.data._images import Sources
+from aigc_cli.data._music_files import Pieces
 from aigc_cli.data._named_files import classes_of, one_group
 from aigc_cli.data._pieces import OTHER, common_classes, split
 from aigc_cli.data._stream import Key
-from aigc_cli.data.midi import Pieces
+from aigc_cli.data.midi import report_of
 from aigc_cli.errors import DataError
 from aigc_cli.media.drums import DRUMS, Grid, codes, from_codes, from_grid, looped, to_grid
-from aigc_cli.media.events import Events
+from aigc_cli.media.events import Events, Music
 from aigc_cli.media.midi import midi_bytes
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.markov import Markov
@@ -59,7 +60,7 @@ class Patterns:
     """The patterns of pieces that have a hit."""
 
     def __init__(
-        self, pieces: Pieces, spec: DrumSpec, styles: Sequence[str] | None, key: str
+        self, pieces: Pieces[Music], spec: DrumSpec, styles: Sequence[str] | None, key: str
     ) -> None:
         self.grids: list[Grid] = []
         self.tempos: list[float] = []
@@ -156,7 +157,7 @@ class Data:
         at = spec or config
         events = Events(at.resolution, at.beats_per_bar)
         parts = split(config.train, config.val, events, bases, val_only=spec is not None)
-        self.report = {key: parts[key].report(events) for key in sorted(parts)}
+        self.report = {key: report_of(parts[key], events) for key in sorted(parts)}
         styles = {key: classes_of(p.names, config.label_pattern) for key, p in parts.items()}
         if spec is None:
             named = styles["data.train"]

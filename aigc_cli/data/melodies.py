@@ -14,11 +14,12 @@ from torch import Tensor
 from aigc_cli.data import midi
 from aigc_cli.data._fit import Fit
 from aigc_cli.data._images import Sources
+from aigc_cli.data._music_files import Pieces
 from aigc_cli.data._pieces import split
 from aigc_cli.data._stream import Key
-from aigc_cli.data.midi import Pieces
+from aigc_cli.data.midi import report_of
 from aigc_cli.errors import DataError
-from aigc_cli.media.events import Events
+from aigc_cli.media.events import Events, Music
 from aigc_cli.media.melody import PITCH, SIZE, Row, melody, settled
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.markov import Markov
@@ -51,7 +52,7 @@ class Config(Section):
 class Melodies:
     """Stretches of `bars` bars, from every bar on, in which a note begins in each half."""
 
-    def __init__(self, pieces: Pieces, spec: MelodySpec, key: str) -> None:
+    def __init__(self, pieces: Pieces[Music], spec: MelodySpec, key: str) -> None:
         self.rows: list[Row] = []
         bar = spec.resolution * spec.beats_per_bar
         for music in pieces.music:
@@ -134,7 +135,7 @@ class Data:
         at = spec or config
         events = Events(at.resolution, at.beats_per_bar)
         parts = split(config.train, config.val, events, bases, val_only=spec is not None)
-        self.report = {key: parts[key].report(events) for key in sorted(parts)}
+        self.report = {key: report_of(parts[key], events) for key in sorted(parts)}
         if spec is None:
             tempos = sorted(music.tempo for music in parts["data.train"].music)
             tempo = tempos[len(tempos) // 2]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -14,25 +14,17 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from aigc_cli.catalog.builtin import parts_of
-from aigc_cli.data._cache import digest
 from aigc_cli.data._claim import MARKED, Claim, parts
 from aigc_cli.data._fit import Fit
 from aigc_cli.data._images import Sources
-from aigc_cli.data._paths import find_path, zip_folder
-from aigc_cli.data._rows import HeldOut
-from aigc_cli.data._sources import clean_name, is_hidden
+from aigc_cli.data._music_files import Pieces, Report, files_in, gather, parts_of
 from aigc_cli.data._stream import Key
 from aigc_cli.errors import DataError
 from aigc_cli.media.events import INSTRUMENTS, NAMES, Events, Music, on_grid
-from aigc_cli.media.midi import MAX_BYTES, midi_bytes, read_midi
+from aigc_cli.media.midi import midi_bytes, read_midi
 from aigc_cli.recipe.sections import Section
 from aigc_cli.specs.music import MusicSpec
 from aigc_cli.specs.text import IGNORE
-
-ENDINGS = (".mid", ".midi")
-MAX_FILES = 1_000_000
-LISTED = 5  # skipped files that a message names
 
 
 class Config(Section):
@@ -56,146 +48,48 @@ class Config(Section):
     """Quarters of a bar; files in another meter are skipped."""
     transpose: int = Field(5, ge=0, le=12)
     """Training rows are moved by up to so many semitones up or down; 0 leaves them in their key."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was found in a source, and what was left out and why."""
-
-    source: str
-    names: list[str]
-    pieces: int
-    bars: int
-    notes: int
-    tokens: int
-    skipped: dict[str, str] = field(default_factory=dict)
-    digests: list[str] = field(default_factory=list)
-    """Of the notes of each piece."""
-
-    @property
-    def content(self) -> str:
-        return digest(self.digests)
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    def __str__(self) -> str:
-        left = f", {len(self.skipped):,} skipped" if self.skipped else ""
-        return f"{self.pieces:,} pieces, {self.bars:,} bars, {self.tokens:,} tokens{left}"
-
-
-@dataclass(frozen=True)
-class Pieces:
-    """The usable files of a source by name, and why the others are not."""
-
-    source: str
-    names: list[str]
-    music: list[Music]
-    skipped: dict[str, str]
-
-    def some(self, numbers: Sequence[int], *, skipped: bool) -> Pieces:
-        names, music = [self.names[n] for n in numbers], [self.music[n] for n in numbers]
-        return Pieces(self.source, names, music, self.skipped if skipped else {})
-
-    def report(self, events: Events) -> Report:
-        return Report(
-            self.source, self.names, len(self.music), sum(m.bars for m in self.music),
-            sum(len(m.notes) for m in self.music),
-            sum(len(part) for m in self.music for part in events.encode(m)),
-            self.skipped,
-            [hashlib.sha256(m.notes.tobytes()).hexdigest() for m in self.music],
-        )  # fmt: skip
-
-
-def files_in(text: str, bases: Sequence[Path] = ()) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of each MIDI file in a folder, zip or list, or of the one file, by name; of
-    too large ones only so much that reading them says so.
-
-    Raises:
-        DataError: nothing is there, or it is none of these.
+    infill: float = Field(0.2, ge=0, le=1)
+    """Part of the training rows that ask for bars between others; 0 where none will be filled in.
     """
-    if whole := parts_of(text):
-        for part in whole:
-            yield from files_in(part, bases)
-        return
-    archive, inner = zip_folder(text, bases) or (find_path(text, bases), "")
-    suffix = archive.suffix.lower()
-    if suffix == ".zip":
-        yield from _in_zip(archive, inner)
-    elif archive.is_dir():
-        for path in sorted(archive.rglob("*")):
-            name = path.relative_to(archive)
-            if path.suffix.lower() in ENDINGS and not any(map(is_hidden, name.parts)):
-                yield clean_name(name.as_posix()), _bytes(path)
-    elif suffix in ENDINGS:
-        yield clean_name(archive.name), _bytes(archive)
-    elif suffix == ".txt":
-        try:
-            lines = archive.read_text(encoding="utf-8").splitlines()
-        except UnicodeDecodeError as error:
-            raise DataError(f"{archive}: is no list of files in UTF-8: {error}") from error
-        for line in lines:
-            if line.strip():
-                yield clean_name(line.strip()), _bytes(archive.parent / line.strip())
-    else:
-        raise DataError(f"{text!r} is no folder, zip, MIDI file or .txt list of MIDI files")
-
-
-def _bytes(path: Path) -> bytes:
-    if not path.is_file():
-        raise DataError(f"{path}: is no file")
-    with path.open("rb") as file:
-        return file.read(MAX_BYTES + 1)
-
-
-def _in_zip(archive: Path, inner: str) -> Iterator[tuple[str, bytes]]:
-    try:
-        with zipfile.ZipFile(archive) as whole:
-            names = sorted(whole.namelist())
-            if len(names) > MAX_FILES:
-                raise DataError(
-                    f"{archive}: holds {len(names):,} files, the limit is {MAX_FILES:,}"
-                )
-            for name in names:
-                inside = name.startswith(f"{inner}/") or not inner
-                if (
-                    inside
-                    and name.lower().endswith(ENDINGS)
-                    and not any(map(is_hidden, name.split("/")))
-                ):
-                    with whole.open(name) as file:
-                        yield clean_name(name), file.read(MAX_BYTES + 1)
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
-        raise DataError(f"{archive}: is no zip that can be read: {error}") from error
+    labels: Literal["none", "folders", "names"] = "none"
+    """What a piece is said to be, such as its genre: the folder it lies in, or the letters that its
+    name begins with.
+    """
 
 
 def read_pieces(
     sources: str | Sequence[str], events: Events, *, bases: Sequence[Path] = (), key: str = "data"
-) -> Pieces:
+) -> Pieces[Music]:
     """Every usable piece of one source or several.
 
     Raises:
         DataError: there is none; says why not.
     """
-    found = Pieces(sources if isinstance(sources, str) else ", ".join(sources), [], [], {})
-    for source in [sources] if isinstance(sources, str) else sources:
-        try:
-            for name, data in files_in(source, bases):
-                try:
-                    music = on_grid(read_midi(data, name), events, name)
-                except DataError as error:
-                    found.skipped[name] = error.message.removeprefix(f"{name}: ")
-                else:
-                    found.names.append(name)
-                    found.music.append(music)
-        except DataError as error:
-            raise DataError(f"{key}: {error.message}", hint=error.hint) from error
-    if not found.music:
-        reasons = "; ".join(f"{n} {why}" for n, why in list(found.skipped.items())[:LISTED])
-        none = f"none of {len(found.skipped):,} MIDI files can be used: {reasons}"
-        none = none if found.skipped else "there are no MIDI files (.mid, .midi)"
-        raise DataError(f"{key}: {found.source}: {none}")
-    return found
+
+    def read(source: str) -> Iterator[tuple[str, Music | DataError]]:
+        for name, data in files_in(source, bases):
+            try:
+                yield name, on_grid(read_midi(data, name), events, name)
+            except DataError as error:
+                yield name, error
+
+    return gather(sources, read, key=key)
+
+
+def report_of(pieces: Pieces[Music], events: Events) -> Report:
+    """What there is of a part, and digests by which pieces are known again."""
+    music = pieces.music
+    return Report(
+        pieces.source, pieces.names,
+        {
+            "pieces": len(music),
+            "bars": sum(m.bars for m in music),
+            "notes": sum(len(m.notes) for m in music),
+            "events": sum(len(part) for m in music for part in events.encode(m)),
+        },
+        pieces.skipped,
+        [hashlib.sha256(m.notes.tobytes()).hexdigest() for m in music],
+    )  # fmt: skip
 
 
 def transposed(music: Music, semitones: int) -> Music:
@@ -206,7 +100,34 @@ def transposed(music: Music, semitones: int) -> Music:
     if len(notes) and not 0 <= int(notes[:, 2].min()) <= int(notes[:, 2].max()) <= 127:
         return music
     key = music.key // 12 * 12 + (music.key + semitones) % 12
-    return Music(notes, music.resolution, music.beats_per_bar, music.bars, music.tempo, key)
+    return replace(music, notes=notes, key=key)
+
+
+def label_of(name: str, labels: Literal["none", "folders", "names"]) -> str:
+    """What a piece of this name is said to be; "" where nothing is."""
+    path = PurePosixPath(name)
+    if labels == "folders":
+        return path.parent.name
+    match = re.match(r"[^\W\d_]+", path.name)
+    return match[0] if labels == "names" and match else ""
+
+
+def labeled(pieces: Pieces[Music], names: Sequence[str], config: Config) -> Pieces[Music]:
+    """The pieces with the numbers of their labels; those without one are skipped."""
+    if not names:
+        return pieces
+    found = [label_of(name, config.labels) for name in pieces.names]
+    kept = [number for number, label in enumerate(found) if label in names]
+    music = [replace(pieces.music[n], label=names.index(found[n])) for n in kept]
+    unknown = {
+        name: f"has no label of the model ({label or 'none'})"
+        for name, label in zip(pieces.names, found, strict=True)
+        if label not in names
+    }
+    skipped = {**pieces.skipped, **unknown}
+    if not music:
+        raise DataError(f"{pieces.source}: no piece has one of the labels {', '.join(names)}")
+    return Pieces(pieces.source, [pieces.names[n] for n in kept], music, skipped)
 
 
 class Rows:
@@ -214,16 +135,17 @@ class Rows:
 
     def __init__(self, music: Sequence[Music], events: Events, context: int) -> None:
         self.music, self.events, self.context = music, events, context
-        self.rows = [self._encode(piece) for piece in music]
-        head = len(events.head(music[0]))
-        self.step = context + 1 - head
+        self.head = len(events.head(music[0]))
+        self.rows = [self.encode(piece) for piece in music]
+        self.step = context + 1 - self.head
         self.places = [
             (number, start)
             for number, row in enumerate(self.rows)
-            for start in range(0, max(len(row) - head - 1, 1), self.step)
+            for start in range(0, max(len(row) - self.head - 1, 1), self.step)
         ]
 
-    def _encode(self, piece: Music) -> Tensor:
+    def encode(self, piece: Music) -> Tensor:
+        """All events of a piece."""
         parts = self.events.encode(piece)
         return torch.tensor([*(e for part in parts for e in part), self.events.offsets["end"]])
 
@@ -232,9 +154,11 @@ class Rows:
 
     def item(self, row: Tensor, start: int) -> dict[str, Tensor]:
         """The events from a place behind the head on; the head is learned with the first."""
-        head = len(row[:3])
+        head = self.head
         part = torch.cat([row[:head], row[head + start :][: self.step]])
         target = part[1:].clone()
+        at = self.events.offsets
+        target[(target == at["hole"]) | (target == at["fill"])] = IGNORE  # they are never written
         if start:
             target[: head - 1] = IGNORE
         short = self.context - len(target)
@@ -250,10 +174,12 @@ class Rows:
 
 
 class Drawn:
-    """Training rows: a stretch of a piece that begins with a bar, in a key of its own."""
+    """Training rows: a stretch of a piece that begins with a bar, in a key of its own; in some rows
+    the last bars belong between the others.
+    """
 
-    def __init__(self, rows: Rows, transpose: int) -> None:
-        self.rows, self.transpose = rows, transpose
+    def __init__(self, rows: Rows, transpose: int, infill: float) -> None:
+        self.rows, self.transpose, self.infill = rows, transpose, infill
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -263,13 +189,34 @@ class Drawn:
         number, start = self.rows.places[index]
         draw = np.random.default_rng(seed)
         semitones = int(draw.integers(-self.transpose, self.transpose + 1))
-        row = self.rows._encode(transposed(self.rows.music[number], semitones))
+        row = self.rows.encode(transposed(self.rows.music[number], semitones))
+        head = self.rows.head
+        bars = (row[head:] == self.rows.events.offsets["bar"]).nonzero()[:, 0]
         if start:
-            bars = (row[3:] == self.rows.events.offsets["bar"]).nonzero()[:, 0]
             low, high = start - self.rows.step // 2, start + self.rows.step // 2
             near = bars[(bars >= low) & (bars <= high)]
             start = int(near[int(draw.integers(len(near)))]) if len(near) else start
+        if draw.random() < self.infill:
+            row, start = self._rearranged(row, bars[bars >= start] + head, draw), 0
         return self.rows.item(row, start)
+
+    def _rearranged(self, row: Tensor, bars: Tensor, draw: np.random.Generator) -> Tensor:
+        """The head, and of the bars that begin at `bars` so many as fit, some of them moved to the
+        end, as `Events.with_hole` says.
+        """
+        at, head = self.rows.events.offsets, self.rows.head
+        ends = torch.cat([bars[1:], torch.tensor([len(row) - 1])])
+        first = bars[0] if len(bars) else 0
+        count = int((ends - first + torch.arange(len(bars)) + 2 <= self.rows.step).sum())
+        if count < 2:
+            return torch.cat([row[:head], row[int(first) or head :]])
+        begins = torch.cat([bars[:count], ends[count - 1 : count]]).tolist()
+        a, b = sorted(draw.choice(count + 1, 2, replace=False).tolist())
+        hole, fill, end = (torch.tensor([at[name]]) for name in ("hole", "fill", "end"))
+        before, middle, after = (
+            row[begins[i] : begins[j]] for i, j in ((0, a), (a, b), (b, count))
+        )
+        return torch.cat([row[:head], before, hole.repeat(b - a), after, fill, middle, end])
 
 
 class Data:
@@ -291,32 +238,30 @@ class Data:
         bases: Sequence[Path] = (),
         spec: MusicSpec | None = None,
     ) -> None:
-        self.spec = spec or MusicSpec(config.context, config.resolution, config.beats_per_bar)
-        events = Events(self.spec.resolution, self.spec.beats_per_bar)
-        held = HeldOut.parse(config.val)
-        parts: dict[str, Pieces] = {}
-        if held is None:
-            parts["data.val"] = read_pieces(config.val, events, bases=bases, key="data.val")
-        if held is not None or spec is None:
-            train = read_pieces(config.train, events, bases=bases, key="data.train")
-            if held is not None:
-                count = len(train.music)
-                if count < 2:
-                    raise DataError(
-                        f"data.train: one piece in {train.source!r} cannot train and validate",
-                        hint="give more, or set data.val",
-                    )
-                out = set(held.numbers(count))
-                parts["data.val"] = train.some(sorted(out), skipped=False)
-                rest = [number for number in range(count) if number not in out]
-                train = train.some(rest, skipped=True)
-            parts["data.train"] = train
-        self.val = Rows(parts["data.val"].music, events, self.spec.context)
+        resolution = config.resolution if spec is None else spec.resolution
+        beats = config.beats_per_bar if spec is None else spec.beats_per_bar
+        events = Events(resolution, beats)
+        parts = parts_of(
+            config.train, config.val,
+            lambda source, key: read_pieces(source, events, bases=bases, key=key),
+            val_only=spec is not None,
+        )  # fmt: skip
         if spec is None:
-            rows = Rows(parts["data.train"].music, events, self.spec.context)
-            self.train = Drawn(rows, config.transpose)
-        self.pieces = parts
-        self.report = {key: parts[key].report(events) for key in sorted(parts)}
+            names = {label_of(name, config.labels) for name in parts["data.train"].names} - {""}
+            if config.labels != "none" and len(names) < 2:
+                raise DataError(
+                    f"data.labels: the {config.labels} of {parts['data.train'].source!r} give "
+                    f"{len(names)} labels, and a condition needs two"
+                )
+            spec = MusicSpec(config.context, resolution, beats, tuple(sorted(names)))
+        self.spec = spec
+        self.pieces = {key: labeled(part, spec.labels, config) for key, part in parts.items()}
+        events = Events(resolution, beats, len(spec.labels))
+        self.val = Rows(self.pieces["data.val"].music, events, spec.context)
+        if "data.train" in self.pieces:
+            rows = Rows(self.pieces["data.train"].music, events, spec.context)
+            self.train = Drawn(rows, config.transpose, config.infill)
+        self.report = {key: report_of(self.pieces[key], events) for key in sorted(self.pieces)}
 
     def start_background(self) -> None:
         """Nothing is prepared ahead."""

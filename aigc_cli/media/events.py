@@ -2,16 +2,23 @@
 
 Huang and Yang, "Pop Music Transformer", 2020, https://arxiv.org/abs/2002.00212. A piece is
 
-    begin KEY TEMPO (bar (POSITION (INSTRUMENT? PITCH DURATION)+)*)+ end
+    begin KEY TEMPO DENSITY LABEL? (bar (POSITION (INSTRUMENT? PITCH DURATION)+)*)+ end
 
-INSTRUMENT stands where it differs from that of the note before. Notes at one position are sorted by
-instrument and pitch, so every piece has one row of events and every row of the grammar one piece.
+INSTRUMENT stands where it differs from that of the note before in its bar, so a bar means the same
+wherever it stands. Notes at one position are sorted by instrument and pitch, so every piece has one
+row of events and every row of the grammar one piece. LABEL is there where the data have labels.
+
+Bars that are to be filled in come last (Bavarian et al., 2022, https://arxiv.org/abs/2207.14255),
+with a `hole` in the place of each:
+
+    begin ... BARS hole+ BARS fill BARS end
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -25,6 +32,8 @@ INSTRUMENTS = 17
 """The sixteen groups of eight programs of General MIDI, and drums."""
 VELOCITY = 90
 TEMPOS = tuple(range(40, 241, 8))
+DENSITIES = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+"""Notes a quarter that part sparse pieces from dense ones."""
 NAMES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 KEYS = (*(f"{name} major" for name in NAMES), *(f"{name} minor" for name in NAMES))
 
@@ -49,6 +58,14 @@ class Music:
     """Quarters a minute, one of TEMPOS."""
     key: int
     """Number in KEYS."""
+    label: int = -1
+    """Number of the piece's label in the spec of its data; -1 where it has none."""
+
+    @property
+    def density(self) -> int:
+        """How many of DENSITIES are below the notes of a quarter."""
+        notes = len(self.notes) / max(self.bars * self.beats_per_bar, 1)
+        return bisect_left(DENSITIES, notes)
 
     @property
     def steps_per_bar(self) -> int:
@@ -78,7 +95,16 @@ class Music:
         bar = self.notes[:, 0] // self.steps_per_bar
         kept = self.notes[(bar >= first) & (bar < first + bars)].copy()
         kept[:, 0] -= first * self.steps_per_bar
-        return Music(kept, self.resolution, self.beats_per_bar, bars, self.tempo, self.key)
+        return replace(self, notes=kept, bars=bars)
+
+
+def joined(parts: Sequence[Music]) -> Music:
+    """Pieces one after the other, with the head of the first."""
+    steps = np.cumsum([0, *(part.bars * part.steps_per_bar for part in parts)])
+    shift = np.eye(1, 4, dtype=np.int64)  # of the start alone
+    notes = [part.notes + a * shift for part, a in zip(parts, steps.tolist(), strict=False)]
+    bars = sum(part.bars for part in parts)
+    return replace(parts[0], notes=settle(np.concatenate(notes)), bars=bars)
 
 
 def estimate_key(notes: NDArray[np.int64]) -> int:
@@ -143,6 +169,8 @@ class Events:
 
     resolution: int
     beats_per_bar: int
+    labels: int = 0
+    """How many labels pieces may have."""
 
     @property
     def steps_per_bar(self) -> int:
@@ -157,7 +185,8 @@ class Events:
     def offsets(self) -> dict[str, int]:
         """Where the events of each kind begin; `size` is that of the vocabulary."""
         sizes = {
-            "end": 1, "begin": 1, "bar": 1, "key": len(KEYS), "tempo": len(TEMPOS),
+            "end": 1, "begin": 1, "bar": 1, "hole": 1, "fill": 1, "key": len(KEYS),
+            "tempo": len(TEMPOS), "density": len(DENSITIES) + 1, "label": self.labels,
             "position": self.steps_per_bar, "instrument": INSTRUMENTS, "pitch": 128,
             "duration": self.longest, "size": 0,
         }  # fmt: skip
@@ -166,13 +195,24 @@ class Events:
 
     def kind_of(self, event: int) -> tuple[str, int]:
         """The kind of an event and its number among those."""
-        name, first = next((n, o) for n, o in reversed(self.offsets.items()) if o <= event)
-        return name, event - first
+        return self._kinds[event]
+
+    @cached_property
+    def _kinds(self) -> list[tuple[str, int]]:
+        names = list(self.offsets)
+        ends = [*list(self.offsets.values())[1:], self.offsets["size"]]
+        return [
+            (name, event - self.offsets[name])
+            for name, end in zip(names, ends, strict=True)
+            for event in range(self.offsets[name], end)
+        ]
 
     def head(self, music: Music) -> list[int]:
         """What stands before the first bar."""
         at = self.offsets
-        return [at["begin"], at["key"] + music.key, at["tempo"] + TEMPOS.index(music.tempo)]
+        tempo = at["tempo"] + TEMPOS.index(music.tempo)
+        head = [at["begin"], at["key"] + music.key, tempo, at["density"] + music.density]
+        return [*head, at["label"] + max(music.label, 0)] if self.labels else head
 
     def encode(self, music: Music) -> list[list[int]]:
         """The events of a piece: its head, then those of each bar, without `end`."""
@@ -181,6 +221,8 @@ class Events:
         instrument, before = -1, -1
         for start, duration, pitch, group in music.notes.tolist():
             bar = parts[1 + start // steps]
+            if start // steps != before // steps:
+                instrument = -1
             if start != before:
                 bar.append(at["position"] + start % steps)
             if group != instrument:
@@ -192,6 +234,7 @@ class Events:
     def decode(self, events: Iterable[int]) -> Music:
         """The piece of a row, which may stop anywhere: a note without its duration is left out."""
         key, tempo, bars, position, instrument, pitch = 0, TEMPOS[10], 0, 0, 0, -1
+        label = -1
         notes: list[tuple[int, int, int, int]] = []
         for kind, number in map(self.kind_of, events):
             match kind:
@@ -199,6 +242,8 @@ class Events:
                     key = number
                 case "tempo":
                     tempo = TEMPOS[number]
+                case "label":
+                    label = number
                 case "bar":
                     bars, position = bars + 1, 0
                 case "position":
@@ -213,14 +258,33 @@ class Events:
                 case "end":
                     break
         rows = settle(np.array(notes, np.int64).reshape(-1, 4))
-        return Music(rows, self.resolution, self.beats_per_bar, bars, tempo, key)
+        return Music(rows, self.resolution, self.beats_per_bar, bars, tempo, key, label)
+
+    def with_hole(self, music: Music, first: int, bars: int) -> list[int]:
+        """The row of a piece without some of its bars, from number `first` on, up to the place
+        where these are to be written.
+        """
+        at, parts = self.offsets, self.encode(music)
+        holes = [[at["hole"]] * bars]
+        order = [*parts[: 1 + first], *holes, *parts[1 + first + bars :], [at["fill"]]]
+        return [event for part in order for event in part]
+
+    def filled(self, row: Sequence[int], written: Sequence[int]) -> Music:
+        """The piece of a row with a hole, and of what was written behind it."""
+        hole = self.offsets["hole"]
+        first, bars = row.index(hole), row.count(hole)
+        before, middle = self.decode(row[:first]), self.decode(written)
+        missing = replace(middle, notes=middle.notes[:0], bars=bars - middle.bars)
+        return joined([before, middle, missing, self.decode(row[first + bars : -1])])
 
 
 class Grammar:
-    """Which events may follow those of a row so far."""
+    """Which events may follow those of a row so far. `asked`: the number of an event of the head
+    that is to be taken, by its kind.
+    """
 
-    def __init__(self, events: Events) -> None:
-        self.events = events
+    def __init__(self, events: Events, asked: Mapping[str, int] | None = None) -> None:
+        self.events, self.asked = events, dict(asked or {})
         self.left: int | None = None
         """Bars that are still to be begun before the end; None leaves it open."""
         self.kind, self.position, self.instrument, self.pitch = "", -1, -1, -1
@@ -237,7 +301,7 @@ class Grammar:
         for event in row:
             self.kind, number = self.events.kind_of(event)
             if self.kind == "bar":
-                self.position = -1
+                self.position, self.instrument = -1, -1
                 self.left = None if self.left is None else self.left - 1
             elif self.kind == "position":
                 self.position, self.fresh, self.pitch = number, True, -1
@@ -247,17 +311,28 @@ class Grammar:
                 self.pitch, self.fresh = number, False
         return self
 
+    def _next(self) -> str:
+        """The kind of event that follows in the head; none behind it."""
+        head = ["begin", "key", "tempo", "density", *(["label"] if self.events.labels else []), ""]
+        return head[head.index(self.kind) + 1]
+
+    def _head(self, out: NDArray[np.bool_]) -> None:
+        first, kind = self.events.offsets, self._next()
+        if kind in self.asked:
+            out[first[kind] + self.asked[kind]] = True
+        else:
+            names = list(first)
+            out[first[kind] : first[names[names.index(kind) + 1]]] = True
+
     def allowed(self) -> NDArray[np.bool_]:
         """(V,): True for each event that may come next."""
         at, out = self.events.offsets, np.zeros(self.events.offsets["size"], np.bool_)
         match self.kind:
             case "":
                 out[at["begin"]] = True
-            case "begin":
-                out[at["key"] : at["tempo"]] = True
-            case "key":
-                out[at["tempo"] : at["position"]] = True
-            case "tempo":
+            case "begin" | "key" | "tempo" | "density" if self._next():
+                self._head(out)
+            case "density" | "label" | "fill":
                 out[at["bar"]] = True
             case "bar" | "duration":
                 out[at["position"] + self.position + 1 : at["instrument"]] = True

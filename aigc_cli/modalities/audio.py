@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from aigc_cli.data import midi
+from aigc_cli.data import _music_files
 from aigc_cli.data._named_files import holds_one
 from aigc_cli.data.recordings import read_recordings, tone
 from aigc_cli.errors import DataError
@@ -172,7 +172,7 @@ class Modality(_modality.Modality):
 
     def recognizes(self, source: str) -> bool:
         """An audio file, or a folder or zip with some and without MIDI, whose sound they may be."""
-        return holds_one(source, ENDINGS) and not holds_one(source, midi.ENDINGS)
+        return holds_one(source, ENDINGS) and not holds_one(source, _music_files.ENDINGS)
 
     def source_part(self, source: str) -> dict[str, Any]:
         return read_recordings(source).report().as_dict()

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from pydantic import Field
 from torch import Tensor
 
+from aigc_cli.data._music_files import ENDINGS, LISTED, files_in
 from aigc_cli.data._paths import find_path
 from aigc_cli.data._sources import is_hidden
-from aigc_cli.data.midi import ENDINGS, files_in, read_pieces, scale_file
+from aigc_cli.data.midi import read_pieces, report_of, scale_file
 from aigc_cli.errors import DataError
-from aigc_cli.media.events import Events, Music, estimate_key, on_grid
+from aigc_cli.media.events import KEYS, Events, Music, estimate_key, on_grid
 from aigc_cli.media.files import write_bytes
 from aigc_cli.media.image import Raster, write_image
 from aigc_cli.media.midi import MICROSECONDS, TICKS, midi_bytes, read_midi
@@ -26,22 +24,15 @@ from aigc_cli.media.roll import piano_roll
 from aigc_cli.media.synth import render, wav_bytes
 from aigc_cli.modalities import _modality
 from aigc_cli.modalities._modality import Findings, Input, Inputs, Task, warn_of_twins
+from aigc_cli.modalities._music_inputs import Form, Primes, Reading, WholePieces
 from aigc_cli.modalities._output import File, Output
 from aigc_cli.recipe.load import Recipe
 from aigc_cli.recipe.sections import Section
-from aigc_cli.specs.music import MusicSpec
+from aigc_cli.specs.music import FramesSpec, MusicSpec
 
 SHEET = 8  # pieces on it
 WIDEST = 2_000  # pixels of a roll on the sheet
-LISTED = 5
 GAP = 12  # pixels between rolls
-
-
-class Reading(Section):
-    """How pieces are read."""
-
-    bars: int = Field(4, gt=0)
-    """First bars of an input that are gone on from."""
 
 
 class Writing(Section):
@@ -51,6 +42,19 @@ class Writing(Section):
     """Whether each has a WAV file beside it."""
     roll: bool = True
     """Whether each has a piano roll beside it."""
+
+
+def obeyed(options: Any, music: Music) -> dict[str, bool]:
+    """Whether a piece has what the options of its family ask for, judged by its notes alone: its
+    likeliest key, and its notes a quarter within a third. What it is played at is always as asked.
+    """
+    found = {}
+    if key := getattr(options, "key", ""):
+        found[f"key={key}"] = KEYS[estimate_key(music.notes)] == key
+    if density := getattr(options, "density", 0):
+        notes = len(music.notes) / max(music.bars * music.beats_per_bar, 1)
+        found[f"density={density:g}"] = density / 1.34 <= notes <= density * 1.34
+    return found
 
 
 class Writer(_modality.Writer):
@@ -63,6 +67,7 @@ class Writer(_modality.Writer):
         assert isinstance(task.writing, Writing)
         self.options = task.writing
         self._rolls: list[Raster] = []
+        self._obeyed: dict[str, list[bool]] = {}
 
     def _write(self, stem: str, music: Music, facts: Mapping[str, Any]) -> list[File]:
         facts = {**facts, **music.facts}
@@ -85,6 +90,8 @@ class Writer(_modality.Writer):
             files.append(File(beside, {"of": path.name}, sample=False))
         if len(self._rolls) < SHEET:
             self._rolls.append(roll)
+        for condition, obeys in obeyed(self.task.options, music).items():
+            self._obeyed.setdefault(condition, []).append(obeys)
         return files
 
     def drawn(self, number: int, made: Music, facts: Mapping[str, Any]) -> list[File]:
@@ -102,6 +109,8 @@ class Writer(_modality.Writer):
         return files
 
     def finish(self, rows: int | None = None) -> list[File]:
+        for condition, all_obey in self._obeyed.items():
+            self.notes.append(f"{condition}: {sum(all_obey)} of {len(all_obey)} pieces are so")
         if not self._rolls:
             return []
         rolls = [roll.pixels[:, :WIDEST] for roll in self._rolls]
@@ -116,60 +125,6 @@ class Writer(_modality.Writer):
         return [File(path, {"pieces": len(rolls)}, sample=False)]
 
 
-class Primes(Inputs):
-    """The first bars of pieces, all checked."""
-
-    def __init__(self, names: Sequence[str], music: Sequence[Music], task: Task) -> None:
-        spec = task.model.spec
-        assert isinstance(spec, MusicSpec)
-        assert isinstance(task.reading, Reading)
-        events, bars = Events(spec.resolution, spec.beats_per_bar), task.reading.bars
-        self.names, self.music = names, [piece.bars_from(0, bars) for piece in music]
-        rows = [[event for part in events.encode(m) for event in part] for m in self.music]
-        long = [
-            f"{name} has {len(row):,} events in its first {piece.bars} bars"
-            for name, row, piece in zip(names, rows, self.music, strict=True)
-            if len(row) >= spec.context
-        ]
-        if long:
-            raise DataError(
-                f"{'; '.join(long[:LISTED])}, and the model reads at most {spec.context - 1:,}",
-                hint=f"take fewer with read.bars={max(bars // 2, 1)}, or train with a larger "
-                "data.context",
-            )
-        self.given = [torch.tensor(row) for row in rows]
-        self.stems = _stems(names)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def name(self, number: int) -> str:
-        return self.names[number]
-
-    def __getitem__(self, number: int) -> Input:
-        return Input(
-            self.names[number], self.music[number], self.given[number], self.stems[number]
-        )  # fmt: skip
-
-
-class Pieces(Primes):
-    """Whole pieces, given as their notes (N, 4) on the grid of the model."""
-
-    def __init__(self, names: Sequence[str], music: Sequence[Music]) -> None:
-        self.names, self.music, self.stems = names, list(music), _stems(names)
-        self.given = [torch.from_numpy(piece.notes) for piece in music]
-
-
-def _stems(names: Sequence[str]) -> list[str]:
-    """What files of answers are called: inputs that differ in their ending alone are told apart."""
-    twice = Counter(Path(name).with_suffix("") for name in names)
-    return [
-        str(path if twice[path] == 1 else Path(f"{path}_{Path(name).suffix[1:]}"))
-        for name in names
-        for path in [Path(name).with_suffix("")]
-    ]
-
-
 class Modality(_modality.Modality):
     """Music."""
 
@@ -182,26 +137,19 @@ class Modality(_modality.Modality):
     usual_count = 4
 
     def open(self, source: Path, task: Task, makes: _modality.Modality | None) -> Inputs:
-        spec: Any = task.model.spec
-        events = Events(spec.resolution, spec.beats_per_bar)
-        found = read_pieces(str(source), events, key="--input")
+        found = Form(task.model.spec).read(str(source))
         if found.skipped:
             reasons = [f"{name} {why}" for name, why in list(found.skipped.items())[:LISTED]]
             raise DataError(
                 f"--input: {len(found.skipped):,} files cannot be used: {'; '.join(reasons)}",
                 hint="leave them out",
             )
-        if not isinstance(spec, MusicSpec):
-            return Pieces(found.names, found.music)
+        if not isinstance(task.model.spec, (MusicSpec, FramesSpec)):
+            return WholePieces(found.names, found.music)
         return Primes(found.names, found.music, task)
 
     def thing_of(self, given: Tensor, task: Task) -> Music:
-        spec: Any = task.model.spec
-        if isinstance(spec, MusicSpec):
-            return Events(spec.resolution, spec.beats_per_bar).decode(given.tolist())
-        notes, steps = given.numpy(), spec.resolution * spec.beats_per_bar
-        bars = int(notes[:, 0].max(initial=0)) // steps + 1
-        return Music(notes, spec.resolution, spec.beats_per_bar, bars, 120, estimate_key(notes))
+        return Form(task.model.spec).thing(given)
 
     def read(self, path: Path) -> list[Music]:
         """The piece in a file, on a grid of sixteenths."""
@@ -233,16 +181,14 @@ class Modality(_modality.Modality):
 
     def source_part(self, source: str) -> dict[str, Any]:
         events = Events(4, 4)
-        return read_pieces(source, events).report(events).as_dict()
+        return report_of(read_pieces(source, events), events).as_dict()
 
     def parts_of(self, data: Any, recipe: Recipe) -> dict[str, dict[str, Any]]:
         return {key: report.as_dict() for key, report in data.report.items()}
 
     def part_lines(self, part: Mapping[str, Any]) -> Iterator[str]:
-        yield f"pieces   {part['pieces']:,}"
-        yield f"bars     {part['bars']:,}"
-        yield f"notes    {part['notes']:,}"
-        yield f"events   {part['tokens']:,}"
+        for name in part["counted"]:
+            yield f"{name:<8} {part[name]:,}"
         for name, why in list(part["skipped"].items())[:LISTED]:
             yield f"skipped  {name} {why}"
         if len(part["skipped"]) > LISTED:

@@ -133,6 +133,7 @@ class CachedLM:
             heads = attention.q_proj.out_features, attention.k_proj.out_features
             self._head_dim = attention.head_dim
             self._heads, self._kv_heads = (n // self._head_dim for n in heads)
+            self._last_norm: nn.Module = net.model.norm
             self._norm = _rms(net.model.norm, self._dtype)
             self._embeddings, self._positions = whole(net.model.embed_tokens.weight), None
             head = head * whole(net.model.norm.weight)
@@ -142,6 +143,7 @@ class CachedLM:
             assert isinstance(first, GPT2Block)
             self._heads = self._kv_heads = first.attn.num_heads
             self._head_dim = first.attn.c_proj.in_features // first.attn.num_heads
+            self._last_norm = net.transformer.ln_f
             self._norm = _layer_norm(net.transformer.ln_f, self._dtype)
             self._embeddings = whole(net.transformer.wte.weight)
             self._positions = whole(net.transformer.wpe.weight)
@@ -150,12 +152,24 @@ class CachedLM:
 
     @torch.no_grad()
     def __call__(self, tokens: Tensor, prefix: Prefix) -> Tensor:
-        R, T = tokens.shape
+        return self._head(self._norm(self._last(tokens, prefix))).float()
+
+    @torch.no_grad()
+    def features(self, tokens: Tensor, prefix: Prefix) -> Tensor:
+        """(R, D), float32: what a head reads after the last token; tokens as `embedded` says."""
+        found: Tensor = self._last_norm(self._last(tokens, prefix))
+        return found
+
+    def _last(self, tokens: Tensor, prefix: Prefix) -> Tensor:
+        """(R, D): the last block's output at the last token."""
+        R, T = tokens.shape[:2]
         H, K, E = self._heads, self._kv_heads, self._head_dim
         mask, positions = prefix.ahead(T, tokens.device)
         causal = T > 1 and mask is None
         prefix.make_room((len(self._layers), R, 2 * K, E), T, self._dtype, tokens.device)
-        x = F.embedding(tokens, self._embeddings).float()  # (R, T, D)
+        several = tokens.is_floating_point()
+        x = tokens @ self._embeddings if several else F.embedding(tokens, self._embeddings)
+        x = x.float()  # (R, T, D)
         if self._positions is not None:
             x = x + self._positions[positions]
         if self._scale != 1:
@@ -175,8 +189,7 @@ class CachedLM:
             x += layer.out(seen.view(R * T, H * E))
             x += layer.feed_forward(layer.norm_2(x))
         prefix.length += T
-        last = x.view(R, T, -1)[:, -1]
-        return self._head(self._norm(last)).float()
+        return x.view(R, T, -1)[:, -1]
 
     def _rotation(self, rotation: Rotation) -> Rotation:
         """Those of positions, (T, E) or (R, 1, T, E), for all heads: (T, H + 2 K, E), or with R in

@@ -25,8 +25,16 @@ from aigc_cli.specs.text import IGNORE
 MOST_LOGITS = 1 << 25  # of one piece: 128 MB in float32
 
 
+def embedded(table: nn.Embedding, tokens: Tensor) -> Tensor:
+    """(R, T, D) of tokens (R, T); of how much there is of each token, float (R, T, V), the sum."""
+    found: Tensor = tokens @ table.weight if tokens.is_floating_point() else table(tokens)
+    return found
+
+
 class CausalLM(nn.Module, ABC):
-    """Base of the two layouts: tokens (R, T) -> logits (R, T, V), or nats with a `target`."""
+    """Base of the layouts: tokens (R, T) -> logits (R, T, V), or nats with a `target`. What is read
+    may be several tokens at once, as `embedded` says.
+    """
 
     context: int
 
@@ -148,7 +156,7 @@ class Llama(CausalLM):
         causal: bool,
     ) -> Tensor:
         rotation = self.rope(positions)
-        x = self.model.embed_tokens(tokens)  # (R, T, D)
+        x = embedded(self.model.embed_tokens, tokens)  # (R, T, D)
         if self.embedding_scale != 1:
             x = x * self.embedding_scale
         x = self.dropout(x)
@@ -214,7 +222,8 @@ class GPT2(CausalLM):
         mask: Tensor | None,
         causal: bool,
     ) -> Tensor:
-        x = self.transformer.wte(tokens) + self.transformer.wpe.weight[positions]  # (R, T, D)
+        x = embedded(self.transformer.wte, tokens)  # (R, T, D)
+        x = x + self.transformer.wpe.weight[positions]
         x = self.dropout(x)
         for block in self.transformer.h:
             x = block(x, mask=mask, causal=causal)

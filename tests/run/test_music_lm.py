@@ -11,16 +11,19 @@ import torch
 import yaml
 from PIL import Image
 
-from aigc_cli.data.midi import scale_file
-from aigc_cli.media.events import Events, Grammar
+from aigc_cli.data.midi import Config, Data, example, scale_file
+from aigc_cli.errors import DataError, InputError
+from aigc_cli.media.events import KEYS, Events, Grammar, Music
 from aigc_cli.media.midi import read_midi
 from aigc_cli.media.record import read_record
-from aigc_cli.models.music.music_lm import Grammatical, Model, Options
+from aigc_cli.models.music._events import Grammatical
+from aigc_cli.models.music.music_lm import Model, Options
 from aigc_cli.recipe.example import example_recipe
-from aigc_cli.registry import load_family
+from aigc_cli.registry import load_data_kind, load_family
 from aigc_cli.sampling.decoding import Decoder
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs.music import MusicSpec
+from tests.run.conftest import assert_same, load
 
 EVENTS = Events(4, 4)
 mido = pytest.importorskip("mido")
@@ -43,7 +46,7 @@ def test_untrained_models_write_pieces_of_so_many_bars(model: Model, bars: int) 
 
 def test_a_prime_is_the_beginning_of_its_answers(model: Model) -> None:
     prime = model.sample(SampleNoise(1, 0, 1), Options(bars=2, max_tokens=30))[0]
-    row = torch.tensor([event for part in model.events.encode(prime) for event in part])
+    row = torch.tensor([event for part in model.writer.events.encode(prime) for event in part])
     for answer in model.sample(SampleNoise(2, 0, 2), Options(bars=2, max_tokens=30), row):
         assert answer.bars == 4
         assert (
@@ -97,7 +100,7 @@ def test_inputs_are_gone_on_from_or_named(aigc, here: Path, trained: str) -> Non
     assert made.json["items"][0]["bars"] == 2  # one is read, one written
     long = aigc("sample", trained, "--input", "song.mid", "--out", "long", "read.bars=8")
     assert long.code == 2
-    assert "has 268 events in its first 8 bars, and the model reads at most 47" in long.err
+    assert "events in its 8 bars from 1 on, and the model reads at most 47" in long.err
     (here / "bad.mid").write_bytes(b"MThd")
     bad = aigc("sample", trained, "--input", "bad.mid", "--out", "bad")
     assert bad.code == 2
@@ -148,3 +151,107 @@ def test_the_last_bar_ends_where_the_next_would_begin() -> None:
     decoder = Grammatical(Wants(), [grammar])
     assert decoder.step(None).argmax() == EVENTS.offsets["bar"]
     assert decoder.step(torch.tensor([EVENTS.offsets["bar"]])).argmax() == EVENTS.offsets["end"]
+
+
+@pytest.fixture
+def random_piece(model: Model) -> Music:
+    return model.sample(SampleNoise(3, 0, 1), Options(bars=5, max_tokens=120, temperature=1))[0]
+
+
+def test_bars_are_filled_in_between_those_that_stay(model: Model, random_piece: Music) -> None:
+    events = model.writer.events
+    row = events.with_hole(random_piece, 1, 2)
+    answers = model.sample(SampleNoise(0, 0, 3), Options(bars=9, max_tokens=60), torch.tensor(row))
+    for made in answers:
+        assert made.bars == 5
+        for first, bars in ((0, 1), (3, 2)):
+            kept, was = (m.bars_from(first, bars).notes for m in (made, random_piece))
+            assert kept[:, [0, 2, 3]].tolist() == was[:, [0, 2, 3]].tolist()
+    # The bars that were taken out, written behind the others, are the piece again.
+    taken = [event for part in events.encode(random_piece)[2:4] for event in part]
+    assert events.filled(row, taken).notes.tolist() == random_piece.notes.tolist()
+
+
+def test_rows_with_a_hole_hold_each_bar_once(tmp_path: Path) -> None:
+    config = Config(**{**example(tmp_path), "context": 100}, infill=1.0, transpose=0)
+    rows, at = Data(config).train, Events(4, 4).offsets
+    seen = 0
+    for seed in range(40):
+        tokens, target = rows[(0, seed)]["tokens"].tolist(), rows[(0, seed)]["target"].tolist()
+        assert at["hole"] not in target
+        assert at["fill"] not in target
+        assert tokens[4] in (at["bar"], at["hole"])
+        seen += at["fill"] in tokens
+        if at["fill"] in tokens:
+            behind = tokens[tokens.index(at["fill"]) :]
+            assert behind.count(at["bar"]) == tokens.count(at["hole"])
+            assert at["end"] in target
+    assert seen > 10
+
+
+def test_conditions_are_in_the_head_of_every_piece() -> None:
+    torch.manual_seed(0)
+    spec = MusicSpec(64, 4, 4, ("jigs", "reels"))
+    model = Model(load_family("music_lm").Config.tiny(), spec).eval()
+    asked = Options(bars=1, max_tokens=30, key="F# minor", tempo=97, density=2.2, label="reels")
+    for piece in model.sample(SampleNoise(0, 0, 4), asked):
+        assert (KEYS[piece.key], piece.tempo, piece.label) == ("F# minor", 96, 1)
+    with pytest.raises(InputError, match="label=waltz"):
+        model.sample(SampleNoise(0, 0, 1), Options(label="waltz"))
+    with pytest.raises(InputError, match="a piece that is given has its own"):
+        model.sample(SampleNoise(0, 0, 1), Options(key="C major"), torch.tensor([1, 8, 30, 50]))
+
+
+def test_labels_are_those_of_folders_or_of_names(tmp_path: Path) -> None:
+    for root, name in enumerate(("jigs/jigs1", "jigs/jigs2", "reels/reels1", "reels/reels2")):
+        path = tmp_path / f"{name}.mid"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(scale_file(root))
+    for labels in ("folders", "names"):
+        data = Data(Config(train=str(tmp_path), val=str(tmp_path), labels=labels))
+        assert data.spec.labels == ("jigs", "reels")
+        assert [piece.label for piece in data.pieces["data.train"].music] == [0, 0, 1, 1]
+    with pytest.raises(DataError, match="give 1 labels"):
+        Data(Config(train=str(tmp_path / "jigs"), val=str(tmp_path), labels="names"))
+
+
+def test_what_is_asked_is_counted_and_bars_filled_in(aigc, here: Path, trained: str) -> None:
+    made = aigc("sample", trained, "-n", "2", "--out", "made", "bars=2", "key=C major", "density=2")
+    assert made.code == 0, made.err
+    assert "key=C major: " in made.out + made.err
+    assert "of 2 pieces are so" in made.out + made.err
+    (here / "song.mid").write_bytes(scale_file(2, bars=8))
+    fill = ("sample", trained, "--input", "song.mid", "read.bars=1")
+    outside = aigc(*fill, "--out", "o", "read.fill=9-9", "read.start=9")
+    assert outside.code == 2
+    assert "read.fill=9-9 is outside the piece: song.mid has 8 bars" in outside.err
+    among = aigc(*fill, "--out", "o", "read.fill=3-4")
+    assert among.code == 2
+    assert "bars 1 to 1 are read" in among.err
+    filled = aigc(*fill, "--out", "filled", "read.fill=1-1", "--json")
+    assert filled.code == 0, filled.err
+    assert filled.json["items"][0]["bars"] == 1
+
+
+@pytest.mark.parametrize("arch", ["llama", "lstm"])
+def test_frames_train_resume_exactly_and_go_on_from_files(aigc, here: Path, arch: str) -> None:
+    recipe = example_recipe("music_lm", here / "data").as_dict()
+    recipe["data"] = load_data_kind("frames").example(here / "data")
+    recipe["model"] |= {"arch": arch, "dropout": 0.1}
+    (here / "f.yaml").write_text(yaml.safe_dump(recipe))
+    assert aigc("train", "f.yaml", "--out", "whole", "--quiet").code == 0
+    assert aigc("train", "f.yaml", "--out", "cut", "trainer.max_steps=2", "--quiet").code == 0
+    assert aigc("train", "f.yaml", "--resume", "cut", "--quiet").code == 0
+    whole, cut = (load(here / f"{name}/checkpoints/last.ckpt") for name in ("whole", "cut"))
+    for part in ("weights", "ema", "optimizers"):
+        assert_same(whole[part], cut[part], part)
+    found = aigc("evaluate", "whole", "--json")
+    assert {"value", "unigram", "markov"} <= set(found.json["metrics"]["loss"])
+    (here / "song.mid").write_bytes(scale_file(2, bars=2))
+    more = ("sample", "whole", "--input", "song.mid", "--json", "read.bars=1", "bars=2")
+    made = aigc(*more, "--out", "more")
+    assert made.code == 0, made.err
+    assert made.json["items"][0]["bars"] == 3
+    hole = aigc(*more, "--out", "hole", "read.fill=1-1")
+    assert hole.code == 2
+    assert "a model of frames only goes on" in hole.err

@@ -1,9 +1,9 @@
-"""Language model of music: pieces, and continuations of pieces, by a decoder-only Transformer.
+"""Language model of music: pieces, and continuations of pieces, event by event or frame by frame.
 
 The decoder, its cache and the ways of drawing are those of the texts (nn/causal_lm.py,
-sampling/decoding.py). Events are those of media/events.py, and a grammar forbids what is no music,
-so every row that is written is a piece. Huang and Yang, "Pop Music Transformer", 2020,
-https://arxiv.org/abs/2002.00212.
+nn/recurrent_lm.py, sampling/decoding.py). Events are those of media/events.py (Huang and Yang, "Pop
+Music Transformer", 2020, https://arxiv.org/abs/2002.00212), and a grammar forbids what is no music,
+so every row that is written is a piece. Frames and their two heads are in _frames.py.
 """
 
 from __future__ import annotations
@@ -12,23 +12,21 @@ from collections.abc import Mapping, Sequence
 from math import exp
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from aigc_cli.errors import InputError
-from aigc_cli.media.events import Events, Grammar, Music
+from aigc_cli.media.events import Music
 from aigc_cli.models._base import Batch, GenerativeModule, Terms
-from aigc_cli.models.text._causal import CausalConfig, CausalDecoder, decoder_optimizer
-from aigc_cli.models.text._network import build_network
-from aigc_cli.nn.cached_lm import CachedLM
+from aigc_cli.models.music import _network
+from aigc_cli.models.music._events import Conditions, EventWriter
+from aigc_cli.models.music._frames import FrameWriter
+from aigc_cli.models.text._causal import decoder_optimizer
 from aigc_cli.recipe.dial import Dial
-from aigc_cli.sampling.decoding import Decoder, Decoding, Job, decode
+from aigc_cli.sampling.decoding import Decoding
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import Spec
-from aigc_cli.specs.music import MusicSpec
-from aigc_cli.specs.text import IGNORE
+from aigc_cli.specs.music import FramesSpec, MusicSpec
 
 DIAL = Dial(
     goals=("generate", "continue"),
@@ -48,86 +46,76 @@ DIAL = Dial(
 )  # fmt: skip
 
 
-class Config(CausalConfig):
+class Config(_network.Config):
     """The network and its training."""
 
 
-class Options(Decoding):
-    """How pieces are written and continued."""
+class Options(Decoding, Conditions):
+    """How pieces are written and continued; of the ways of drawing, frames have `temperature`."""
 
     TINY: ClassVar[Mapping[str, Any]] = {"bars": 1, "max_tokens": 40}
 
     bars: int = Field(8, ge=0, le=1000)
-    """Bars that are written, behind those of an input; 0 until the model ends the piece."""
+    """Bars that are written, behind those of an input; 0 until the model ends the piece, which one
+    of frames does not.
+    """
     max_tokens: int = Field(4096, gt=0)
     """Most events of a piece; bars that do not fit stay empty."""
     temperature: float = Field(0.95, ge=0, le=100)
-    """0 always takes the likeliest event; 1 draws from the model's probabilities."""
+    """0 always takes the likeliest; 1 draws from the model's probabilities."""
     top_p: float = Field(0.98, gt=0, le=1)
     """Draw from the fewest likeliest events that have this probability together."""
 
 
-class Grammatical(Decoder):
-    """A decoder that gives no probability to events which may not follow those of its row."""
-
-    def __init__(self, inner: Decoder, grammars: Sequence[Grammar]) -> None:
-        self.inner, self.grammars = inner, list(grammars)
-
-    def step(self, tokens: Tensor | None) -> Tensor:
-        if tokens is not None:
-            for grammar, token in zip(self.grammars, tokens.tolist(), strict=True):
-                grammar.read([token])
-        logits = self.inner.step(tokens).clone()
-        # After the last bar the piece ends where the next would begin.
-        full = [row for row, grammar in enumerate(self.grammars) if grammar.left == 0]
-        at = self.grammars[0].events.offsets
-        ends = torch.logaddexp(logits[full, at["end"]], logits[full, at["bar"]])
-        logits[full, at["end"]] = ends
-        allowed = np.stack([grammar.allowed() for grammar in self.grammars])
-        return logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), -torch.inf)
-
-    def select(self, rows: Tensor) -> None:
-        self.inner.select(rows)
-        self.grammars = [self.grammars[row].copy() for row in rows.tolist()]
-
-
 class Model(GenerativeModule):
-    """events (B, T) -> logits (B, T, V) of the event after each."""
+    """Events (B, T), or frames (B, T, 88), -> nats (B, T) of each after those before."""
 
-    accepts = (MusicSpec,)
+    accepts = (MusicSpec, FramesSpec)
     takes = "music"
     makes = "music"
     input_optional = True
     averaged = ("net",)
-    metrics: ClassVar[dict[str, Literal["max", "min"]]] = {"loss": "min", "perplexity": "min"}
     counted = ("nats", "tokens")
     config: Config
 
     def __init__(self, config: Config, spec: Spec) -> None:
         super().__init__(config, spec)
-        assert isinstance(spec, MusicSpec)
+        assert isinstance(spec, (MusicSpec, FramesSpec))
         self.context = spec.context
-        self.events = Events(spec.resolution, spec.beats_per_bar)
-        self.net = build_network(config, self.events.offsets["size"], spec.context)
+        self.writer: EventWriter | FrameWriter = (
+            EventWriter(config, spec) if isinstance(spec, MusicSpec) else FrameWriter(config, spec)
+        )
+        self.net = self.writer.net
+
+    @property
+    def metrics(self) -> dict[str, Literal["max", "min"]]:  # type: ignore[override]
+        frames = isinstance(self.writer, FrameWriter)
+        return {"loss": "min"} if frames else {"loss": "min", "perplexity": "min"}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return decoder_optimizer(self, self.net, self.config)
+        body = self.writer.net.body if isinstance(self.writer, FrameWriter) else self.writer.net
+        return decoder_optimizer(self, body, self.config)
 
     def weight(self, batch: Batch) -> Tensor:
-        return (batch["target"] != IGNORE).sum()
+        return self.writer.counted(batch).sum()
 
     def loss(self, batch: Batch) -> Terms:
-        nats: Tensor = self.net(batch["tokens"], target=batch["target"])
-        return {"loss": nats.sum() / self.mean_weight}
+        return {"loss": self.writer.nats(batch).sum() / self.mean_weight}
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
-        nats: Tensor = self.net(batch["tokens"], target=batch["target"])
-        return {"nats": nats.double().sum(1), "tokens": (batch["target"] != IGNORE).sum(1)}
+        return self._totals(batch, self.writer.nats(batch))
+
+    def baselines(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
+        return {name: self._totals(batch, n) for name, n in self.writer.baselines(batch).items()}
+
+    def _totals(self, batch: Batch, nats: Tensor) -> dict[str, Tensor]:
+        return {"nats": nats.double().sum(1), "tokens": self.writer.counted(batch).sum(1)}
 
     def summarize(self, means: dict[str, float]) -> dict[str, float]:
-        """loss (nats per event) and perplexity of an event."""
+        """loss: nats per event or frame; and perplexity of an event."""
         loss = means["nats"] / max(means["tokens"], 1e-9)
-        return {"loss": loss, "perplexity": exp(min(loss, 700))}
+        found = {"loss": loss, "perplexity": exp(min(loss, 700))}
+        return {name: found[name] for name in self.metrics}
 
     @torch.no_grad()
     def sample(
@@ -137,28 +125,11 @@ class Model(GenerativeModule):
         given: Tensor | None = None,
         references: Sequence[Any] = (),
     ) -> list[Music]:
-        """Pieces; with the events of one, `given` (T,), that piece and how it goes on.
+        """Pieces; behind the events (T,) or frames (T, 88) of one that is given.
 
         Raises:
-            InputError: more answers than beams.
+            InputError: more answers than beams; frames without a number of bars.
         """
-        if 1 < options.beams < noise.count:
-            raise InputError(
-                f"-n {noise.count}: beam search with {options.beams} beams has no {noise.count} "
-                "answers",
-                hint=f"set beams={noise.count} or more",
-            )
-        at = self.events.offsets
-        prime = [at["begin"]] if given is None else [*given.tolist(), at["bar"]]
-        grammar = Grammar(self.events).read(prime)
-        if options.bars:
-            grammar.left = options.bars - (given is not None)
-        decoder = Grammatical(CausalDecoder(CachedLM(self.net), [prime], at["begin"]), [grammar])
-        job = Job(1, [at["end"]], lambda prompt, ids: "", count=noise.count)
-        (answers,) = decode(decoder, options, job, noise)
-        pieces = []
-        for answer in answers:
-            row = [*prime, *answer.ids]
-            missing = options.bars + prime[:-1].count(at["bar"]) - row.count(at["bar"])
-            pieces.append(self.events.decode([*row, *[at["bar"]] * missing]))
-        return pieces
+        if isinstance(self.writer, FrameWriter):
+            return self.writer.sample(noise, options.bars, options.temperature, given)
+        return self.writer.sample(noise, options, given)

@@ -58,8 +58,15 @@ class NetworkConfig(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
     """Part of embeddings, attention and residual sums that is zeroed while training."""
 
+    @property
+    def attends(self) -> bool:
+        """Whether the network has attention heads."""
+        return True
+
     @model_validator(mode="after")
     def _heads_fit(self) -> NetworkConfig:
+        if not self.attends:
+            return self
         if self.head_dim is None and self.dim % self.num_heads:
             raise ValueError(f"dim ({self.dim}) must be a multiple of num_heads ({self.num_heads})")
         if self.num_kv_heads is not None and self.num_heads % self.num_kv_heads:

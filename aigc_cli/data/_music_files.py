@@ -1,0 +1,189 @@
+"""Where pieces of music come from, and what is told of them: shared by all kinds made of music."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from aigc_cli.catalog.builtin import parts_of as builtin_parts
+from aigc_cli.data._cache import digest
+from aigc_cli.data._paths import find_path, zip_folder
+from aigc_cli.data._rows import HeldOut
+from aigc_cli.data._sources import clean_name, is_hidden
+from aigc_cli.errors import DataError
+from aigc_cli.media.midi import MAX_BYTES
+
+ENDINGS = (".mid", ".midi")
+MAX_FILES = 1_000_000
+LISTED = 5  # skipped files that a message names
+
+T = TypeVar("T")
+Sources = str | Sequence[str]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found in a source, and what was left out and why."""
+
+    source: str
+    names: list[str]
+    counts: dict[str, int]
+    """Of pieces, bars, notes and what a model reads, by the name of the thing."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    digests: list[str] = field(default_factory=list)
+    """Of the notes of each piece."""
+
+    @property
+    def content(self) -> str:
+        return digest(self.digests)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "source": self.source, "names": self.names, **self.counts,
+            "counted": list(self.counts), "skipped": self.skipped, "digests": self.digests,
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        counts = [f"{count:,} {name}" for name, count in self.counts.items()]
+        return ", ".join([*counts, *([f"{len(self.skipped):,} skipped"] * bool(self.skipped))])
+
+
+@dataclass(frozen=True)
+class Pieces(Generic[T]):
+    """The usable pieces of a source by name, and why the others are not."""
+
+    source: str
+    names: list[str]
+    music: list[T]
+    skipped: dict[str, str]
+
+    def some(self, numbers: Sequence[int], *, skipped: bool) -> Pieces[T]:
+        names, music = [self.names[n] for n in numbers], [self.music[n] for n in numbers]
+        return Pieces(self.source, names, music, self.skipped if skipped else {})
+
+
+def listed(source: Sources) -> list[str]:
+    """The sources of a recipe's key."""
+    return [source] if isinstance(source, str) else list(source)
+
+
+def files_in(text: str, bases: Sequence[Path] = ()) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of each MIDI file in a folder, zip or list, or of the one file, by name; of
+    too large ones only so much that reading them says so.
+
+    Raises:
+        DataError: nothing is there, or it is none of these.
+    """
+    if whole := builtin_parts(text):
+        for part in whole:
+            yield from files_in(part, bases)
+        return
+    archive, inner = zip_folder(text, bases) or (find_path(text, bases), "")
+    suffix = archive.suffix.lower()
+    if suffix == ".zip":
+        yield from _in_zip(archive, inner)
+    elif archive.is_dir():
+        for path in sorted(archive.rglob("*")):
+            name = path.relative_to(archive)
+            if path.suffix.lower() in ENDINGS and not any(map(is_hidden, name.parts)):
+                yield clean_name(name.as_posix()), _bytes(path)
+    elif suffix in ENDINGS:
+        yield clean_name(archive.name), _bytes(archive)
+    elif suffix == ".txt":
+        try:
+            lines = archive.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{archive}: is no list of files in UTF-8: {error}") from error
+        for line in lines:
+            if line.strip():
+                yield clean_name(line.strip()), _bytes(archive.parent / line.strip())
+    else:
+        raise DataError(f"{text!r} is no folder, zip, MIDI file or .txt list of MIDI files")
+
+
+def _bytes(path: Path) -> bytes:
+    if not path.is_file():
+        raise DataError(f"{path}: is no file")
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
+
+
+def _in_zip(archive: Path, inner: str) -> Iterator[tuple[str, bytes]]:
+    try:
+        with zipfile.ZipFile(archive) as whole:
+            names = sorted(whole.namelist())
+            if len(names) > MAX_FILES:
+                raise DataError(
+                    f"{archive}: holds {len(names):,} files, the limit is {MAX_FILES:,}"
+                )
+            for name in names:
+                inside = name.startswith(f"{inner}/") or not inner
+                if (
+                    inside
+                    and name.lower().endswith(ENDINGS)
+                    and not any(map(is_hidden, name.split("/")))
+                ):
+                    with whole.open(name) as file:
+                        yield clean_name(name), file.read(MAX_BYTES + 1)
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+        raise DataError(f"{archive}: is no zip that can be read: {error}") from error
+
+
+def gather(
+    sources: Sources,
+    read: Callable[[str], Iterator[tuple[str, T | DataError]]],
+    *,
+    key: str = "data",
+) -> Pieces[T]:
+    """Every usable piece of one source or several; `read` gives those of one, by name, or what is
+    wrong with them.
+
+    Raises:
+        DataError: there is none; says why not.
+    """
+    found: Pieces[T] = Pieces(", ".join(listed(sources)), [], [], {})
+    for source in listed(sources):
+        try:
+            for name, piece in read(source):
+                if isinstance(piece, DataError):
+                    found.skipped[name] = piece.message.removeprefix(f"{name}: ")
+                else:
+                    found.names.append(name)
+                    found.music.append(piece)
+        except DataError as error:
+            raise DataError(f"{key}: {error.message}", hint=error.hint) from error
+    if not found.music:
+        reasons = "; ".join(f"{n} {why}" for n, why in list(found.skipped.items())[:LISTED])
+        none = f"none of {len(found.skipped):,} MIDI files can be used: {reasons}"
+        none = none if found.skipped else "there are no MIDI files (.mid, .midi)"
+        raise DataError(f"{key}: {found.source}: {none}")
+    return found
+
+
+def parts_of(
+    train: Sources, val: Sources, opened: Callable[[Sources, str], Pieces[T]], *, val_only: bool
+) -> dict[str, Pieces[T]]:
+    """What `opened` finds in `data.train` and `data.val`, or in shares of the first; with
+    `val_only` what validates alone.
+
+    Raises:
+        DataError: as `opened`; one piece would have to train and validate.
+    """
+    held = HeldOut.parse(val if isinstance(val, str) else tuple(val))
+    if held is None:
+        parts = {"data.val": opened(val, "data.val")}
+        return parts if val_only else {**parts, "data.train": opened(train, "data.train")}
+    whole = opened(train, "data.train")
+    count = len(whole.music)
+    if count < 2:
+        raise DataError(
+            f"data.train: one piece in {whole.source!r} cannot train and validate",
+            hint="give more, or set data.val",
+        )
+    out = set(held.numbers(count))
+    rest = [number for number in range(count) if number not in out]
+    parts = {"data.val": whole.some(sorted(out), skipped=False)}
+    return parts if val_only else {**parts, "data.train": whole.some(rest, skipped=True)}

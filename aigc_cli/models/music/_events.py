@@ -1,0 +1,138 @@
+"""How pieces are learned and written event by event, under a grammar."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from aigc_cli.errors import InputError, did_you_mean
+from aigc_cli.media.events import DENSITIES, KEYS, TEMPOS, Events, Grammar, Music
+from aigc_cli.models._base import Batch
+from aigc_cli.models.music._network import Config, build, decoder_of
+from aigc_cli.recipe.sections import Section
+from aigc_cli.sampling.decoding import Decoder, Job, decode
+from aigc_cli.sampling.noise import SampleNoise
+from aigc_cli.specs.music import MusicSpec
+from aigc_cli.specs.text import IGNORE
+
+
+class Grammatical(Decoder):
+    """A decoder that gives no probability to events which may not follow those of its row."""
+
+    def __init__(self, inner: Decoder, grammars: Sequence[Grammar]) -> None:
+        self.inner, self.grammars = inner, list(grammars)
+
+    def step(self, tokens: Tensor | None) -> Tensor:
+        if tokens is not None:
+            for grammar, token in zip(self.grammars, tokens.tolist(), strict=True):
+                grammar.read([token])
+        logits = self.inner.step(tokens).clone()
+        # After the last bar the piece ends where the next would begin.
+        full = [row for row, grammar in enumerate(self.grammars) if grammar.left == 0]
+        at = self.grammars[0].events.offsets
+        ends = torch.logaddexp(logits[full, at["end"]], logits[full, at["bar"]])
+        logits[full, at["end"]] = ends
+        allowed = np.stack([grammar.allowed() for grammar in self.grammars])
+        return logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), -torch.inf)
+
+    def select(self, rows: Tensor) -> None:
+        self.inner.select(rows)
+        self.grammars = [self.grammars[row].copy() for row in rows.tolist()]
+
+
+class Conditions(Section):
+    """What is asked of pieces of events that begin from nothing."""
+
+    key: Literal[("", *KEYS)] = ""  # type: ignore[valid-type]
+    """events: key of the pieces, such as "C major" or "F# minor"."""
+    tempo: int = Field(0, ge=0, le=TEMPOS[-1])
+    """events: quarters a minute; the nearest tempo that the model knows."""
+    density: float = Field(0, ge=0, le=100)
+    """events: about so many notes a quarter."""
+    label: str | None = None
+    """events: a label of the training data, such as a genre."""
+
+    def asked(self, labels: Sequence[str]) -> dict[str, int]:
+        """Numbers of the events of a head that are asked for, by kind.
+
+        Raises:
+            InputError: the model has no such label.
+        """
+        found = {}
+        if self.key:
+            found["key"] = KEYS.index(self.key)
+        if self.tempo:
+            found["tempo"] = int(np.abs(np.array(TEMPOS) - self.tempo).argmin())
+        if self.density:
+            found["density"] = bisect_left(DENSITIES, self.density)
+        if self.label is not None:
+            if self.label not in labels:
+                hint = did_you_mean(self.label, labels) if labels else "train with data.labels"
+                raise InputError(f"label={self.label}: the model knows no such label", hint=hint)
+            found["label"] = labels.index(self.label)
+        return found
+
+
+class EventWriter:
+    """How pieces are learned and written event by event."""
+
+    def __init__(self, config: Config, spec: MusicSpec) -> None:
+        self.spec = spec
+        self.events = Events(spec.resolution, spec.beats_per_bar, len(spec.labels))
+        self.net = build(config, self.events.offsets["size"], spec.context)
+
+    def nats(self, batch: Batch) -> Tensor:
+        """(B, T), 0 where there is nothing to be learned."""
+        found: Tensor = self.net(batch["tokens"], target=batch["target"])
+        return found
+
+    def counted(self, batch: Batch) -> Tensor:
+        """(B, T): whether there is something to be learned."""
+        return batch["target"] != IGNORE
+
+    def baselines(self, batch: Batch) -> dict[str, Tensor]:
+        """None: what Markov chains of events write is measured like what the model writes."""
+        return {}
+
+    def sample(self, noise: SampleNoise, options: Any, given: Tensor | None) -> list[Music]:
+        """Pieces; with the events (T,) of one, that piece and how it goes on, or with its hole
+        filled.
+
+        Raises:
+            InputError: more answers than beams; conditions on a piece that is given, or a label
+                that the model does not know.
+        """
+        if 1 < options.beams < noise.count:
+            raise InputError(
+                f"-n {noise.count}: beam search with {options.beams} beams has no {noise.count} "
+                "answers",
+                hint=f"set beams={noise.count} or more",
+            )
+        at, asked = self.events.offsets, options.asked(self.spec.labels)
+        if asked and given is not None:
+            raise InputError(f"{next(iter(asked))}: a piece that is given has its own")
+        prime = [at["begin"]] if given is None else given.tolist()
+        holes = prime.count(at["hole"])
+        if given is not None and not holes:
+            prime.append(at["bar"])
+        grammar = Grammar(self.events, asked).read(prime)
+        if holes or options.bars:
+            grammar.left = holes or options.bars - (given is not None)
+        decoder = Grammatical(decoder_of(self.net, prime, at["begin"]), [grammar])
+        job = Job(1, [at["end"]], lambda prompt, ids: "", count=noise.count)
+        (answers,) = decode(decoder, options, job, noise)
+        return [self._piece(prime, list(answer.ids), holes, options.bars) for answer in answers]
+
+    def _piece(self, prime: list[int], written: list[int], holes: int, bars: int) -> Music:
+        """The piece of what was read and written; bars that did not fit are empty."""
+        bar = self.events.offsets["bar"]
+        if holes:
+            return self.events.filled(prime, written)
+        missing = bars + prime[:-1].count(bar) - prime.count(bar) - written.count(bar)
+        return self.events.decode([*prime, *written, *[bar] * missing])
