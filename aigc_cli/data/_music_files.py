@@ -15,8 +15,9 @@ from aigc_cli.data._rows import HeldOut
 from aigc_cli.data._sources import clean_name, is_hidden
 from aigc_cli.errors import DataError
 from aigc_cli.media.midi import MAX_BYTES
+from aigc_cli.media.score import tunes
 
-ENDINGS = (".mid", ".midi")
+ENDINGS = (".mid", ".midi", ".abc")
 MAX_FILES = 1_000_000
 LISTED = 5  # skipped files that a message names
 
@@ -71,15 +72,24 @@ def listed(source: Sources) -> list[str]:
 
 
 def files_in(text: str, bases: Sequence[Path] = ()) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of each MIDI file in a folder, zip or list, or of the one file, by name; of
-    too large ones only so much that reading them says so.
+    """Name and bytes of each MIDI file, and of each tune in ABC, in a folder, zip or list, or of
+    the one file, by name; of too large ones only so much that reading them says so.
 
     Raises:
         DataError: nothing is there, or it is none of these.
     """
+    for name, data in _files(text, bases):
+        if not name.lower().endswith(".abc"):
+            yield name, data
+            continue
+        cut = [(f"{name}:{number}", tune) for number, tune in tunes(data)]
+        yield from cut or [(name, data)]
+
+
+def _files(text: str, bases: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
     if whole := builtin_parts(text):
         for part in whole:
-            yield from files_in(part, bases)
+            yield from _files(part, bases)
         return
     archive, inner = zip_folder(text, bases) or (find_path(text, bases), "")
     suffix = archive.suffix.lower()
@@ -157,8 +167,8 @@ def gather(
             raise DataError(f"{key}: {error.message}", hint=error.hint) from error
     if not found.music:
         reasons = "; ".join(f"{n} {why}" for n, why in list(found.skipped.items())[:LISTED])
-        none = f"none of {len(found.skipped):,} MIDI files can be used: {reasons}"
-        none = none if found.skipped else "there are no MIDI files (.mid, .midi)"
+        none = f"none of {len(found.skipped):,} files can be used: {reasons}"
+        none = none if found.skipped else "there are no MIDI files (.mid, .midi) or tunes (.abc)"
         raise DataError(f"{key}: {found.source}: {none}")
     return found
 

@@ -30,7 +30,7 @@ from aigc_cli.data._paths import find_path
 from aigc_cli.data._stream import Key
 from aigc_cli.errors import DataError, did_you_mean
 from aigc_cli.media.frames import KEYS, Frames, sets_as_frames, sounding
-from aigc_cli.media.midi import read_midi
+from aigc_cli.media.parsing import parse
 from aigc_cli.recipe.sections import Section
 from aigc_cli.specs.music import FramesSpec
 
@@ -91,10 +91,14 @@ def read_rolls(
         if match := JSON.fullmatch(source):
             yield from _listed(match[1], match[2], bases)
             return
-        for name, data in files_in(source, bases):
+        for name, midi in parse(files_in(source, bases)):
             try:
-                midi = read_midi(data, name)
-                yield name, Roll(sounding(midi, resolution, name), midi.tempo)
+                yield (
+                    name,
+                    midi
+                    if isinstance(midi, DataError)
+                    else Roll(sounding(midi, resolution, name), midi.tempo),
+                )
             except DataError as error:
                 yield name, error
 

@@ -21,7 +21,8 @@ from aigc_cli.data._music_files import Pieces, Report, files_in, gather, parts_o
 from aigc_cli.data._stream import Key
 from aigc_cli.errors import DataError
 from aigc_cli.media.events import INSTRUMENTS, NAMES, Events, Music, on_grid
-from aigc_cli.media.midi import midi_bytes, read_midi
+from aigc_cli.media.midi import midi_bytes
+from aigc_cli.media.parsing import parse
 from aigc_cli.recipe.sections import Section
 from aigc_cli.specs.music import MusicSpec
 from aigc_cli.specs.text import IGNORE
@@ -67,9 +68,9 @@ def read_pieces(
     """
 
     def read(source: str) -> Iterator[tuple[str, Music | DataError]]:
-        for name, data in files_in(source, bases):
+        for name, midi in parse(files_in(source, bases)):
             try:
-                yield name, on_grid(read_midi(data, name), events, name)
+                yield name, midi if isinstance(midi, DataError) else on_grid(midi, events, name)
             except DataError as error:
                 yield name, error
 

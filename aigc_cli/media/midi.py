@@ -57,6 +57,11 @@ def read_midi(data: bytes, name: str) -> Midi:
         raise DataError(
             f"{name}: is a damaged MIDI file: {str(error).split(chr(10))[0]}"
         ) from error
+    return midi_of(score, name)
+
+
+def midi_of(score: Any, name: str) -> Midi:
+    """What is learned of a score that symusic has read. Raises as `read_midi`."""
     count = sum(len(track.notes) for track in score.tracks)
     if not count:
         raise DataError(f"{name}: has no notes")

@@ -18,7 +18,8 @@ from aigc_cli.errors import DataError
 from aigc_cli.media.events import KEYS, Events, Music, estimate_key, on_grid
 from aigc_cli.media.files import write_bytes
 from aigc_cli.media.image import Raster, write_image
-from aigc_cli.media.midi import MICROSECONDS, TICKS, midi_bytes, read_midi
+from aigc_cli.media.midi import MICROSECONDS, TICKS, midi_bytes
+from aigc_cli.media.parsing import read_music
 from aigc_cli.media.record import packet
 from aigc_cli.media.roll import piano_roll
 from aigc_cli.media.synth import render, wav_bytes
@@ -154,7 +155,7 @@ class Modality(_modality.Modality):
     def read(self, path: Path) -> list[Music]:
         """The piece in a file, on a grid of sixteenths."""
         found = files_in(str(path))
-        return [on_grid(read_midi(data, str(path)), Events(4, 4), str(path)) for _, data in found]
+        return [on_grid(read_music(data, name), Events(4, 4), name) for name, data in found]
 
     def example_files(self, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)

@@ -161,7 +161,7 @@ def test_one_bad_file_costs_one_file(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes(b"\xff\n")
     with pytest.raises(DataError, match="is no list of files in UTF-8"):
         read_pieces(str(tmp_path / "list.txt"), EVENTS)
-    with pytest.raises(DataError, match="none of 1 MIDI files can be used"):
+    with pytest.raises(DataError, match="none of 1 files can be used"):
         read_pieces(str(tmp_path / "bad.mid"), EVENTS)
 
 
@@ -217,12 +217,20 @@ def test_metrics_have_the_values_of_a_hand() -> None:
     notes = [[0, 4, 60, 0], [4, 4, 62, 0], [8, 4, 60, 0], [16, 4, 61, 0], [24, 5, 36, 16]]
     music = Music(np.array(notes), 4, 4, 2, 120, 0)
 
-    def value(name: str) -> float:
-        return float(load_metric(name).Metric().compute(music))
+    def value(name: str, **options: object) -> float:
+        metric = load_metric(name).Metric
+        return float(metric(metric.Options(**options)).compute(music))
 
     assert value("pitch_class_entropy") == pytest.approx(1.5)  # C twice, D, C#
     assert value("scale_consistency") == pytest.approx(0.75)  # all but one
     assert value("empty_beat_rate") == pytest.approx(2 / 8)  # the fourth and the sixth
+    # For MusPy the fourth beat is filled by the end of the third note, the sixth by the next.
+    assert value("empty_beat_rate", muspy=True) == pytest.approx(0)
+    assert value("pitch_range") == 2
+    assert value("pitch_entropy") == pytest.approx(1.5)
+    assert value("polyphony") == 1
+    assert value("polyphony_rate", pitches=1) == pytest.approx(16 / 20)
+    assert value("polyphony_rate") == 0
     assert value("groove_consistency") == pytest.approx(1 - 1 / 16)  # step 4 alone differs
     with pytest.raises(DataError, match="no notes with a pitch"):
         load_metric("scale_consistency").Metric().compute(

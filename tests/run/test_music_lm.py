@@ -6,6 +6,7 @@ import json
 import wave
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -146,7 +147,7 @@ def test_the_last_bar_ends_where_the_next_would_begin() -> None:
 
         def select(self, rows: torch.Tensor) -> None: ...
 
-    grammar = Grammar(EVENTS).read([1, 3, 27])
+    grammar = Grammar(EVENTS).read(EVENTS.head(Music(np.zeros((0, 4), np.int64), 4, 4, 1, 120, 0)))
     grammar.left = 1
     decoder = Grammatical(Wants(), [grammar])
     assert decoder.step(None).argmax() == EVENTS.offsets["bar"]

@@ -22,8 +22,8 @@ class MusicMetric(ItemMetric):
     higher_is_better: ClassVar[bool] = True
 
 
-def pitch_classes(music: Music) -> NDArray[np.int64]:
-    """Of every note that is no drum, (N,), 0 to 11.
+def pitches(music: Music) -> NDArray[np.int64]:
+    """Of every note that is no drum, (N,).
 
     Raises:
         DataError: there is none.
@@ -31,4 +31,25 @@ def pitch_classes(music: Music) -> NDArray[np.int64]:
     pitched = music.notes[music.notes[:, 3] != INSTRUMENTS - 1]
     if not len(pitched):
         raise DataError("a piece has no notes with a pitch")
-    return np.asarray(pitched[:, 2] % 12)
+    return np.asarray(pitched[:, 2])
+
+
+def pitch_classes(music: Music) -> NDArray[np.int64]:
+    """Of every note that is no drum, (N,), 0 to 11. Raises as `pitches`."""
+    return pitches(music) % 12
+
+
+def entropy(numbers: NDArray[np.int64]) -> float:
+    """Bits of the distribution of numbers (N,)."""
+    counts = np.bincount(numbers)
+    share = counts[counts > 0] / counts.sum()
+    return float(-(share * np.log2(share)).sum())
+
+
+def sounding(music: Music) -> NDArray[np.int64]:
+    """How many pitches sound at each step up to the end of the last, (T,), drums left out."""
+    pitched = music.notes[music.notes[:, 3] != INSTRUMENTS - 1]
+    roll = np.zeros((int(pitched[:, :2].sum(1).max(initial=0)), 128), np.bool_)
+    for start, duration, pitch in pitched[:, :3].tolist():
+        roll[start : start + duration, pitch] = True
+    return roll.sum(1)

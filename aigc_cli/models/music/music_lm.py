@@ -18,9 +18,9 @@ from torch import Tensor
 
 from aigc_cli.media.events import Music
 from aigc_cli.models._base import Batch, GenerativeModule, Terms
-from aigc_cli.models.music import _network
 from aigc_cli.models.music._events import Conditions, EventWriter
 from aigc_cli.models.music._frames import FrameWriter
+from aigc_cli.models.music._network import Config as NetworkConfig
 from aigc_cli.models.text._causal import decoder_optimizer
 from aigc_cli.recipe.dial import Dial
 from aigc_cli.sampling.decoding import Decoding
@@ -46,7 +46,7 @@ DIAL = Dial(
 )  # fmt: skip
 
 
-class Config(_network.Config):
+class Config(NetworkConfig):
     """The network and its training."""
 
 
