@@ -17,13 +17,14 @@ from torch import Tensor
 from aigc_cli.data import midi
 from aigc_cli.data._fit import Fit
 from aigc_cli.data._images import Sources
+from aigc_cli.data._music_files import Pieces
 from aigc_cli.data._named_files import classes_of, files_in, one_group
 from aigc_cli.data._paths import find_path, zip_folder
 from aigc_cli.data._pieces import split
 from aigc_cli.data._stream import Key
-from aigc_cli.data.midi import Pieces, read_pieces
+from aigc_cli.data.midi import read_pieces, report_of
 from aigc_cli.errors import DataError
-from aigc_cli.media.events import Events
+from aigc_cli.media.events import Events, Music
 from aigc_cli.media.roll import stretches
 from aigc_cli.recipe.sections import Name, Section
 from aigc_cli.specs.rolls import RollSpec
@@ -92,7 +93,9 @@ def table_classes(config: Config, bases: Sequence[Path]) -> dict[str, str]:
 class Stretches:
     """The stretches of pieces, which follow each other, with their classes."""
 
-    def __init__(self, pieces: Pieces, labels: Sequence[str], spec: RollSpec, key: str) -> None:
+    def __init__(
+        self, pieces: Pieces[Music], labels: Sequence[str], spec: RollSpec, key: str
+    ) -> None:
         self.rolls: list[np.ndarray] = []
         self.labels: list[int] = []
         if unknown := sorted(set(labels) - set(spec.labels)):
@@ -157,7 +160,7 @@ class Data:
             parts["data.generated"] = read_pieces(
                 config.generated, events, bases=bases, key="data.generated"
             )
-        self.report = {key: parts[key].report(events) for key in sorted(parts)}
+        self.report = {key: report_of(parts[key], events) for key in sorted(parts)}
         labels = {key: _classes(part, config, table, key) for key, part in parts.items()}
         if spec is None:
             names = tuple(sorted(set(labels["data.train"])))
@@ -184,7 +187,9 @@ class Data:
         """Nothing is prepared ahead."""
 
 
-def _classes(pieces: Pieces, config: Config, table: dict[str, str] | None, key: str) -> list[str]:
+def _classes(
+    pieces: Pieces[Music], config: Config, table: dict[str, str] | None, key: str
+) -> list[str]:
     if table is not None and key != "data.generated":
         absent = [name for name in pieces.names if name not in table]
         if absent:
