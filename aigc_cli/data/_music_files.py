@@ -176,7 +176,7 @@ def gather(
 def parts_of(
     train: Sources, val: Sources, opened: Callable[[Sources, str], Pieces[T]], *, val_only: bool
 ) -> dict[str, Pieces[T]]:
-    """What `opened` finds in `data.train` and `data.val`, or in shares of the first; with
+    """What `opened` finds in `data.train` and then `data.val`, or in shares of the first; with
     `val_only` what validates alone.
 
     Raises:
@@ -184,8 +184,8 @@ def parts_of(
     """
     held = HeldOut.parse(val if isinstance(val, str) else tuple(val))
     if held is None:
-        parts = {"data.val": opened(val, "data.val")}
-        return parts if val_only else {**parts, "data.train": opened(train, "data.train")}
+        parts = {} if val_only else {"data.train": opened(train, "data.train")}
+        return {**parts, "data.val": opened(val, "data.val")}
     whole = opened(train, "data.train")
     count = len(whole.music)
     if count < 2:
@@ -195,5 +195,5 @@ def parts_of(
         )
     out = set(held.numbers(count))
     rest = [number for number in range(count) if number not in out]
-    parts = {"data.val": whole.some(sorted(out), skipped=False)}
-    return parts if val_only else {**parts, "data.train": whole.some(rest, skipped=True)}
+    parts = {} if val_only else {"data.train": whole.some(rest, skipped=True)}
+    return {**parts, "data.val": whole.some(sorted(out), skipped=False)}
