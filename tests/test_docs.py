@@ -146,6 +146,10 @@ def check_overrides(params: dict[str, Any]) -> None:
         load_recipe(recipe if recipe in known else "edsr_small_x2", params["overrides"])
     names = [n for text in params.get("metric") or () for n in text.split(",") if n in metrics()]
     options = [o for o in params.get("options") or () if not is_of_metrics(o, resolve(names))]
+    if "yardstick" in params:  # `aigc augment`: of the operations and of what measures
+        for text in (o.removeprefix("yardstick.") for o in options if o.startswith("yardstick.")):
+            load_recipe(params["yardstick"] or "text_classifier_demo", [text])
+        return
     source = str(params.get("source") or "").removeprefix("runs/").partition("/")[0]
     given = [text if text.startswith("model.") else f"sample.{text}" for text in options]
     load_recipe(source if source in known else "edsr_small_x2", given)
