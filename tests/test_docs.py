@@ -15,9 +15,10 @@ import typer
 
 from aigc_cli.cli._app import app
 from aigc_cli.metrics.find import belongs, resolve
+from aigc_cli.modalities import find_modality
 from aigc_cli.recipe.header import facts as header_facts
 from aigc_cli.recipe.load import load_recipe
-from aigc_cli.registry import metrics, recipes
+from aigc_cli.registry import metrics, modalities, recipes
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -151,6 +152,10 @@ def check_overrides(params: dict[str, Any]) -> None:
             load_recipe(params["yardstick"] or "text_classifier_demo", [text])
         return
     source = str(params.get("source") or "").removeprefix("runs/").partition("/")[0]
+    keys = {
+        f"read.{key}" for name in modalities() for key in find_modality(name).Reading.model_fields
+    }
+    options = [option for option in options if option.partition("=")[0] not in keys]
     given = [text if text.startswith("model.") else f"sample.{text}" for text in options]
     load_recipe(source if source in known else "edsr_small_x2", given)
 

@@ -22,6 +22,12 @@ def zip_folder(text: str, bases: Sequence[Path]) -> tuple[Path, str] | None:
     return next(((path.resolve(), inner) for path in paths if path.is_file()), None)
 
 
+def json_part(text: str) -> tuple[str, str | None] | None:
+    """The JSON file and the part of it that a text such as `pieces.json:train` means, if one."""
+    match = re.fullmatch(r"(.+\.json(?:\.gz)?)(?::([^:/\\]+))?", text, re.IGNORECASE)
+    return None if match is None else (match[1], match[2])
+
+
 def find_path(text: str, bases: Sequence[Path]) -> Path:
     """Where `text` is, tried against each base in turn; an absolute path ignores them.
 

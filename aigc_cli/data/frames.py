@@ -12,7 +12,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from torch import Tensor
 
 from aigc_cli.data._images import Sources
 from aigc_cli.data._music_files import Pieces, Report, files_in, gather, parts_of
-from aigc_cli.data._paths import find_path
+from aigc_cli.data._paths import find_path, json_part
 from aigc_cli.data._stream import Key
 from aigc_cli.errors import DataError, did_you_mean
 from aigc_cli.media.frames import KEYS, Frames, sets_as_frames, sounding
@@ -34,7 +33,6 @@ from aigc_cli.media.parsing import parse
 from aigc_cli.recipe.sections import Section
 from aigc_cli.specs.music import FramesSpec
 
-JSON = re.compile(r"(.+\.json(?:\.gz)?)(?::([^:/\\]+))?", re.IGNORECASE)
 MAX_JSON = 1 << 27  # bytes, unpacked
 TEMPO = 90.0  # quarters a minute, of frames that come without
 
@@ -88,8 +86,8 @@ def read_rolls(
     """
 
     def read(source: str) -> Iterator[tuple[str, Roll | DataError]]:
-        if match := JSON.fullmatch(source):
-            yield from _listed(match[1], match[2], bases)
+        if found := json_part(source):
+            yield from _listed(*found, bases)
             return
         for name, midi in parse(files_in(source, bases)):
             try:

@@ -61,8 +61,10 @@ def recognized(text: str) -> Modality:
     said = modality_of(text)
     if said in modalities():
         return find_modality(said)
-    for name in sorted(modalities()) if said is None else ():
-        modality = find_modality(name)
+    # Whose ending it is goes before who can read it: much is also text.
+    found = [find_modality(name) for name in sorted(modalities()) if said is None]
+    ending = Path(text).suffix.lower()
+    for modality in sorted(found, key=lambda modality: ending not in modality.endings):
         if modality.recognizes(text):
             return modality
     known = "; ".join(

@@ -239,7 +239,10 @@ def _plan(
         ),
     }
     if dial.averaged:
-        often["ema"] = round(1 - 1 / max(10, steps / 40), 4), "Over a fortieth of the steps."
+        often["ema"] = (
+            round(1 - 1 / min(max(10, steps / 40), 10_000), 4),
+            "Over a fortieth of the steps, at most 10,000.",
+        )
     return steps, often
 
 

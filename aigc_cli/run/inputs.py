@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aigc_cli import registry
 from aigc_cli.catalog.find import resolve
-from aigc_cli.data._paths import find_path, zip_folder
+from aigc_cli.data._paths import find_path, json_part, zip_folder
 from aigc_cli.errors import DataError, InputError, RecipeError
 from aigc_cli.recipe import overrides as command_line
 from aigc_cli.recipe.load import Recipe, load_recipe, require_trainable
@@ -55,7 +55,8 @@ def _require_sources(recipe: Recipe) -> None:
                 continue  # of a package, not of files
             try:
                 if zip_folder(text, recipe.bases) is None:
-                    find_path(text, recipe.bases)
+                    file, _ = json_part(text) or (text, None)
+                    find_path(file, recipe.bases)
             except DataError as error:
                 raise DataError(f"data.{name}: {error.message}", hint=error.hint) from error
 
@@ -91,7 +92,7 @@ def _is_data(text: str) -> bool:
     if text.startswith(("builtin:", "hf:")) or zip_folder(text, ()) is not None:
         return True
     path = Path(text).expanduser()
-    return os.path.exists(path) and path.suffix.lower() not in (".yaml", ".yml")
+    return text != "" and os.path.exists(path) and path.suffix.lower() not in (".yaml", ".yml")
 
 
 def check_source(source: str, options: Sequence[str] = ()) -> None:

@@ -23,7 +23,9 @@ def digest(kind: str, config: dict[str, Any]) -> str:
 
 
 def change_one(folder: Path) -> None:
-    """One pixel of an image, one letter or number of a line, or one file of music in the middle."""
+    """In the middle: one pixel of an image, one letter or number of a line, one file of music, one
+    bit of a recording.
+    """
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     file = files[len(files) // 2]
     status = file.stat()
@@ -33,6 +35,10 @@ def change_one(folder: Path) -> None:
         Image.fromarray(pixels).save(file)
     elif file.suffix == ".mid":
         shutil.copy(files[0], file)
+    elif file.suffix == ".wav":
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
     else:
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
         middle = lines[len(lines) // 2]

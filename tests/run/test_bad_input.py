@@ -212,13 +212,21 @@ def test_a_missing_recipe_names_near_ones(aigc: Aigc) -> None:
     assert "did you mean 'edsr_small_x2'?" in ending.err
 
 
-@pytest.mark.parametrize("recipe", [".", "photos", "", 300 * "x"])
+@pytest.mark.parametrize("recipe", ["", 300 * "x"])
 def test_what_is_no_recipe(aigc: Aigc, recipe: str) -> None:
     ending = aigc("train", recipe)
     assert ending.code == 2
     assert ending.err.startswith(
         f"error: there is no recipe '{recipe}': neither a file nor the name"
     )
+
+
+@pytest.mark.parametrize("folder", [".", "photos"])
+def test_data_in_the_place_of_a_recipe(aigc: Aigc, folder: str) -> None:
+    ending = aigc("train", folder)
+    assert ending.code == 2
+    assert ending.err.startswith(f"error: {folder!r} is data and no recipe\n")
+    assert f"aigc train {folder} --budget 20m" in ending.err
 
 
 @pytest.mark.parametrize(

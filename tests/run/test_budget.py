@@ -125,7 +125,7 @@ def test_every_size_is_a_recipe_that_can_be_written_and_read(family: str, here: 
     if family in SOURCE_OF:
         source = folder_of(SOURCE_OF[family], here)
     else:  # of another modality: the example of a kind that it takes
-        (spec,) = registry.load_family(family).Model.accepts
+        spec, *_ = registry.load_family(family).Model.accepts
         source = registry.load_data_kind(spec.kind).example(here / "data")["train"]
     proposal, _ = propose(source, None, family)
     counts = []

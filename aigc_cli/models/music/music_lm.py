@@ -75,6 +75,7 @@ class Model(GenerativeModule):
     makes = "music"
     input_optional = True
     averaged = ("net",)
+    metrics: ClassVar[dict[str, Literal["max", "min"]]] = {"loss": "min", "perplexity": "min"}
     counted = ("nats", "tokens")
     config: Config
 
@@ -86,11 +87,8 @@ class Model(GenerativeModule):
             EventWriter(config, spec) if isinstance(spec, MusicSpec) else FrameWriter(config, spec)
         )
         self.net = self.writer.net
-
-    @property
-    def metrics(self) -> dict[str, Literal["max", "min"]]:  # type: ignore[override]
-        frames = isinstance(self.writer, FrameWriter)
-        return {"loss": "min"} if frames else {"loss": "min", "perplexity": "min"}
+        if isinstance(spec, FramesSpec):  # a frame is no token
+            self.metrics = {"loss": "min"}  # type: ignore[misc]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         body = self.writer.net.body if isinstance(self.writer, FrameWriter) else self.writer.net
