@@ -54,8 +54,8 @@ def _require_sources(recipe: Recipe) -> None:
             if not isinstance(text, str) or text.startswith(("hf:", "builtin:photos")):
                 continue  # of a package, not of files
             try:
-                if zip_folder(text, recipe.bases) is None:
-                    file, _ = json_part(text) or (text, None)
+                file, _ = json_part(text) or (text, None)
+                if zip_folder(file, recipe.bases) is None:
                     find_path(file, recipe.bases)
             except DataError as error:
                 raise DataError(f"data.{name}: {error.message}", hint=error.hint) from error
@@ -88,11 +88,12 @@ def check_budget(subject: str | None, overrides: Sequence[str], goal: str | None
 
 
 def _is_data(text: str) -> bool:
-    """Whether the text names data that could not be a recipe's file or name."""
+    """Whether the text names data: a recipe of that name goes before, as its runs may be there."""
     if text.startswith(("builtin:", "hf:")) or zip_folder(text, ()) is not None:
         return True
     path = Path(text).expanduser()
-    return text != "" and os.path.exists(path) and path.suffix.lower() not in (".yaml", ".yml")
+    is_recipe = text in ("", *registry.recipes()) or path.suffix.lower() in (".yaml", ".yml")
+    return not is_recipe and os.path.exists(path)
 
 
 def check_source(source: str, options: Sequence[str] = ()) -> None:

@@ -29,7 +29,9 @@ from aigc_cli.media.frames import (
 from aigc_cli.media.midi import midi_bytes, read_midi
 from aigc_cli.models.music._frames import Bernoulli, Nade, falls
 from aigc_cli.models.music.music_lm import Model, Options
+from aigc_cli.recipe.load import load_recipe
 from aigc_cli.registry import load_family
+from aigc_cli.run.inputs import check_training
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs.music import FramesSpec
 
@@ -192,3 +194,14 @@ def test_transposed_frames_stay_on_the_piano() -> None:
     frames[:, 2] = True
     assert transposed(frames, -2)[:, 0].all()
     assert transposed(frames, -3)[:, 2].all()
+
+
+def test_a_part_of_a_set_by_name_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "jsb_chorales").mkdir()
+    file = tmp_path / "jsb_chorales/jsb-chorales-quarter.json"
+    pieces = [[[60, 64], [60, 65], [62, 65], [62]] for _ in range(4)]
+    file.write_text(json.dumps({"train": pieces, "valid": pieces[:1]}))
+    monkeypatch.setenv("AIGC_DATA", str(tmp_path))
+    check_training("music_lm_jsb_lstm", [], None)
+    recipe = load_recipe("music_lm_jsb_lstm")
+    assert Data(recipe.data).report["data.train"].counts["pieces"] == 4

@@ -229,6 +229,14 @@ def test_data_in_the_place_of_a_recipe(aigc: Aigc, folder: str) -> None:
     assert f"aigc train {folder} --budget 20m" in ending.err
 
 
+def test_a_folder_does_not_hide_the_recipe_of_its_name(aigc: Aigc, here: Path) -> None:
+    """As after `aigc train NAME --out NAME`."""
+    (here / "photographs").mkdir()
+    (here / "edsr_small_x2").mkdir()
+    assert aigc("train", "edsr_small_x2", "--dry-run").code == 0
+    assert "is data and no recipe" in aigc("train", "photographs", "--dry-run").err
+
+
 @pytest.mark.parametrize(
     "text", ["", "- a\n- b", "\x89PNG", "family: [", "\0", "a: 1\na: 2", "--- 1\n--- 2"]
 )
