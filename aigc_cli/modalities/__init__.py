@@ -61,10 +61,8 @@ def recognized(text: str) -> Modality:
     said = modality_of(text)
     if said in modalities():
         return find_modality(said)
-    # Whose ending it is goes before who can read it: much is also text.
     found = [find_modality(name) for name in sorted(modalities()) if said is None]
-    ending = Path(text).suffix.lower()
-    for modality in sorted(found, key=lambda modality: ending not in modality.endings):
+    for modality in sorted(found, key=lambda modality: modality.is_general):
         if modality.recognizes(text):
             return modality
     known = "; ".join(

@@ -171,6 +171,8 @@ class Modality(ABC):
     """For people, in the plural: "images"."""
     endings: ClassVar[frozenset[str]]
     """Of its files, lower case, with the dot."""
+    is_general: ClassVar[bool] = False
+    """Whether files of other modalities can also be read as its own: it is asked last."""
     Reading: ClassVar[type[Section]] = Section
     """How inputs are read: `aigc sample ... read.KEY=VALUE`."""
     Writing: ClassVar[type[Section]] = Section

@@ -152,6 +152,7 @@ class Modality(_modality.Modality):
 
     name = "text"
     title = "texts"
+    is_general = True  # a list of images, or of notes, can also be read as text
     endings = frozenset({".txt", ".jsonl", ".csv", ".tsv", ".json", ".parquet", ".gz"})
     column = "text"
     own_files = (ROWS, PAGES)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from aigc_cli.catalog.builtin import find_builtin
 from aigc_cli.cli._output import bounded, error_text
 from aigc_cli.data._sources import open_source
 from aigc_cli.errors import DataError
@@ -114,3 +115,7 @@ def test_images_of_one_bit_are_gray(tmp_path: Path) -> None:
     pixels = open_source(str(tmp_path / "a.png")).read(0).pixels
     assert pixels.shape == (20, 20, 1)
     assert sorted(set(pixels.ravel().tolist())) == [0, 255]
+
+
+def test_packed_images_of_the_package_are_no_text() -> None:
+    assert recognized(str(find_builtin("builtin:fashion:validation"))).name == "image"
