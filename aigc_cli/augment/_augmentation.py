@@ -50,9 +50,9 @@ class Part(ABC):
             DataError: it cannot be used; names it.
         """
 
+    @abstractmethod
     def digest(self, thing: Any) -> str:
         """By which a thing is known again, whatever file it lies in."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -147,35 +147,35 @@ class Augmentation(ABC):
             OutputError: it cannot be written. DiskFullError: no space left.
         """
 
-    # What models make: only where `--with` shall work.
+    # What models make, for `--with`.
 
     def asks(self) -> bool:
         """Whether models are given a training item even where they could draw without one."""
         return False
 
+    @abstractmethod
     def given(self, thing: Any, label: str, task: Task) -> Any:
         """A thing of a class ("" where there are none) as `Model.sample` takes it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def thing_of_made(self, made: Any) -> Any:
         """What a model made as a thing of the set."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read_back(self, out: Path, line: Mapping[str, Any]) -> Any:
         """The thing that was written as this line of the list says."""
-        raise NotImplementedError
 
+    @abstractmethod
     def features(self, thing: Any) -> Tensor:
         """(D,), near for things that people call copies of each other."""
-        raise NotImplementedError
 
     def unfit(self, thing: Any) -> str | None:
         """Why a made thing is none for a data set, such as an empty text."""
         return None
 
+    @abstractmethod
     def part_for(self, out: Path, name: str, lines: Iterable[Mapping[str, Any]]) -> str:
         """A source of data of only these lines of the written set, as file `name` in `out`."""
-        raise NotImplementedError
 
     @abstractmethod
     def trains_on(self, out: Path) -> Mapping[str, str]:

@@ -157,6 +157,28 @@ class Writer(ABC):
         return None
 
 
+class FileWriter(Writer):
+    """Writes each thing under a stem of its own, with what lies beside it."""
+
+    @abstractmethod
+    def _write(self, stem: str, made: Any, facts: Mapping[str, Any]) -> list[File]:
+        """Write one thing and what shows it, as files of that stem."""
+
+    def drawn(self, number: int, made: Any, facts: Mapping[str, Any]) -> list[File]:
+        return self._write(f"sample-{number:05d}", made, facts)
+
+    def between(self, number: int, made: Any, facts: Mapping[str, Any]) -> list[File]:
+        return self._write(f"between-{number:05d}", made, facts)
+
+    def answered(self, number: int, input: Input, made: Sequence[Any]) -> list[File]:
+        files = []
+        for index, one in enumerate(made):
+            count = f"-{index:02d}" if len(made) > 1 else ""
+            facts = {"input": input.name, "seed": self.task.seed}
+            files += self._write(f"{input.stem}{self.task.model.suffix}{count}", one, facts)
+        return files
+
+
 def on_cpu(made: Any) -> Any:
     """What a model made, where the files are written."""
     return made.float().cpu() if isinstance(made, Tensor) else made

@@ -48,7 +48,7 @@ class Writing(Section):
     """Whether each has its spectrogram beside it."""
 
 
-class Writer(_modality.Writer):
+class Writer(_modality.FileWriter):
     """A WAV file for each sound, its spectrogram, and the first SHEET of these in rows."""
 
     def __init__(self, output: Output, task: Task) -> None:
@@ -70,20 +70,6 @@ class Writer(_modality.Writer):
             files.append(File(beside, {"of": path.name}, sample=False))
         if len(self._shown) < SHEET:
             self._shown.append(shown)
-        return files
-
-    def drawn(self, number: int, made: Sound, facts: Mapping[str, Any]) -> list[File]:
-        return self._write(f"sample-{number:05d}", made, facts)
-
-    def between(self, number: int, made: Sound, facts: Mapping[str, Any]) -> list[File]:
-        return self._write(f"between-{number:05d}", made, facts)
-
-    def answered(self, number: int, input: Input, made: Sequence[Sound]) -> list[File]:
-        files = []
-        for index, sound in enumerate(made):
-            count = f"-{index:02d}" if len(made) > 1 else ""
-            facts = {"input": input.name, "seed": self.task.seed}
-            files += self._write(f"{input.stem}{self.task.model.suffix}{count}", sound, facts)
         return files
 
     def finish(self, rows: int | None = None) -> list[File]:

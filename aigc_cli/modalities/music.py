@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from aigc_cli.media.record import packet
 from aigc_cli.media.roll import piano_roll
 from aigc_cli.media.synth import render, wav_bytes
 from aigc_cli.modalities import _modality
-from aigc_cli.modalities._modality import Findings, Input, Inputs, Task, warn_of_twins
+from aigc_cli.modalities._modality import Findings, Inputs, Task, warn_of_twins
 from aigc_cli.modalities._music_inputs import Form, Primes, Reading, WholePieces
 from aigc_cli.modalities._output import File, Output
 from aigc_cli.recipe.load import Recipe
@@ -58,7 +58,7 @@ def obeyed(options: Any, music: Music) -> dict[str, bool]:
     return found
 
 
-class Writer(_modality.Writer):
+class Writer(_modality.FileWriter):
     """A MIDI file for each piece, its sound and its piano roll, and the first SHEET rolls below
     each other.
     """
@@ -93,20 +93,6 @@ class Writer(_modality.Writer):
             self._rolls.append(roll)
         for condition, obeys in obeyed(self.task.options, music).items():
             self._obeyed.setdefault(condition, []).append(obeys)
-        return files
-
-    def drawn(self, number: int, made: Music, facts: Mapping[str, Any]) -> list[File]:
-        return self._write(f"sample-{number:05d}", made, facts)
-
-    def between(self, number: int, made: Music, facts: Mapping[str, Any]) -> list[File]:
-        return self._write(f"between-{number:05d}", made, facts)
-
-    def answered(self, number: int, input: Input, made: Sequence[Music]) -> list[File]:
-        files = []
-        for index, music in enumerate(made):
-            count = f"-{index:02d}" if len(made) > 1 else ""
-            facts = {"input": input.name, "seed": self.task.seed}
-            files += self._write(f"{input.stem}{self.task.model.suffix}{count}", music, facts)
         return files
 
     def finish(self, rows: int | None = None) -> list[File]:

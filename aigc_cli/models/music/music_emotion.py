@@ -1,9 +1,9 @@
 """Classifier of pieces: their emotion, genre or whatever their classes are, from piano rolls.
 
-A convolutional network over time and pitch, so that a chord is one at every pitch. The classes of
-the recipe are the signs of valence and arousal (Russell, 1980), as in Hung et al., "EMOPIA", 2021,
-https://arxiv.org/abs/2108.01374. Recordings have audio_classifier. A piece is named
-by the mean over its stretches.
+A convolutional network over time and pitch, so that a chord is one at every pitch. Emotions may be
+the signs of valence and arousal (Russell, 1980), as in Hung et al., "EMOPIA", 2021,
+https://arxiv.org/abs/2108.01374. Recordings have audio_classifier. A piece is named by the mean
+over its stretches.
 """
 
 from __future__ import annotations
