@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, NoReturn
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from aigc_cli.models._base import Batch, GenerativeModule
@@ -39,3 +40,20 @@ class ClassifierModule(GenerativeModule):
     ) -> NoReturn:
         """A classifier makes labels: see `classify`."""
         raise TypeError(f"{type(self).__module__} classifies and makes no samples")
+
+
+def judged(logits: Tensor, label: Tensor) -> dict[str, Tensor]:
+    """`accuracy` and `cross_entropy` of each item, (B,), for logits (B, K) and labels (B,)."""
+    return {
+        "accuracy": (logits.argmax(1) == label).float(),
+        "cross_entropy": F.cross_entropy(logits, label, reduction="none"),
+    }
+
+
+def decayed(weights: Iterable[Tensor], weight_decay: float) -> list[dict[str, Any]]:
+    """Groups of an optimizer: matrices and kernels decay, biases and normalizations do not."""
+    weights = list(weights)
+    return [
+        {"params": [p for p in weights if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
+    ]

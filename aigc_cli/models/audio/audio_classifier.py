@@ -18,7 +18,7 @@ from torch import Tensor
 
 from aigc_cli.errors import DataError
 from aigc_cli.models._base import Batch, Example, Terms
-from aigc_cli.models._classifier import ClassifierModule
+from aigc_cli.models._classifier import ClassifierModule, decayed, judged
 from aigc_cli.nn.classifier import build
 from aigc_cli.nn.mel import LogMel
 from aigc_cli.recipe.sections import Section
@@ -80,12 +80,8 @@ class Model(ClassifierModule):
         })  # fmt: skip
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        c, weights = self.config, list(self.parameters())
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in weights if p.ndim > 1], "weight_decay": c.weight_decay},
-            {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW(groups, c.lr)
+        groups = decayed(self.parameters(), self.config.weight_decay)
+        return torch.optim.AdamW(groups, self.config.lr)
 
     def spectrogram(self, batch: Batch) -> Tensor:
         """(B, 1, bands, frames) of the whole stretch, whatever else is in the batch."""
@@ -112,11 +108,7 @@ class Model(ClassifierModule):
         return {"loss": F.cross_entropy(logits, label), "accuracy": accuracy}
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
-        logits, label = self.net(self.spectrogram(batch)).float(), batch["label"]
-        return {
-            "accuracy": (logits.argmax(1) == label).float(),
-            "cross_entropy": F.cross_entropy(logits, label, reduction="none"),
-        }
+        return judged(self.net(self.spectrogram(batch)).float(), batch["label"])
 
     def example(self, batch: Batch, options: Options) -> Example:
         assert self.spec.labels is not None

@@ -20,7 +20,7 @@ from aigc_cli.errors import DataError
 from aigc_cli.media.events import Music
 from aigc_cli.media.roll import stretches
 from aigc_cli.models._base import Batch, Example, Terms
-from aigc_cli.models._classifier import ClassifierModule
+from aigc_cli.models._classifier import ClassifierModule, decayed, judged
 from aigc_cli.nn.classifier import build
 from aigc_cli.recipe.sections import Section
 from aigc_cli.specs import Spec
@@ -69,12 +69,8 @@ class Model(ClassifierModule):
         })  # fmt: skip
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        c, weights = self.config, list(self.parameters())
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in weights if p.ndim > 1], "weight_decay": c.weight_decay},
-            {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW(groups, c.lr)
+        groups = decayed(self.parameters(), self.config.weight_decay)
+        return torch.optim.AdamW(groups, self.config.lr)
 
     def logits(self, roll: Tensor) -> Tensor:
         """roll (B, 2, 88, S) -> (B, K). A third channel has the height of what is held, which
@@ -89,11 +85,7 @@ class Model(ClassifierModule):
         return {"loss": F.cross_entropy(logits, label), "accuracy": accuracy}
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
-        logits, label = self.logits(batch["roll"]), batch["label"]
-        return {
-            "accuracy": (logits.argmax(1) == label).float(),
-            "cross_entropy": F.cross_entropy(logits, label, reduction="none"),
-        }
+        return judged(self.logits(batch["roll"]), batch["label"])
 
     def baselines(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
         """Always the class that most real training stretches have; their shares."""

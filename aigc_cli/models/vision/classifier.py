@@ -25,7 +25,7 @@ from torch import Tensor
 
 from aigc_cli.errors import DataError, InputError
 from aigc_cli.models._base import Batch, Example, Terms
-from aigc_cli.models._classifier import ClassifierModule
+from aigc_cli.models._classifier import ClassifierModule, judged
 from aigc_cli.nn.adam import fused_adamw
 from aigc_cli.nn.classifier import build, pictures_for
 from aigc_cli.recipe.dial import Dial
@@ -181,11 +181,7 @@ class Model(ClassifierModule):
         return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
-        logits, label = self.net(batch["image"]).float(), batch["label"]
-        return {
-            "accuracy": (logits.argmax(1) == label).float(),
-            "cross_entropy": F.cross_entropy(logits, label, reduction="none"),
-        }
+        return judged(self.net(batch["image"]).float(), batch["label"])
 
     def example(self, batch: Batch, options: Options) -> Example:
         assert isinstance(self.spec, ImageSpec)
