@@ -62,6 +62,18 @@ class DataSource(Protocol):
         """End that thread; called whatever happens."""
 
 
+class Prepared:
+    """Base of a `Data` that is whole once it is built and has items that are alike."""
+
+    val_batch_size: int | None = None
+
+    def start_background(self) -> None:
+        """Nothing is prepared ahead."""
+
+    def stop_background(self) -> None:
+        """Nothing is prepared ahead."""
+
+
 def data_digest(data: DataSource) -> str:
     """Digest of what is learned from: the spec, the reports without their places, the numbers of
     items, and their content. Moved or copied data is the same, and one other pixel, letter or class

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from pydantic import Field
 
 from aigc_cli.catalog.builtin import parts_of as builtin_parts
+from aigc_cli.data import _images
 from aigc_cli.data._cache import digest
 from aigc_cli.data._paths import find_path, zip_folder
 from aigc_cli.data._rows import HeldOut
@@ -16,13 +19,36 @@ from aigc_cli.data._sources import clean_name, is_hidden
 from aigc_cli.errors import DataError
 from aigc_cli.media.midi import MAX_BYTES
 from aigc_cli.media.score import tunes
+from aigc_cli.recipe.sections import Name, Section
 
 ENDINGS = (".mid", ".midi", ".abc")
 MAX_FILES = 1_000_000
 LISTED = 5  # skipped files that a message names
 
 T = TypeVar("T")
-Sources = str | Sequence[str]
+Sources = str | Sequence[str] | Mapping[str, str | Sequence[str]]
+
+
+PieceSources = _images.Sources | dict[Name, _images.Sources]
+
+
+class PieceConfig(Section):
+    """What all kinds of data share that read whole pieces onto a grid."""
+
+    modality: ClassVar[str] = "music"
+
+    train: PieceSources
+    """A folder, zip, MIDI file or .txt list of MIDI files to train on, or several; or those of each
+    class by its name, which becomes their folder.
+    """
+    val: PieceSources = "10%"
+    """The same to validate with, or the share of the files of `train` that is held out: `10%` is
+    every tenth file, `last 10%` those whose names come last.
+    """
+    resolution: Literal[1, 2, 3, 4, 6, 8, 12, 24] = 4
+    """Steps of a quarter; 4 are sixteenths, 12 also have triplets."""
+    beats_per_bar: int = Field(4, ge=1, le=12)
+    """Quarters of a bar; files in a meter that does not fit into it are skipped."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +92,11 @@ class Pieces(Generic[T]):
         return Pieces(self.source, names, music, self.skipped if skipped else {})
 
 
-def listed(source: Sources) -> list[str]:
-    """The sources of a recipe's key."""
-    return [source] if isinstance(source, str) else list(source)
+def listed(source: Sources) -> list[tuple[str, str]]:
+    """The sources of a recipe's key, each behind what names of its pieces begin with."""
+    if isinstance(source, Mapping):
+        return [(f"{name}/", one) for name, more in source.items() for _, one in listed(more)]
+    return [("", one) for one in ([source] if isinstance(source, str) else source)]
 
 
 def files_in(text: str, bases: Sequence[Path] = ()) -> Iterator[tuple[str, bytes]]:
@@ -149,19 +177,19 @@ def gather(
     key: str = "data",
 ) -> Pieces[T]:
     """Every usable piece of one source or several; `read` gives those of one, by name, or what is
-    wrong with them.
+    wrong with them. Of sources by name, that name is the folder of their pieces.
 
     Raises:
         DataError: there is none; says why not.
     """
-    found: Pieces[T] = Pieces(", ".join(listed(sources)), [], [], {})
-    for source in listed(sources):
+    found: Pieces[T] = Pieces(", ".join(one for _, one in listed(sources)), [], [], {})
+    for folder, source in listed(sources):
         try:
             for name, piece in read(source):
                 if isinstance(piece, DataError):
-                    found.skipped[name] = piece.message.removeprefix(f"{name}: ")
+                    found.skipped[folder + name] = piece.message.removeprefix(f"{name}: ")
                 else:
-                    found.names.append(name)
+                    found.names.append(folder + name)
                     found.music.append(piece)
         except DataError as error:
             raise DataError(f"{key}: {error.message}", hint=error.hint) from error
@@ -182,7 +210,8 @@ def parts_of(
     Raises:
         DataError: as `opened`; one piece would have to train and validate.
     """
-    held = HeldOut.parse(val if isinstance(val, str) else tuple(val))
+    by_class = isinstance(val, Mapping)
+    held = None if by_class else HeldOut.parse(val if isinstance(val, str) else tuple(val))
     if held is None:
         parts = {} if val_only else {"data.train": opened(train, "data.train")}
         return {**parts, "data.val": opened(val, "data.val")}

@@ -6,10 +6,17 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from aigc_cli.data._images import Sources
-from aigc_cli.data._music_files import Pieces, parts_of
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aigc_cli.data import midi
+from aigc_cli.data._fit import Fit
+from aigc_cli.data._music_files import PieceConfig, Pieces, Sources, parts_of
 from aigc_cli.data.midi import read_pieces
 from aigc_cli.media.events import Events, Music
+from aigc_cli.sampling.markov import Markov
 
 OTHER = "other"
 
@@ -28,6 +35,29 @@ def split(
         lambda source, key: read_pieces(source, events, bases=bases, key=key),
         val_only=val_only,
     )  # fmt: skip
+
+
+def fit_meter(config: PieceConfig, *, bases: Sequence[Path] = ()) -> Fit:
+    """The meter that most files can be read in."""
+    like = midi.Config(train=config.train, resolution=config.resolution)
+    return midi.fit(like, bases=bases)
+
+
+class Chains:
+    """What chains of symbols make of rows, named by how far they look back: nothing without rows
+    that they learn from.
+    """
+
+    def __init__(self, rows: Sequence[NDArray[np.int64]], size: int, order: int) -> None:
+        orders = {"unigram": 0, "markov": order} if rows else {}
+        self.chains = {name: Markov(rows, size, order) for name, order in orders.items()}
+
+    def costs(self, row: NDArray[np.int64]) -> dict[str, Tensor]:
+        """Nats of a row, by chain."""
+        return {
+            name: torch.tensor(-np.log(chain.probabilities(row)).sum())
+            for name, chain in self.chains.items()
+        }
 
 
 def common_classes(labels: Sequence[str], least: int) -> tuple[str, ...]:

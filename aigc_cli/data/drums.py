@@ -4,48 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
+from aigc_cli.data._data import Prepared
 from aigc_cli.data._fit import Fit
-from aigc_cli.data._images import Sources
-from aigc_cli.data._music_files import Pieces
+from aigc_cli.data._music_files import PieceConfig, Pieces
 from aigc_cli.data._named_files import classes_of, one_group
-from aigc_cli.data._pieces import OTHER, common_classes, split
+from aigc_cli.data._pieces import OTHER, Chains, common_classes, split
 from aigc_cli.data._stream import Key
 from aigc_cli.data.midi import report_of
 from aigc_cli.errors import DataError
 from aigc_cli.media.drums import DRUMS, Grid, codes, from_codes, from_grid, looped, to_grid
 from aigc_cli.media.events import Events, Music
 from aigc_cli.media.midi import midi_bytes
-from aigc_cli.recipe.sections import Section
-from aigc_cli.sampling.markov import Markov
 from aigc_cli.specs.rhythm import DrumSpec
 
 
-class Config(Section):
+class Config(PieceConfig):
     """Patterns, and how they are cut."""
-
-    modality: ClassVar[str] = "music"
 
     kind: Literal["drums"] = "drums"
     """The drums of MIDI files."""
-    train: Sources
-    """A folder, zip, MIDI file or .txt list of MIDI files to train on, or several."""
-    val: Sources = "10%"
-    """The same to validate with, or the share of the files of `train` that is held out: `10%` is
-    every tenth file, `last 10%` those whose names come last.
-    """
     bars: int = Field(1, ge=1, le=16)
     """Bars of a pattern; shorter pieces are repeated, longer ones cut."""
-    resolution: Literal[1, 2, 3, 4, 6, 8, 12, 24] = 4
-    """Steps of a quarter; 4 are sixteenths, 12 also have triplets."""
-    beats_per_bar: int = Field(4, ge=1, le=12)
-    """Quarters of a bar; files in another meter are skipped."""
     label_pattern: str | None = None
     """Regular expression with one group, the style, that is searched in the name of each file;
     without it the folders are the styles.
@@ -114,17 +100,15 @@ class Beside:
     def __init__(self, patterns: Patterns, train: Patterns | None) -> None:
         self.patterns = patterns
         rows = [] if train is None else [codes(grid) for grid in train.grids]
-        orders = {"unigram": 0, "markov": 1} if rows else {}
-        self.chains = {name: Markov(rows, 1 << len(DRUMS), order) for name, order in orders.items()}
+        self.chains = Chains(rows, 1 << len(DRUMS), 1)
 
     def __len__(self) -> int:
         return len(self.patterns)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         item, row = self.patterns[index], codes(self.patterns.grids[index])
-        for name, chain in self.chains.items():
-            item[name] = torch.tensor(-np.log(chain.probabilities(row)).sum())
-        if self.chains:
+        item |= self.chains.costs(row)
+        if self.chains.chains:
             item["drawn"] = torch.from_numpy(self._drawn(index, len(row))).float()
         return item
 
@@ -132,12 +116,12 @@ class Beside:
         """A pattern of the chain, the same for the same number."""
         random, row = np.random.default_rng(index), np.zeros(0, np.int64)
         for _ in range(steps):
-            p = self.chains["markov"].after(row[-1:])
+            p = self.chains.chains["markov"].after(row[-1:])
             row = np.append(row, random.choice(len(p), p=p / p.sum()))
         return from_codes(row)
 
 
-class Data:
+class Data(Prepared):
     """Training and validation patterns, split by file; every file is read when this is built.
 
     With the `spec` of a checkpoint only what validates is kept, on the grid of the model.
@@ -173,12 +157,6 @@ class Data:
         chains = Patterns(learned, spec, styles["data.train"], "data.train") if learned else None
         self.val = Beside(val, chains)
         self.val_batch_size = min(len(val), 512)  # what is measured of a set needs it whole
-
-    def start_background(self) -> None:
-        """Nothing is prepared ahead."""
-
-    def stop_background(self) -> None:
-        """Nothing is prepared ahead."""
 
 
 def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:

@@ -23,6 +23,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from aigc_cli.data import _music_files
+from aigc_cli.data._data import Prepared
 from aigc_cli.data._images import Sources
 from aigc_cli.data._music_files import Pieces, Report, files_in, gather, parts_of
 from aigc_cli.data._paths import find_path, json_part
@@ -73,7 +75,7 @@ class Roll:
 
 
 def read_rolls(
-    sources: str | Sequence[str],
+    sources: _music_files.Sources,
     resolution: int,
     *,
     bases: Sequence[Path] = (),
@@ -250,7 +252,7 @@ class Drawn:
         return self.rows.item(transposed(frames, semitones), start, 0)
 
 
-class Data:
+class Data(Prepared):
     """Training and validation rows, split by piece; every file is read when this is built.
 
     With the `spec` of a checkpoint only what validates is kept, with the frames of the model.
@@ -258,8 +260,6 @@ class Data:
     Raises:
         DataError: a source is absent, or no piece in it can be used.
     """
-
-    val_batch_size = None
 
     def __init__(
         self,
@@ -287,12 +287,6 @@ class Data:
         self.val = Rows(parts["data.val"].music, spec.context)
         self.pieces = parts
         self.report = {key: report_of(parts[key]) for key in sorted(parts)}
-
-    def start_background(self) -> None:
-        """Nothing is prepared ahead."""
-
-    def stop_background(self) -> None:
-        """Nothing is prepared ahead."""
 
 
 def example(folder: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,39 +12,24 @@ from pydantic import Field
 from torch import Tensor
 
 from aigc_cli.data import midi
-from aigc_cli.data._fit import Fit
-from aigc_cli.data._images import Sources
-from aigc_cli.data._music_files import Pieces
-from aigc_cli.data._pieces import split
+from aigc_cli.data._data import Prepared
+from aigc_cli.data._music_files import PieceConfig, Pieces
+from aigc_cli.data._pieces import Chains, fit_meter, split
 from aigc_cli.data._stream import Key
 from aigc_cli.data.midi import report_of
 from aigc_cli.errors import DataError
 from aigc_cli.media.events import Events, Music
 from aigc_cli.media.melody import PITCH, SIZE, Row, melody, settled
-from aigc_cli.recipe.sections import Section
-from aigc_cli.sampling.markov import Markov
 from aigc_cli.specs.melody import MelodySpec
 
 
-class Config(Section):
+class Config(PieceConfig):
     """Pieces, and how melodies are cut from them."""
-
-    modality: ClassVar[str] = "music"
 
     kind: Literal["melodies"] = "melodies"
     """The highest voice of MIDI files."""
-    train: Sources
-    """A folder, zip, MIDI file or .txt list of MIDI files to train on, or several."""
-    val: Sources = "10%"
-    """The same to validate with, or the share of the files of `train` that is held out: `10%` is
-    every tenth file, `last 10%` those whose names come last.
-    """
     bars: int = Field(2, ge=1, le=64)
     """Bars of a melody; one begins with every bar of a piece."""
-    resolution: Literal[1, 2, 3, 4, 6, 8, 12, 24] = 4
-    """Steps of a quarter; 4 are sixteenths, 12 also have triplets."""
-    beats_per_bar: int = Field(4, ge=1, le=12)
-    """Quarters of a bar; files in another meter are skipped."""
     transpose: int = Field(5, ge=0, le=12)
     """Training melodies are moved by up to so many semitones up or down."""
 
@@ -95,25 +80,17 @@ class Beside:
     """Validation melodies, and what chains of symbols make of them."""
 
     def __init__(self, melodies: Melodies, train: Melodies | None) -> None:
-        self.melodies = melodies
-        orders = {} if train is None else {"unigram": 0, "markov": 2}
-        self.chains = {
-            name: Markov(train.rows if train else [], SIZE, order) for name, order in orders.items()
-        }
+        self.melodies, self.chains = melodies, Chains(train.rows if train else [], SIZE, 2)
 
     def __len__(self) -> int:
         return len(self.melodies)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         row = self.melodies.rows[index]
-        costs = {
-            name: torch.tensor(-np.log(chain.probabilities(row)).sum())
-            for name, chain in self.chains.items()
-        }
-        return {"melody": torch.from_numpy(row), **costs}
+        return {"melody": torch.from_numpy(row), **self.chains.costs(row)}
 
 
-class Data:
+class Data(Prepared):
     """Training and validation melodies, split by file; every file is read when this is built.
 
     With the `spec` of a checkpoint only what validates is kept, on the grid of the model.
@@ -121,8 +98,6 @@ class Data:
     Raises:
         DataError: a source is absent, no file in it can be used, or none has a melody.
     """
-
-    val_batch_size = None
 
     def __init__(
         self,
@@ -147,17 +122,8 @@ class Data:
         if train is not None:
             self.train = Drawn(train, config.transpose)
 
-    def start_background(self) -> None:
-        """Nothing is prepared ahead."""
 
-    def stop_background(self) -> None:
-        """Nothing is prepared ahead."""
-
-
-def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
-    """The meter that most files can be read in."""
-    like = midi.Config(train=config.train, resolution=config.resolution)
-    return midi.fit(like, bases=bases)
+fit = fit_meter
 
 
 def example(folder: Path) -> dict[str, Any]:

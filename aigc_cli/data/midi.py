@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,38 +15,33 @@ from pydantic import Field
 from torch import Tensor
 
 from aigc_cli.data._claim import MARKED, Claim, parts
+from aigc_cli.data._data import Prepared
 from aigc_cli.data._fit import Fit
-from aigc_cli.data._images import Sources
-from aigc_cli.data._music_files import Pieces, Report, files_in, gather, parts_of
+from aigc_cli.data._music_files import (
+    PieceConfig,
+    Pieces,
+    Report,
+    Sources,
+    files_in,
+    gather,
+    parts_of,
+)
 from aigc_cli.data._stream import Key
 from aigc_cli.errors import DataError
 from aigc_cli.media.events import INSTRUMENTS, NAMES, Events, Music, on_grid
 from aigc_cli.media.midi import midi_bytes
 from aigc_cli.media.parsing import parse
-from aigc_cli.recipe.sections import Section
 from aigc_cli.specs.music import MusicSpec
 from aigc_cli.specs.text import IGNORE
 
 
-class Config(Section):
+class Config(PieceConfig):
     """Pieces, and how they come into rows of events."""
-
-    modality: ClassVar[str] = "music"
 
     kind: Literal["midi"] = "midi"
     """MIDI files."""
-    train: Sources
-    """A folder, zip, MIDI file or .txt list of MIDI files to train on, or several."""
-    val: Sources = "10%"
-    """The same to validate with, or the share of the files of `train` that is held out: `10%` is
-    every tenth file, `last 10%` those whose names come last.
-    """
     context: int = Field(256, ge=8, le=1 << 16)
     """Events in a row."""
-    resolution: Literal[1, 2, 3, 4, 6, 8, 12, 24] = 4
-    """Steps of a quarter; 4 are sixteenths, 12 also have triplets."""
-    beats_per_bar: int = Field(4, ge=1, le=12)
-    """Quarters of a bar; files in another meter are skipped."""
     transpose: int = Field(5, ge=0, le=12)
     """Training rows are moved by up to so many semitones up or down; 0 leaves them in their key."""
     infill: float = Field(0.2, ge=0, le=1)
@@ -59,7 +54,7 @@ class Config(Section):
 
 
 def read_pieces(
-    sources: str | Sequence[str], events: Events, *, bases: Sequence[Path] = (), key: str = "data"
+    sources: Sources, events: Events, *, bases: Sequence[Path] = (), key: str = "data"
 ) -> Pieces[Music]:
     """Every usable piece of one source or several.
 
@@ -220,7 +215,7 @@ class Drawn:
         return torch.cat([row[:head], before, hole.repeat(b - a), after, fill, middle, end])
 
 
-class Data:
+class Data(Prepared):
     """Training and validation rows, split by file; every file is read when this is built.
 
     With the `spec` of a checkpoint only what validates is kept, on the grid of the model.
@@ -228,8 +223,6 @@ class Data:
     Raises:
         DataError: a source is absent, or no file in it can be used.
     """
-
-    val_batch_size = None
 
     def __init__(
         self,
@@ -263,12 +256,6 @@ class Data:
             rows = Rows(self.pieces["data.train"].music, events, spec.context)
             self.train = Drawn(rows, config.transpose, config.infill)
         self.report = {key: report_of(self.pieces[key], events) for key in sorted(self.pieces)}
-
-    def start_background(self) -> None:
-        """Nothing is prepared ahead."""
-
-    def stop_background(self) -> None:
-        """Nothing is prepared ahead."""
 
 
 def recognize(source: str, bases: Sequence[Path] = ()) -> Claim | None:

@@ -7,7 +7,7 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -15,46 +15,34 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from aigc_cli.data import midi
-from aigc_cli.data._fit import Fit
-from aigc_cli.data._images import Sources
-from aigc_cli.data._music_files import Pieces
+from aigc_cli.data._data import Prepared
+from aigc_cli.data._music_files import PieceConfig, Pieces, PieceSources
 from aigc_cli.data._named_files import classes_of, files_in, one_group
 from aigc_cli.data._paths import find_path, zip_folder
-from aigc_cli.data._pieces import split
+from aigc_cli.data._pieces import fit_meter, split
 from aigc_cli.data._stream import Key
 from aigc_cli.data.midi import read_pieces, report_of
 from aigc_cli.errors import DataError
 from aigc_cli.media.events import Events, Music
 from aigc_cli.media.roll import stretches
-from aigc_cli.recipe.sections import Name, Section
+from aigc_cli.recipe.sections import Name
 from aigc_cli.specs.rolls import RollSpec
 
+T = TypeVar("T")
 MOST = 16_000_000  # bytes of a table of classes
 
 
-class Config(Section):
+class Config(PieceConfig):
     """Pieces, their classes, and how they are cut."""
-
-    modality: ClassVar[str] = "music"
 
     kind: Literal["rolls"] = "rolls"
     """MIDI files with a class each."""
-    train: Sources
-    """A folder, zip, MIDI file or .txt list of MIDI files to train on, or several."""
-    val: Sources = "10%"
-    """The same to validate with, or the share of the files of `train` that is held out: `10%` is
-    every tenth file, `last 10%` those whose names come last.
-    """
-    generated: Sources | None = None
+    generated: PieceSources | None = None
     """More pieces that train, such as those of a model, with classes found in the same way; without
     them the same recipe says what they gain.
     """
     bars: int = Field(4, ge=1, le=64)
     """Bars of a stretch; shorter pieces are filled with silence."""
-    resolution: Literal[1, 2, 3, 4, 6, 8, 12, 24] = 4
-    """Steps of a quarter; 4 are sixteenths, 12 also have triplets."""
-    beats_per_bar: int = Field(4, ge=1, le=12)
-    """Quarters of a bar; files in a meter that does not fit into it are skipped."""
     label_pattern: str | None = None
     """Regular expression with one group, the class, that is searched in the name of each file;
     without it and `label_table` the folders are the classes.
@@ -65,6 +53,9 @@ class Config(Section):
     """Columns that together are the class."""
     transpose: int = Field(5, ge=0, le=12)
     """Training stretches are moved by up to so many semitones up or down."""
+    balance: bool = False
+    """Whether the stretches of rarer classes are drawn as often as those of the most frequent one.
+    """
 
     _one_group = field_validator("label_pattern")(one_group)
 
@@ -113,11 +104,23 @@ class Stretches:
         return {"roll": roll, "label": torch.tensor(self.labels[index])}
 
 
+def balanced(things: Sequence[T], labels: Sequence[int]) -> list[T]:
+    """As many of each label: those of rarer ones again from the first on."""
+    kinds = {
+        label: [thing for thing, own in zip(things, labels, strict=True) if own == label]
+        for label in sorted(set(labels))
+    }
+    most = max(map(len, kinds.values()))
+    return [kind[n % len(kind)] for kind in kinds.values() for n in range(most)]
+
+
 class Drawn:
     """Training stretches, each in a key of its own."""
 
-    def __init__(self, parts: Sequence[Stretches], transpose: int) -> None:
+    def __init__(self, parts: Sequence[Stretches], transpose: int, *, balance: bool) -> None:
         self.places = [(part, index) for part in parts for index in range(len(part))]
+        if balance:
+            self.places = balanced(self.places, [part.labels[index] for part, index in self.places])
         self.transpose = transpose
 
     def __len__(self) -> int:
@@ -133,7 +136,7 @@ class Drawn:
         return {**item, "roll": roll}
 
 
-class Data:
+class Data(Prepared):
     """Training and validation stretches, split by file; every file is read when this is built.
 
     With the `spec` of a checkpoint only what validates is kept, on the grid of the model.
@@ -141,8 +144,6 @@ class Data:
     Raises:
         DataError: a source is absent, no file in it can be used, or pieces have no classes.
     """
-
-    val_batch_size = None
 
     def __init__(
         self,
@@ -176,15 +177,9 @@ class Data:
                 Stretches(parts[key], labels[key], spec, key)
                 for key in parts.keys() & {"data.generated"}
             ]
-            self.train = Drawn([train, *more], config.transpose)
+            self.train = Drawn([train, *more], config.transpose, balance=config.balance)
         self.spec = spec
         self.val = Stretches(parts["data.val"], labels["data.val"], spec, "data.val")
-
-    def start_background(self) -> None:
-        """Nothing is prepared ahead."""
-
-    def stop_background(self) -> None:
-        """Nothing is prepared ahead."""
 
 
 def _classes(
@@ -208,10 +203,7 @@ def _classes(
     return found
 
 
-def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
-    """The meter that most files can be read in."""
-    like = midi.Config(train=config.train, resolution=config.resolution)
-    return midi.fit(like, bases=bases)
+fit = fit_meter
 
 
 def example(folder: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import colorsys
 import numpy as np
 from numpy.typing import NDArray
 
-from aigc_cli.media.events import INSTRUMENTS, Music
+from aigc_cli.media.events import INSTRUMENTS, Music, estimate_key, settle
 from aigc_cli.media.image import Raster
 
 STEP, ROW = 4, 4  # pixels of a step and of a pitch
@@ -51,6 +51,24 @@ def to_roll(music: Music) -> NDArray[np.bool_]:
             roll[0, key, start] = True
             roll[1, key, start : start + duration] = True
     return roll
+
+
+def from_roll(
+    roll: NDArray[np.bool_], resolution: int, beats_per_bar: int, tempo: int = 120
+) -> Music:
+    """The piece of a roll (2, KEYS, S) in whole bars, played by a piano. A note begins where a key
+    is struck, or begins to be held, and ends where it is not held or is struck again. The inverse
+    of `to_roll` for the piano.
+    """
+    struck, held = roll[0], roll[0] | roll[1]
+    begins = struck | (held & ~np.pad(held, ((0, 0), (1, 0)))[:, :-1])
+    ends = np.pad(begins | ~held, ((0, 0), (0, 1)), constant_values=True)  # (KEYS, S + 1)
+    key, start = np.nonzero(begins)
+    length = [int(np.argmax(ends[k, s + 1 :])) + 1 for k, s in zip(key, start, strict=True)]
+    rows = np.stack([start, np.array(length, np.int64), key + LOWEST, np.zeros_like(key)], 1)
+    notes = settle(rows.astype(np.int64))
+    bars = -(-roll.shape[2] // (resolution * beats_per_bar))
+    return Music(notes, resolution, beats_per_bar, bars, tempo, estimate_key(notes))
 
 
 def stretches(music: Music, steps: int) -> list[NDArray[np.bool_]]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -40,6 +42,34 @@ class ClassifierModule(GenerativeModule):
     ) -> NoReturn:
         """A classifier makes labels: see `classify`."""
         raise TypeError(f"{type(self).__module__} classifies and makes no samples")
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A frozen classifier. `saved` is plain data that it can be built from again, with `stamp`,
+    which says what it is.
+    """
+
+    model: ClassifierModule
+    saved: dict[str, Any]
+
+    @property
+    def stamp(self) -> str:
+        return str(self.saved["stamp"])
+
+    def state(self) -> dict[str, Any]:
+        return self.saved
+
+    @property
+    def labels(self) -> Sequence[str]:
+        names: Sequence[str] = self.model.spec.labels  # type: ignore[attr-defined]
+        return names
+
+    def probabilities(self, label: str, texts: Sequence[str]) -> list[float]:
+        """How likely each text is of a class, in float32 whatever trains; 0 for an empty one."""
+        with torch.autocast(self.model.device.type, enabled=False):
+            found = self.model.classify_things(texts)[:, list(self.labels).index(label)]
+        return [p if text.strip() else 0.0 for p, text in zip(found.tolist(), texts, strict=True)]
 
 
 def judged(logits: Tensor, label: Tensor) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -83,7 +84,7 @@ def attach_networks(
     Raises: as `open_features` and `open_judge`.
     """
     for name, field in model.frozen.items():
-        opened, restored = _opening(name)
+        opened, restored = _opening(name, model.takes or model.makes)
         if state is not None:
             if state.get(name) is not None:
                 setattr(model, name, restored(state[name]))
@@ -91,7 +92,7 @@ def attach_networks(
             setattr(model, name, opened(text, recipe.bases))
 
 
-def _opening(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _opening(name: str, modality: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """How a frozen network is opened by the text that names it, and restored from its state."""
     if name == "features":
         from aigc_cli.nn.features import FeatureNetwork
@@ -100,7 +101,7 @@ def _opening(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
         return open_features, FeatureNetwork.from_state
     from aigc_cli.run.judge import open_judge, restored
 
-    return open_judge, restored
+    return partial(open_judge, of=modality), restored
 
 
 def count_steps(recipe: Recipe, items: int, batches: int = 1) -> int:

@@ -1,4 +1,4 @@
-"""The classifier of texts that a recipe names to reward."""
+"""The classifier that a recipe names to judge what a model makes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aigc_cli.errors import CheckpointError, InputError
-from aigc_cli.models._classifier import ClassifierModule
-from aigc_cli.models.text._rewards import Judge
+from aigc_cli.models._classifier import ClassifierModule, Judge
 from aigc_cli.recipe.load import recipe_from_dict
 from aigc_cli.registry import load_family
 from aigc_cli.run.base import load_whole
@@ -16,26 +15,28 @@ from aigc_cli.run.checkpoint import file_digest
 from aigc_cli.run.paths import find_checkpoint
 from aigc_cli.specs import spec_from_dict
 
-FAMILY = "text_classifier"
+FAMILIES = {"text": "text_classifier", "music": "music_emotion"}
+"""That name the classes of what a modality has."""
 
 
-def open_judge(text: str, bases: Sequence[Path] = ()) -> Judge:
-    """The classifier of a run or checkpoint; relative paths are tried against `bases` in turn.
+def open_judge(text: str, bases: Sequence[Path] = (), *, of: str = "text") -> Judge:
+    """The classifier of a run or checkpoint, of texts or another modality; relative paths are tried
+    against `bases` in turn.
 
     Raises:
         CheckpointError: the file is damaged. InputError: there is none, or it is of another family.
     """
+    family = FAMILIES[of]
     path = next((b / text for b in (Path(), *bases) if (b / text).exists()), Path(text))
     path = find_checkpoint(str(path))
     state = load_whole(path)
     recipe = state["recipe"]
-    if recipe.get("family") != FAMILY:
+    if recipe.get("family") != family:
         raise InputError(
-            f"model.classifier: {path} is of family {recipe.get('family')}, which names no classes "
-            "of texts",
-            hint=f"name a run of family {FAMILY}",
+            f"model.classifier: {path} is of family {recipe.get('family')}, and not {family}",
+            hint=f"name a run of family {family}",
         )
-    name = Path(state["recipe_path"] or FAMILY).stem
+    name = Path(state["recipe_path"] or family).stem
     return restored(
         {
             "stamp": f"{name} {path.name} {file_digest(path)[:12]}",
@@ -54,13 +55,13 @@ def restored(state: Mapping[str, Any]) -> Judge:
     """
     try:
         recipe = recipe_from_dict(state["recipe"])
-        model: ClassifierModule = load_family(FAMILY).Model(
+        model: ClassifierModule = load_family(recipe.family).Model(
             recipe.model, spec_from_dict(state["spec"])
         )
         model.load_state_dict(state["weights"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
-            "the classifier of texts in the checkpoint does not fit",
+            "the classifier in the checkpoint does not fit",
             hint="was it written by a newer aigc?",
         ) from error
     return Judge(model.requires_grad_(False).eval(), dict(state))

@@ -19,6 +19,7 @@ from aigc_cli.media.events import Music
 from aigc_cli.media.frames import KEYS, music_of
 from aigc_cli.models._base import Batch
 from aigc_cli.models.music._network import Config, build, reader_of
+from aigc_cli.nn.recurrent_lm import RecurrentLM
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs.music import FramesSpec
 
@@ -88,6 +89,9 @@ class FrameNet(nn.Module):
     def __init__(self, config: Config, context: int) -> None:
         super().__init__()
         self.body = build(config.model_copy(update={"tied": True}), KEYS + 1, context)
+        # Vectors of length 1 hardly move a recurrent state: what sounds is read at full strength.
+        if isinstance(self.body, RecurrentLM):
+            nn.init.normal_(self.body.embed_tokens.weight)
         dim, hidden = config.dim, config.pitch_dim
         self.head = Bernoulli(dim) if config.head == "bernoulli" else Nade(dim, hidden)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from aigc_cli.errors import DataError
 from aigc_cli.media.events import Music
-from aigc_cli.media.roll import stretches
+from aigc_cli.media.roll import from_roll, stretches
 from aigc_cli.models._base import Batch, Example, Terms
 from aigc_cli.models._classifier import ClassifierModule, decayed, judged
 from aigc_cli.nn.classifier import build
@@ -100,13 +100,9 @@ class Model(ClassifierModule):
 
     def example(self, batch: Batch, options: Options) -> Example:
         """The notes of the stretch."""
-        spec, (struck, held) = self.spec, batch["roll"][0].bool().cpu().numpy()
-        key, start = struck.nonzero()
-        notes = [
-            (s, _length(held[k], struck[k], s), k + 21, 0)
-            for s, k in sorted(zip(start.tolist(), key.tolist(), strict=True))
-        ]
-        given = torch.tensor(notes, dtype=torch.int64).reshape(-1, 4)
+        spec, roll = self.spec, batch["roll"][0].bool().cpu().numpy()
+        music = from_roll(roll, spec.resolution, spec.beats_per_bar)
+        given = torch.from_numpy(music.notes)
         return Example(given, beside={"class": spec.labels[int(batch["label"][0])]})
 
     def _rolls(self, notes: Tensor) -> Tensor:
@@ -130,14 +126,6 @@ class Model(ClassifierModule):
     def classify(self, batch: Batch) -> Tensor:
         """Probabilities (B, K) of the classes in `spec.labels` for rolls (B, 2, 88, S)."""
         return self.logits(batch["roll"]).softmax(1)
-
-
-def _length(held: Any, struck: Any, start: int) -> int:
-    """Steps of the note that begins at `start`, until it ends or the key is struck again."""
-    end = start + 1
-    while end < len(held) and held[end] and not struck[end]:
-        end += 1
-    return end - start
 
 
 class Options(Section):

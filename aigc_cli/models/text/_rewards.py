@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -15,40 +14,12 @@ from aigc_cli import registry
 from aigc_cli.errors import InputError, did_you_mean
 from aigc_cli.metrics.find import find_metric, members, open_metrics
 from aigc_cli.metrics.report import item_scores
-from aigc_cli.models._classifier import ClassifierModule
+from aigc_cli.models._classifier import Judge
 from aigc_cli.models._text import TextModule
 from aigc_cli.recipe.sections import Name, Section
 
 Reward = Callable[[Sequence[str], Sequence[Sequence[str]]], list[float]]
 """A number for each text, given the texts it may be like."""
-
-
-@dataclass(frozen=True)
-class Judge:
-    """A frozen classifier of texts. `saved` is plain data that it can be built from again, with
-    `stamp`, which says what it is.
-    """
-
-    model: ClassifierModule
-    saved: dict[str, Any]
-
-    @property
-    def stamp(self) -> str:
-        return str(self.saved["stamp"])
-
-    def state(self) -> dict[str, Any]:
-        return self.saved
-
-    @property
-    def labels(self) -> Sequence[str]:
-        names: Sequence[str] = self.model.spec.labels  # type: ignore[attr-defined]
-        return names
-
-    def probabilities(self, label: str, texts: Sequence[str]) -> list[float]:
-        """How likely each text is of a class, in float32 whatever trains; 0 for an empty one."""
-        with torch.autocast(self.model.device.type, enabled=False):
-            found = self.model.classify_things(texts)[:, list(self.labels).index(label)]
-        return [p if text.strip() else 0.0 for p, text in zip(found.tolist(), texts, strict=True)]
 
 
 class JudgedConfig(Section):
