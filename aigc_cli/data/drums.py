@@ -142,6 +142,7 @@ class Data(Prepared):
         events = Events(at.resolution, at.beats_per_bar)
         parts = split(config.train, config.val, events, bases, val_only=spec is not None)
         self.report = {key: report_of(parts[key], events) for key in sorted(parts)}
+        self.music = {key: part.music for key, part in parts.items()}
         styles = {key: classes_of(p.names, config.label_pattern) for key, p in parts.items()}
         if spec is None:
             named = styles["data.train"]

@@ -30,7 +30,7 @@ from aigc_cli.data._music_files import Pieces, Report, files_in, gather, parts_o
 from aigc_cli.data._paths import find_path, json_part
 from aigc_cli.data._stream import Key
 from aigc_cli.errors import DataError, did_you_mean
-from aigc_cli.media.frames import KEYS, Frames, sets_as_frames, sounding
+from aigc_cli.media.frames import KEYS, Frames, music_of, sets_as_frames, sounding
 from aigc_cli.media.parsing import parse
 from aigc_cli.recipe.sections import Section
 from aigc_cli.specs.music import FramesSpec
@@ -285,7 +285,13 @@ class Data(Prepared):
             self.train = Drawn(rolls, config.context, config.transpose)
         self.spec = spec
         self.val = Rows(parts["data.val"].music, spec.context)
-        self.pieces = parts
+        self.music = {
+            key: [
+                music_of(roll.frames, resolution, spec.beats_per_bar, roll.tempo)
+                for roll in part.music
+            ]
+            for key, part in parts.items()
+        }
         self.report = {key: report_of(parts[key]) for key in sorted(parts)}
 
 

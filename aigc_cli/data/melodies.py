@@ -19,7 +19,7 @@ from aigc_cli.data._stream import Key
 from aigc_cli.data.midi import report_of
 from aigc_cli.errors import DataError
 from aigc_cli.media.events import Events, Music
-from aigc_cli.media.melody import PITCH, SIZE, Row, melody, settled
+from aigc_cli.media.melody import PITCH, SIZE, Row, from_melody, melody, settled
 from aigc_cli.specs.melody import MelodySpec
 
 
@@ -111,6 +111,12 @@ class Data(Prepared):
         events = Events(at.resolution, at.beats_per_bar)
         parts = split(config.train, config.val, events, bases, val_only=spec is not None)
         self.report = {key: report_of(parts[key], events) for key in sorted(parts)}
+        self.music = {
+            key: [
+                from_melody(melody(m), m.resolution, m.beats_per_bar, m.tempo) for m in part.music
+            ]
+            for key, part in parts.items()
+        }
         if spec is None:
             tempos = sorted(music.tempo for music in parts["data.train"].music)
             tempo = tempos[len(tempos) // 2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -31,8 +31,12 @@ from aigc_cli.errors import DataError
 from aigc_cli.media.events import INSTRUMENTS, NAMES, Events, Music, on_grid
 from aigc_cli.media.midi import midi_bytes
 from aigc_cli.media.parsing import parse
+from aigc_cli.sampling.markov import Markov
 from aigc_cli.specs.music import MusicSpec
 from aigc_cli.specs.text import IGNORE
+
+ORDERS = (0, 2)
+"""How far the chains look back that a model is measured beside."""
 
 
 class Config(PieceConfig):
@@ -133,6 +137,7 @@ class Rows:
         self.music, self.events, self.context = music, events, context
         self.head = len(events.head(music[0]))
         self.rows = [self.encode(piece) for piece in music]
+        self.chains: list[Markov] = []
         self.step = context + 1 - self.head
         self.places = [
             (number, start)
@@ -144,6 +149,10 @@ class Rows:
         """All events of a piece."""
         parts = self.events.encode(piece)
         return torch.tensor([*(e for part in parts for e in part), self.events.offsets["end"]])
+
+    def learn(self, chains: Iterable[Markov]) -> None:
+        """Say of each event what these chains make of it, as `unigram` and `markov`."""
+        self.chains = list(chains)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -166,7 +175,14 @@ class Rows:
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         number, start = self.places[index]
-        return self.item(self.rows[number], start)
+        row, head = self.rows[number], self.head
+        item = self.item(row, start)
+        for name, chain in zip(("unigram", "markov"), self.chains, strict=False):
+            nats = torch.from_numpy(-np.log(chain.probabilities(row.numpy()))).float()
+            part = torch.cat([nats[:head], nats[head + start :][: self.step]])[1:]
+            part = torch.nn.functional.pad(part, (0, self.context - len(part)))
+            item[name] = part.where(item["target"] != IGNORE, torch.zeros(()))
+        return item
 
 
 class Drawn:
@@ -250,11 +266,14 @@ class Data(Prepared):
             spec = MusicSpec(config.context, resolution, beats, tuple(sorted(names)))
         self.spec = spec
         self.pieces = {key: labeled(part, spec.labels, config) for key, part in parts.items()}
+        self.music = {key: part.music for key, part in self.pieces.items()}
         events = Events(resolution, beats, len(spec.labels))
-        self.val = Rows(self.pieces["data.val"].music, events, spec.context)
+        self.val = Rows(self.music["data.val"], events, spec.context)
         if "data.train" in self.pieces:
-            rows = Rows(self.pieces["data.train"].music, events, spec.context)
+            rows = Rows(self.music["data.train"], events, spec.context)
             self.train = Drawn(rows, config.transpose, config.infill)
+            whole = [row.numpy() for row in rows.rows]
+            self.val.learn(Markov(whole, events.offsets["size"], order) for order in ORDERS)
         self.report = {key: report_of(self.pieces[key], events) for key in sorted(self.pieces)}
 
 

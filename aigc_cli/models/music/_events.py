@@ -97,8 +97,8 @@ class EventWriter:
         return batch["target"] != IGNORE
 
     def baselines(self, batch: Batch) -> dict[str, Tensor]:
-        """None: what Markov chains of events write is measured like what the model writes."""
-        return {}
+        """Nats (B, T) of chains of events: how frequent each is, alone and after the two before."""
+        return {name: batch[name] for name in ("unigram", "markov") if name in batch}
 
     def sample(self, noise: SampleNoise, options: Any, given: Tensor | None) -> list[Music]:
         """Pieces; with the events (T,) of one, that piece and how it goes on, or with its hole
