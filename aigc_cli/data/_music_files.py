@@ -17,11 +17,12 @@ from aigc_cli.data._paths import find_path, zip_folder
 from aigc_cli.data._rows import HeldOut
 from aigc_cli.data._sources import clean_name, is_hidden
 from aigc_cli.errors import DataError
+from aigc_cli.media import musicxml
 from aigc_cli.media.midi import MAX_BYTES
 from aigc_cli.media.score import tunes
 from aigc_cli.recipe.sections import Name, Section
 
-ENDINGS = (".mid", ".midi", ".abc")
+ENDINGS = (".mid", ".midi", ".abc", *musicxml.ENDINGS)
 MAX_FILES = 1_000_000
 LISTED = 5  # skipped files that a message names
 
@@ -100,8 +101,9 @@ def listed(source: Sources) -> list[tuple[str, str]]:
 
 
 def files_in(text: str, bases: Sequence[Path] = ()) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of each MIDI file, and of each tune in ABC, in a folder, zip or list, or of
-    the one file, by name; of too large ones only so much that reading them says so.
+    """Name and bytes of each MIDI file, each score in MusicXML, and each tune in ABC, in a folder,
+    zip or list, or of the one file, by name; of too large ones only so much that reading them says
+    so.
 
     Raises:
         DataError: nothing is there, or it is none of these.
@@ -196,7 +198,11 @@ def gather(
     if not found.music:
         reasons = "; ".join(f"{n} {why}" for n, why in list(found.skipped.items())[:LISTED])
         none = f"none of {len(found.skipped):,} files can be used: {reasons}"
-        none = none if found.skipped else "there are no MIDI files (.mid, .midi) or tunes (.abc)"
+        none = (
+            none
+            if found.skipped
+            else "there are no MIDI files (.mid), tunes (.abc) or scores (.musicxml, .mxl)"
+        )
         raise DataError(f"{key}: {found.source}: {none}")
     return found
 

@@ -79,7 +79,7 @@ def midi_of(score: Any, name: str) -> Midi:
     end = int((notes[:, 0] + notes[:, 1]).max())
     changes = [(int(change.time), int(change.mspq)) for change in score.tempos]
     meters = dict.fromkeys((int(m.numerator), int(m.denominator)) for m in score.time_signatures)
-    return Midi(score.ticks_per_quarter, notes, _tempo(changes, end, name), tuple(meters))
+    return Midi(score.ticks_per_quarter, notes, mean_tempo(changes, end, name), tuple(meters))
 
 
 def _check_chunks(data: bytes, name: str) -> None:
@@ -104,7 +104,7 @@ def _check_chunks(data: bytes, name: str) -> None:
         raise DataError(f"{name}: is cut off: {tracks} tracks are announced, and {found} begin")
 
 
-def _tempo(changes: Sequence[tuple[int, int]], end: int, name: str) -> float:
+def mean_tempo(changes: Sequence[tuple[int, int]], end: int, name: str) -> float:
     """Quarters a minute between 0 and `end` ticks; 120 where nothing is said."""
     if any(length <= 0 for _, length in changes):
         raise DataError(f"{name}: has a tempo of 0 microseconds a quarter")

@@ -24,6 +24,7 @@ import numpy as np
 
 from aigc_cli.errors import DataError
 from aigc_cli.media.midi import Midi, read_midi
+from aigc_cli.media.musicxml import is_score, read_musicxml
 from aigc_cli.media.score import is_abc, read_abc
 
 SECONDS = 60.0  # that a file may take
@@ -35,13 +36,15 @@ Parsed = Midi | DataError
 
 
 def read_music(data: bytes, name: str) -> Midi:
-    """The notes of a MIDI file or of a tune in ABC.
+    """The notes of a MIDI file, of a tune in ABC or of a score in MusicXML.
 
     Raises:
         DataError: it is none, or cannot be used; names it.
     """
     if name.lower().endswith(".abc"):
         raise DataError(f"{name}: has no tune, which begins with X:")
+    if is_score(data):
+        return read_musicxml(data, name)
     return read_abc(data, name) if is_abc(data) else read_midi(data, name)
 
 
