@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ from aigc_cli.media.midi import MICROSECONDS, TICKS, midi_bytes
 from aigc_cli.media.parsing import read_music
 from aigc_cli.media.record import packet
 from aigc_cli.media.roll import piano_roll
+from aigc_cli.media.soundfont import Soundfont
 from aigc_cli.media.synth import render, wav_bytes
 from aigc_cli.modalities import _modality
-from aigc_cli.modalities._modality import Findings, Inputs, Task, warn_of_twins
+from aigc_cli.modalities._modality import Findings, Input, Inputs, Task, warn_of_twins
 from aigc_cli.modalities._music_inputs import Form, Primes, Reading, WholePieces
 from aigc_cli.modalities._output import File, Output
 from aigc_cli.recipe.load import Recipe
@@ -43,6 +45,8 @@ class Writing(Section):
     """Whether each has a WAV file beside it."""
     roll: bool = True
     """Whether each has a piano roll beside it."""
+    soundfont: str = ""
+    """File of sounds (.sf2, .sf3) that plays them by tinysoundfont, not the built-in ones."""
 
 
 def obeyed(options: Any, music: Music) -> dict[str, bool]:
@@ -67,6 +71,8 @@ class Writer(_modality.FileWriter):
         super().__init__(output, task)
         assert isinstance(task.writing, Writing)
         self.options = task.writing
+        font = Soundfont(Path(self.options.soundfont)) if self.options.soundfont else None
+        self._render = render if font is None else font.render
         self._rolls: list[Raster] = []
         self._obeyed: dict[str, list[bool]] = {}
 
@@ -81,7 +87,7 @@ class Writer(_modality.FileWriter):
         files = [File(path, facts)]
         if self.options.sound:
             beside = self.output.name(f"{stem}.wav")
-            sound = render(notes, MICROSECONDS / 1e6 / music.tempo / TICKS)
+            sound = self._render(notes, MICROSECONDS / 1e6 / music.tempo / TICKS)
             write_bytes(beside, wav_bytes(sound))
             files.append(File(beside, {"of": path.name}, sample=False))
         roll = piano_roll(music)
@@ -94,6 +100,11 @@ class Writer(_modality.FileWriter):
         for condition, obeys in obeyed(self.task.options, music).items():
             self._obeyed.setdefault(condition, []).append(obeys)
         return files
+
+    def answered(self, number: int, input: Input, made: Sequence[Any]) -> list[File]:
+        """At the tempo of the piece that was given, whatever the model knows of it."""
+        tempo = input.thing.tempo
+        return super().answered(number, input, [replace(music, tempo=tempo) for music in made])
 
     def finish(self, rows: int | None = None) -> list[File]:
         for condition, all_obey in self._obeyed.items():
