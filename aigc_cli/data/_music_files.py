@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 from pydantic import Field
 
 from aigc_cli.catalog.builtin import parts_of as builtin_parts
-from aigc_cli.data import _images
 from aigc_cli.data._cache import digest
+from aigc_cli.data._images import Sources
 from aigc_cli.data._paths import find_path, zip_folder
 from aigc_cli.data._rows import HeldOut
 from aigc_cli.data._sources import clean_name, is_hidden
@@ -27,10 +27,10 @@ MAX_FILES = 1_000_000
 LISTED = 5  # skipped files that a message names
 
 T = TypeVar("T")
-Sources = str | Sequence[str] | Mapping[str, str | Sequence[str]]
+AnySources = str | Sequence[str] | Mapping[str, str | Sequence[str]]
 
 
-PieceSources = _images.Sources | dict[Name, _images.Sources]
+PieceSources = Sources | dict[Name, Sources]
 
 
 class PieceConfig(Section):
@@ -93,7 +93,7 @@ class Pieces(Generic[T]):
         return Pieces(self.source, names, music, self.skipped if skipped else {})
 
 
-def listed(source: Sources) -> list[tuple[str, str]]:
+def listed(source: AnySources) -> list[tuple[str, str]]:
     """The sources of a recipe's key, each behind what names of its pieces begin with."""
     if isinstance(source, Mapping):
         return [(f"{name}/", one) for name, more in source.items() for _, one in listed(more)]
@@ -173,7 +173,7 @@ def _in_zip(archive: Path, inner: str) -> Iterator[tuple[str, bytes]]:
 
 
 def gather(
-    sources: Sources,
+    sources: AnySources,
     read: Callable[[str], Iterator[tuple[str, T | DataError]]],
     *,
     key: str = "data",
@@ -208,7 +208,11 @@ def gather(
 
 
 def parts_of(
-    train: Sources, val: Sources, opened: Callable[[Sources, str], Pieces[T]], *, val_only: bool
+    train: AnySources,
+    val: AnySources,
+    opened: Callable[[AnySources, str], Pieces[T]],
+    *,
+    val_only: bool,
 ) -> dict[str, Pieces[T]]:
     """What `opened` finds in `data.train` and then `data.val`, or in shares of the first; with
     `val_only` what validates alone.

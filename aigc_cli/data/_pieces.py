@@ -13,7 +13,7 @@ from torch import Tensor
 
 from aigc_cli.data import midi
 from aigc_cli.data._fit import Fit
-from aigc_cli.data._music_files import PieceConfig, Pieces, Sources, parts_of
+from aigc_cli.data._music_files import AnySources, PieceConfig, Pieces, parts_of
 from aigc_cli.data.midi import read_pieces
 from aigc_cli.media.events import Events, Music
 from aigc_cli.sampling.markov import Markov
@@ -22,7 +22,7 @@ OTHER = "other"
 
 
 def split(
-    train: Sources, val: Sources, events: Events, bases: Sequence[Path], *, val_only: bool
+    train: AnySources, val: AnySources, events: Events, bases: Sequence[Path], *, val_only: bool
 ) -> dict[str, Pieces[Music]]:
     """The pieces of `data.train` and `data.val`, split by file; with `val_only` of the latter,
     where it names other files.

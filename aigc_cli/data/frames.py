@@ -23,10 +23,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from aigc_cli.data import _music_files
 from aigc_cli.data._data import Prepared
 from aigc_cli.data._images import Sources
-from aigc_cli.data._music_files import Pieces, Report, files_in, gather, parts_of
+from aigc_cli.data._music_files import AnySources, Pieces, Report, files_in, gather, parts_of
 from aigc_cli.data._paths import find_path, json_part
 from aigc_cli.data._stream import Key
 from aigc_cli.errors import DataError, did_you_mean
@@ -75,7 +74,7 @@ class Roll:
 
 
 def read_rolls(
-    sources: _music_files.Sources,
+    sources: AnySources,
     resolution: int,
     *,
     bases: Sequence[Path] = (),

@@ -18,10 +18,10 @@ from aigc_cli.data._claim import MARKED, Claim, parts
 from aigc_cli.data._data import Prepared
 from aigc_cli.data._fit import Fit
 from aigc_cli.data._music_files import (
+    AnySources,
     PieceConfig,
     Pieces,
     Report,
-    Sources,
     files_in,
     gather,
     parts_of,
@@ -58,7 +58,7 @@ class Config(PieceConfig):
 
 
 def read_pieces(
-    sources: Sources, events: Events, *, bases: Sequence[Path] = (), key: str = "data"
+    sources: AnySources, events: Events, *, bases: Sequence[Path] = (), key: str = "data"
 ) -> Pieces[Music]:
     """Every usable piece of one source or several.
 
