@@ -15,26 +15,25 @@ from aigc_cli.run.checkpoint import file_digest
 from aigc_cli.run.paths import find_checkpoint
 from aigc_cli.specs import spec_from_dict
 
-FAMILIES = {"text": "text_classifier", "music": "music_emotion"}
-"""That name the classes of what a modality has."""
 
-
-def open_judge(text: str, bases: Sequence[Path] = (), *, of: str = "text") -> Judge:
-    """The classifier of a run or checkpoint, of texts or another modality; relative paths are tried
-    against `bases` in turn.
+def open_judge(text: str, bases: Sequence[Path] = (), *, of: str | None = None) -> Judge:
+    """The classifier of a run or checkpoint, of things of the modality `of`; relative paths are
+    tried against `bases` in turn.
 
     Raises:
         CheckpointError: the file is damaged. InputError: there is none, or it is of another family.
     """
-    family = FAMILIES[of]
     path = next((b / text for b in (Path(), *bases) if (b / text).exists()), Path(text))
     path = find_checkpoint(str(path))
     state = load_whole(path)
     recipe = state["recipe"]
-    if recipe.get("family") != family:
+    family = str(recipe.get("family"))
+    known = load_family(family).Model
+    if not issubclass(known, ClassifierModule) or of not in (None, known.takes):
         raise InputError(
-            f"model.classifier: {path} is of family {recipe.get('family')}, and not {family}",
-            hint=f"name a run of family {family}",
+            f"model.classifier: {path} is of family {family}, which names no classes of what is "
+            "judged",
+            hint=f"name a run of a classifier of modality {of}" if of else None,
         )
     name = Path(state["recipe_path"] or family).stem
     return restored(
