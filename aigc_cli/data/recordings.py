@@ -15,6 +15,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from aigc_cli.data._data import Prepared
 from aigc_cli.data._fit import Fit
 from aigc_cli.data._images import Sources
 from aigc_cli.data._named_files import classes_of, files_in, one_group
@@ -238,7 +239,7 @@ class Drawn:
         return self.stretches.item(number, int(np.random.default_rng(seed).integers(last + 1)))
 
 
-class Data:
+class Data(Prepared):
     """Training and validation stretches, split by file; every file is read when this is built.
 
     With the `spec` of a checkpoint only what validates is kept, at the rate of the model.
@@ -246,8 +247,6 @@ class Data:
     Raises:
         DataError: a source is absent, no file in it can be used, or a class is new to validation.
     """
-
-    val_batch_size = None
 
     def __init__(
         self,
@@ -286,6 +285,7 @@ class Data:
             config.sample_rate, config.length, config.context, config.levels,
             _classes(labels["data.train"]),
         )  # fmt: skip
+        self.sounds = {key: part.sounds for key, part in parts.items()}
         self.report = {key: parts[key].report(labels[key]) for key in sorted(parts)}
 
         chains = _chains(parts["data.train"], self.spec.levels) if "data.train" in parts else {}
@@ -293,12 +293,6 @@ class Data:
         self.val = Stretches(parts["data.val"], self.spec, numbers["data.val"], chains)
         if spec is None:
             self.train = Drawn(Stretches(parts["data.train"], self.spec, numbers["data.train"]))
-
-    def start_background(self) -> None:
-        """Nothing is prepared ahead."""
-
-    def stop_background(self) -> None:
-        """Nothing is prepared ahead."""
 
 
 def _classes(labels: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -54,6 +54,10 @@ class Metric(ABC):
         self.extractor: Extractor | None = None
         """Opened by whoever evaluates, where `Options` has a field `extractor`."""
 
+    def own_extractor(self, name: str) -> Extractor | None:
+        """What sees things under this name of the option `extractor`, where it needs no weights."""
+        return None
+
     def prepare(self, device: str = "cpu") -> None:  # noqa: B027 - most need nothing
         """Load what `compute` needs, once.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -103,6 +104,8 @@ class Extractor(ABC):
     """What it is, for the protocol."""
     resize: str
     """How things come to its size."""
+    levels: str = ""
+    """How finely things are rounded before, where they are."""
     layers: tuple[str, ...]
     labels: tuple[str, ...] | None
     """Its classes by name, where it has some and they are known."""
@@ -111,6 +114,13 @@ class Extractor(ABC):
     @abstractmethod
     def digest(self) -> str:
         """Of the weights and of all that becomes of a thing."""
+
+    def see(self, things: Sequence[Any]) -> Iterator[Features]:
+        """Features of things in order; here tensors, of which those of one shape make a batch."""
+        import torch
+
+        for _, same in groupby(things, lambda thing: thing.shape):
+            yield self(torch.stack(list(same)))
 
     @abstractmethod
     def __call__(self, images: Tensor) -> Features:

@@ -20,6 +20,15 @@ class ClassifierModule(GenerativeModule):
 
     makes: ClassVar[str] = "labels"
 
+    embeds: ClassVar[bool] = False
+    """Whether `embed` gives features, in which sets can be compared."""
+
+    def embed(self, things: Sequence[Any]) -> tuple[Tensor, Tensor]:
+        """Features (N, D) before the last layer and logits (N, K) of things as metrics receive
+        them.
+        """
+        raise TypeError(f"{type(self).__module__} embeds nothing")
+
     @abstractmethod
     def classify(self, batch: Batch) -> Tensor:
         """Probabilities (B, K) of the classes in `spec.labels` for the items of a batch, which need

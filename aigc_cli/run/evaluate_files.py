@@ -134,7 +134,8 @@ def prepare(metrics: Sequence[Metric], asked: Asked, bases: Sequence[Path] = ())
             from aigc_cli.run.extract import open_extractor
 
             others = [m.extractor for m in metrics if m.extractor and m.options.extractor == name]
-            metric.extractor = others[0] if others else open_extractor(name, asked.device, bases)
+            own = others[0] if others else metric.own_extractor(name)
+            metric.extractor = own or open_extractor(name, asked.device, bases)
         if hasattr(metric.options, "model"):
             from aigc_cli.run.devices import choose_device
 

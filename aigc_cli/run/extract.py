@@ -10,9 +10,8 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from aigc_cli.errors import InputError, MissingError
 from aigc_cli.metrics._things import Extractor, Features, Things
 from aigc_cli.nn.features import perceptual_distance
 from aigc_cli.nn.fid_inception import fid_inception
+from aigc_cli.registry import load_family
 from aigc_cli.run.checkpoint import load_checkpoint
 from aigc_cli.run.devices import World, choose_device, find_world
 from aigc_cli.run.features import open_features
@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 class Network(Extractor):
     """A frozen network and how images come to its size."""
+
+    levels = "8 bit"
 
     def __init__(self, network: Any, resize: str, labels: tuple[str, ...] | None) -> None:
         self.network, self.resize, self.labels = network, resize, labels
@@ -82,7 +84,49 @@ class Network(Extractor):
             return perceptual_distance(self.network, a.to(self.device), b.to(self.device)).cpu()
 
 
-def open_extractor(text: str, device: str = "auto", bases: Sequence[Path] = ()) -> Network:
+class Embedding(Extractor):
+    """A classifier that embeds things itself, whatever they are."""
+
+    resize = "as the classifier takes it"
+    layers = ("pooled", "logits")
+
+    def __init__(self, trained: Any) -> None:
+        self.model = trained.model
+        self.labels = tuple(self.model.spec.labels)
+        self._digest = digest([VERSION, trained.digest])
+        name = trained.checkpoint.name if trained.checkpoint else "weights"
+        self.stamp = f"{trained.recipe.family} {trained.recipe.name} {name}"
+
+    @property
+    def digest(self) -> str:
+        return self._digest
+
+    def see(self, things: Sequence[Any]) -> Iterator[Features]:
+        with torch.inference_mode():
+            pooled, logits = self.model.embed(things)
+        yield Features(pooled.float().cpu(), logits.float().cpu())
+
+    def __call__(self, images: Tensor) -> NoReturn:
+        raise TypeError("things are seen as they are")
+
+    def distance(self, a: Tensor, b: Tensor) -> NoReturn:
+        raise TypeError("there is no perceptual distance of such things")
+
+
+def _embedding(text: str, device: str, bases: Sequence[Path]) -> Embedding | None:
+    """Of a run whose family embeds things; None where the text names something else."""
+    place = _place(text, bases)
+    if not Path(place).exists():
+        return None
+    from aigc_cli.run.trained import load_trained
+
+    family = load_checkpoint(find_checkpoint(place))["recipe"].get("family")
+    if not getattr(load_family(str(family)).Model, "embeds", False):
+        return None
+    return Embedding(load_trained(place, device=device))
+
+
+def open_extractor(text: str, device: str = "auto", bases: Sequence[Path] = ()) -> Extractor:
     """`inception`, `inception:clean`, a classifier's run or checkpoint, or any feature network.
 
     Raises:
@@ -102,6 +146,8 @@ def open_extractor(text: str, device: str = "auto", bases: Sequence[Path] = ()) 
         raise InputError(
             f"extractor={text}: no such network", hint=f"choose from: {', '.join(INCEPTION)}"
         )
+    elif found := _embedding(text, device, bases):
+        return found
     else:
         network = open_features(text, bases)
         if "logits" in network.layers:
@@ -136,18 +182,12 @@ def extract(
     parts: list[Features] = []
     for start in range(first, end, batch_size):
         numbers = range(start, min(start + batch_size, end))
-        for same in _of_one_size(things.read(numbers)):
-            parts.append(extractor(torch.stack(same)))
+        parts += extractor.see(things.read(numbers))
         seen(len(numbers))
     found = _gather(parts)
     if path is not None and world.rank == 0:
         _save(path, found)
     return found
-
-
-def _of_one_size(images: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    for _, same in groupby(images, lambda image: image.shape):
-        yield list(same)
 
 
 # Processes. Features are small beside images, so they meet on the CPU, through gloo.

@@ -185,7 +185,8 @@ def _protocol(sets: Sets, metrics: Sequence[SetMetric]) -> dict[str, Any]:
     for name, things in named.items():
         if things is not None:
             found[name] = f"{len(things)}: {things.text}"
-    return {**found, **({"levels": "8 bit"} if extractor is not None else {})}
+    levels = extractor.levels if extractor is not None else ""
+    return {**found, **({"levels": levels} if levels else {})}
 
 
 def _joined(protocols: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from aigc_cli.modalities._judging import judging_of_files
 from aigc_cli.nn.mel import filters, mel
 from aigc_cli.nn.mulaw import compress, expand, from_levels, to_levels
 from aigc_cli.sampling.markov import Markov
+from aigc_cli.specs.audio import AudioSpec
 
 
 def written(values: np.ndarray, rate: int = 8000, **form: str) -> bytes:
@@ -247,3 +248,34 @@ def test_sound_beside_midi_is_music(tmp_path: Path) -> None:
     assert judging_of_files(tmp_path / "tone 220.wav").name == "audio"
     find_modality("music").example_files(tmp_path)
     assert recognized(str(tmp_path)).name == "music"
+
+
+def test_sets_of_recordings_are_compared_without_weights(tmp_path: Path) -> None:
+    """A set is at distance 0 from itself, and nearer to its like than to another pitch."""
+    from aigc_cli.metrics._frechet import fid
+    from aigc_cli.metrics.audio._mel import BANDS, MelStatistics
+
+    def features(hertz: float) -> torch.Tensor:
+        sounds = [tone(hertz * 1.03**n, 0.1 + 0.01 * n, 8000) for n in range(4)]
+        return torch.cat([found.pooled for found in MelStatistics().see(sounds)])
+
+    low, same, high = features(200), features(206), features(800)
+    assert low.shape == (4, 2 * BANDS)
+    assert fid(low, low) == pytest.approx(0, abs=1e-6)
+    assert fid(low, same) < fid(low, high) / 4
+
+
+def test_a_classifier_embeds_whole_recordings_at_its_own_rate() -> None:
+    from aigc_cli.models.audio import audio_classifier
+
+    torch.manual_seed(0)
+    spec = AudioSpec(8000, 256, 16, 256, ("high", "low"))
+    model = audio_classifier.Model(audio_classifier.Config.tiny(), spec).eval()
+    sound = tone(400, 512 / 8000, 8000)
+    features, logits = model.embed([sound, Sound(sound.samples[:256], 8000)])
+    assert features.shape == (2, 8)
+    assert logits.shape == (2, 2)
+    second = model.embed([Sound(sound.samples[256:], 8000)])[0]
+    torch.testing.assert_close(features[0], (features[1] + second[0]) / 2)
+    upsampled = model.embed([sound.at(16000)])[0]
+    torch.testing.assert_close(upsampled[0], features[0], atol=0.05, rtol=0.1)

@@ -15,11 +15,11 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance, poly_mmd
 
+from aigc_cli.metrics._frechet import Gaussian, fid, frechet_distance, gaussian
 from aigc_cli.metrics.image import _neighbors as neighbors
 from aigc_cli.metrics.image._diversity import draw_pairs, mean_distance, mean_distance_within
 from aigc_cli.metrics.image._inception_score import inception_score
 from aigc_cli.metrics.image._neighbors import copies, nearest, nearest_others
-from aigc_cli.metrics.image.fid import Gaussian, fid, frechet_distance, gaussian
 from aigc_cli.metrics.image.kid import kid, kid_block
 from aigc_cli.metrics.image.prdc import prdc
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from aigc_cli.metrics._frechet import fid, gaussian
 from aigc_cli.metrics.image._inception_score import inception_score
-from aigc_cli.metrics.image.fid import fid, gaussian
 from aigc_cli.metrics.image.kid import kid
 from aigc_cli.metrics.image.prdc import prdc
 from aigc_cli.nn.fid_inception import FILES, FIDInception, fid_inception

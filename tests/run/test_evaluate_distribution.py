@@ -15,9 +15,9 @@ from PIL import Image
 
 from aigc_cli.data._sources import open_source
 from aigc_cli.errors import InputError
+from aigc_cli.metrics._frechet import fid
 from aigc_cli.metrics._things import Features, Sets
 from aigc_cli.metrics.find import open_metrics
-from aigc_cli.metrics.image.fid import fid
 from aigc_cli.metrics.image.kid import kid
 from aigc_cli.modalities._image_things import Files, Part
 from aigc_cli.modalities._judging import Trial, find_judging

@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from aigc_cli.errors import DataError
+from aigc_cli.media.audio import Sound
 from aigc_cli.models._base import Batch, Example, Terms
 from aigc_cli.models._classifier import ClassifierModule, decayed, judged
 from aigc_cli.nn.classifier import build
@@ -59,6 +60,7 @@ class Model(ClassifierModule):
         "cross_entropy": "min",
     }
     averaged = ("net",)
+    embeds = True
     config: Config
     spec: AudioSpec
 
@@ -120,6 +122,21 @@ class Model(ClassifierModule):
         C, T = self.spec.context, self.spec.length
         rows = [F.pad(x[:T], (C, max(T - len(x), 0))) for x in things]
         return {"audio": torch.stack(rows)}
+
+    @torch.no_grad()
+    def embed(self, things: Sequence[Sound]) -> tuple[Tensor, Tensor]:
+        """Means over the stretches of `data.length` samples of each sound, at the rate of the
+        model; a last one of less than half is left out.
+        """
+        T, pooled, logits = self.spec.length, [], []
+        for sound in things:
+            samples = torch.from_numpy(sound.at(self.spec.sample_rate).samples)
+            count = max(round(len(samples) / T), 1)
+            rows = F.pad(samples, (0, max(count * T - len(samples), 0)))[: count * T].view(count, T)
+            found = self.net[:-1](self.mel(rows.to(self.device))[:, None])
+            pooled.append(found.mean(0))
+            logits.append(self.net[-1](found).mean(0))
+        return torch.stack(pooled), torch.stack(logits)
 
     @torch.no_grad()
     def classify(self, batch: Batch) -> Tensor:

@@ -1,0 +1,1 @@
+"""Metrics of recordings, each a `Sound` of media/audio.py."""
