@@ -79,6 +79,28 @@ def show(run: Run, json: Json = False, quiet: Quiet = False, debug: Debug = Fals
 
 
 @app.command()
+def report(
+    run: Run,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Output page; report.html in the run without.", show_default=False
+        ),
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write a run as one page that needs no other file, and print its path."""
+    from aigc_cli.run.history import find_run
+    from aigc_cli.run.report import write_report
+
+    found = find_run(run)
+    page = write_report(found, out)
+    Output(json, quiet).result({"run": str(found), "report": str(page)}, str(page))
+
+
+@app.command()
 def compare(
     runs: Annotated[
         list[str],
@@ -95,6 +117,15 @@ def compare(
             "--metric", "-m", help="Show only this validation metric.", show_default=False
         ),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Also write a page with their curves and what they make.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -102,12 +133,18 @@ def compare(
     """Compare recipe values and results of runs side by side."""
     from aigc_cli.run import history
 
-    found = history.compare([history.find_run(run) for run in runs], metric)
+    paths = [history.find_run(run) for run in runs]
+    found = history.compare(paths, metric)
     parts = (
         _columns("recipe", found["recipe"], found["runs"]) or "the recipes are equal",
         _columns("result", found["results"], found["runs"]),
     )
-    Output(json, quiet).result(found, "\n\n".join(parts))
+    output = Output(json, quiet)
+    if html is not None:
+        from aigc_cli.run.report import write_comparison
+
+        output.log(f"page: {write_comparison(paths, html, metric)}")
+    output.result(found, "\n\n".join(parts))
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,12 +17,13 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from aigc_cli import registry
-from aigc_cli.errors import DataError, InputError, RecipeError
+from aigc_cli.errors import AigcError, DataError, InputError, RecipeError
 from aigc_cli.metrics._metric import Metric
 from aigc_cli.metrics.find import open_metrics
 from aigc_cli.modalities._judging import Reading, Trial, find_judging
@@ -34,6 +35,7 @@ from aigc_cli.run.asked import Asked, Job, Report, counter, with_required
 from aigc_cli.run.evaluate_files import compare_corpus, prepare
 from aigc_cli.run.items import measure_items
 from aigc_cli.run.paths import RunPaths
+from aigc_cli.run.report import write_report
 from aigc_cli.run.request import Request
 from aigc_cli.run.sample import make
 from aigc_cli.run.sets import check_sets, compare_sets
@@ -228,3 +230,6 @@ def _remember(trained: Trained, report: dict[str, Any]) -> None:
             file.write(json.dumps(row) + "\n")
     except OSError as error:  # another person's run, or a full disk: the result stands all the same
         log.warning("%s is not continued: %s", run.evaluations, error.strerror)
+        return
+    with suppress(AigcError):  # where the page cannot be written, the row is there all the same
+        write_report(run.path)

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -111,6 +111,11 @@ class RunFolder(RunPaths):
             with suppress(OSError):
                 temporary.symlink_to(self.path.name)
                 os.replace(temporary, latest)
+
+    def found(self, report: Mapping[str, Any]) -> None:
+        """Write what was found in the data, by part."""
+        parts = {key: part.as_dict() for key, part in report.items()}
+        write_text(self.data, json.dumps(parts, indent=2, ensure_ascii=False, default=str))
 
     def status(self, state: str, **facts: Any) -> None:
         """Replace status.json; `state` is running, finished, stopped, interrupted or failed."""

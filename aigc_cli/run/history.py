@@ -78,7 +78,7 @@ def summary(path: Path) -> Row:
     best, seconds = status.get("best"), status.get("seconds")
     reached = [status.get("step")]
     if not ended:  # while it trains, only metrics.jsonl moves
-        rows = _rows(run.metrics)
+        rows = rows_of(run.metrics)
         reached += [row.get("step") for row in rows]
         best = next((row["best"] for row in reversed(rows) if row.get("best")), None)
         seconds = _seconds_alive(run, path, state)
@@ -102,7 +102,7 @@ def details(path: Path) -> Row:
         "starts": [start for start in _read(run.command, list) if isinstance(start, dict)],
         "environment": _read(run.environment, dict),
         "validation": validation(path),
-        "evaluations": _rows(run.evaluations),
+        "evaluations": rows_of(run.evaluations),
         "files": list(_files(path)),
     }
 
@@ -151,7 +151,7 @@ def read_recipe(path: Path) -> Row:
 
 def validation(path: Path) -> list[Row]:
     """The step and the metrics of every validation."""
-    rows = [row for row in _rows(RunPaths(path).metrics) if row.get("event") == "val"]
+    rows = [row for row in rows_of(RunPaths(path).metrics) if row.get("event") == "val"]
     return [
         {"step": row.get("step")}
         | {k.removeprefix("val/"): v for k, v in row.items() if k.startswith("val/")}
@@ -203,7 +203,7 @@ def _read(path: Path, kind: type[Plain]) -> Plain:
     return data if isinstance(data, kind) else kind()
 
 
-def _rows(path: Path) -> list[Row]:
+def rows_of(path: Path) -> list[Row]:
     """The objects of a file of JSON lines; a line in the making or a damaged one is skipped."""
     rows = []
     try:

@@ -4,12 +4,14 @@ runs/<recipe>/<UTC time>-<4 hex of the recipe>/     (runs/<recipe>/latest points
   recipe.yaml           every value of the recipe, defaults and overrides filled in
   command.json          arguments, folder and git commit it was started with, one entry each start
   environment.json      versions and hardware
+  data.json             what was found in the data, part by part
   status.json           state, step, length in steps, exit code, seconds, best value
   metrics.jsonl         one row for each log and validation
   evaluations.jsonl     one row for each `aigc evaluate` of its checkpoints
   log.txt               all messages
   tensorboard/          the same metrics for TensorBoard
   previews/             images made while training
+  report.html           all of this on one page, written at every end
   checkpoints/          last.ckpt, best.ckpt
   run.lock              held by the process that trains
 
@@ -37,6 +39,7 @@ class RunPaths:
         self.recipe = path / "recipe.yaml"
         self.command = path / "command.json"
         self.environment = path / "environment.json"
+        self.data = path / "data.json"
         self.status_file = path / "status.json"
         self.metrics = path / "metrics.jsonl"
         self.evaluations = path / "evaluations.jsonl"

@@ -27,6 +27,7 @@ from aigc_cli.run.loaders import Loaders
 from aigc_cli.run.log import Log
 from aigc_cli.run.paths import way_on
 from aigc_cli.run.progress import Emit, Event, Progress
+from aigc_cli.run.report import write_report
 from aigc_cli.run.resume import (
     check_data,
     check_resumable,
@@ -200,6 +201,7 @@ def _begin(session: Session) -> None:
     progress, settings = session.progress, session.recipe.trainer
     if session.is_first:
         folder.describe(recipe)
+        folder.found(session.data.report)
         folder.forget_after(model.step, pending=progress.pending)
         best = progress.best
         if session.checkpoint and best and best["step"] == model.step:
@@ -293,6 +295,7 @@ def _end(session: Session, status: str, code: int, seconds: float) -> None:
             seconds=round(seconds, 1),
             best=progress.best,
         )
+        write_report(folder.path)
     progress.emit(
         {
             "event": "end",
