@@ -11,6 +11,7 @@ from aigc_cli.cli._output import Debug, Json, Output, Quiet
 from aigc_cli.errors import InputError
 
 app = typer.Typer(help="List, download, import, export and check models.")
+FORMATS = ("hf", "aigc", "onnx", "safetensors")
 COLUMNS = ("model", "here", "MB", "license", "use")
 
 
@@ -60,13 +61,43 @@ def export(
         str, typer.Argument(metavar="RUN|CKPT", help="A run folder or a .ckpt file.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Output folder, or .ckpt.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="onnx: options of the family, such as direction=b2a or steps=8.",
+            show_default=False,
+        ),
+    ] = None,
     format: Annotated[
         str,
         typer.Option(
             help="hf: a folder of Hugging Face's transformers; aigc: a checkpoint that needs no "
-            "other file."
+            "other file; onnx: a graph of a family of images or a classifier of them; "
+            "safetensors: the weights of any family."
         ),
     ] = "hf",
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HxW", help="onnx: Images of this size only, in pixels.", show_default=False
+        ),
+    ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="onnx: Also write it in 8 bits, and measure the loss.")
+    ] = False,
+    input: Annotated[
+        Path | None,
+        typer.Option(
+            "--input",
+            help="onnx: Images to check it with; validation data without.",
+            show_default=False,
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float,
+        typer.Option(min=0, help="onnx: Largest difference allowed, of values in [0, 1]."),
+    ] = 1e-3,
     adapter: Annotated[
         bool, typer.Option("--adapter", help="Export only the LoRA adapter, in PEFT's format.")
     ] = False,
@@ -77,21 +108,72 @@ def export(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Export a language model, adapters merged; print the folder or checkpoint."""
+    """Export a model for other programs, with its model card, and print the folder or checkpoint.
+
+    A graph for ONNX Runtime is written only after that has computed on held-out inputs what the
+    model computes here."""
     from aigc_cli.run.paths import find_checkpoint
 
-    if format not in ("hf", "aigc"):
-        raise InputError(f"--format: '{format}' is not known", hint="choose from: hf, aigc")
-    if adapter and format == "aigc":
+    if format not in FORMATS:
+        hint = f"choose from: {', '.join(FORMATS)}"
+        raise InputError(f"--format: '{format}' is not known", hint=hint)
+    if adapter and format != "hf":
         raise InputError("--adapter goes with --format hf", hint="a run is a checkpoint as it is")
+    if format != "onnx" and (overrides or size or int8 or input):
+        raise InputError("KEY=VALUE, --size, --int8 and --input go with --format onnx")
     find_checkpoint(source)
+    output = Output(json, quiet)
+    if format in ("onnx", "safetensors"):
+        from aigc_cli.run.give import Asked, give_model
+
+        asked = Asked(tuple(overrides or ()), _size(size), int8, input, tolerance, ema)
+        found = give_model(source, out, format, asked)
+        for line in found["lines"]:
+            output.log(line)
+        output.result({k: v for k, v in found.items() if k != "lines"}, found["folder"])
+        return
     from aigc_cli.run.export import export_model
 
     report = export_model(source, out, format=format, ema=ema, adapter=adapter)
-    output = Output(json, quiet)
     if report["merged"]:
         output.log(f"the adapters of {report['adapters']} layers were merged into their weights")
     output.result(report, report["folder"])
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    """
+    Raises:
+        InputError: it is not HxW.
+    """
+    if text is None:
+        return None
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise InputError(f"--size {text}: is not HEIGHTxWIDTH in pixels", hint="such as 256x256")
+    return int(height), int(width)
+
+
+@app.command()
+def card(
+    source: Annotated[
+        str, typer.Argument(metavar="RUN|CKPT", help="A run folder or a .ckpt file.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Output file; printed without.", show_default=False),
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Print the model card: data and licenses, measures with protocol, limits, how to use it."""
+    from aigc_cli.media.files import write_bytes
+    from aigc_cli.run.card import model_card
+
+    text = model_card(source)
+    if out is not None:
+        write_bytes(out, text.encode())
+    Output(json, quiet).result({"card": text}, text if out is None else str(out))
 
 
 @app.command("import")

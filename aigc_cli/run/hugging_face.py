@@ -204,7 +204,7 @@ def write_folder(
     if template is not None:
         texts["chat_template.jinja"] = template
     tensors = _as_stored(fields, weights, tokenizer.vocab_size)
-    with _new_folder(path) as folder:
+    with new_folder(path) as folder:
         for name, content in texts.items():
             text = content if isinstance(content, str) else json.dumps(content, indent=2) + "\n"
             (folder / name).write_text(text, encoding="utf-8")
@@ -243,7 +243,7 @@ def write_adapter(
         "bias": "none",
         "inference_mode": True,
     }
-    with _new_folder(path) as folder:
+    with new_folder(path) as folder:
         text = json.dumps(described, indent=2) + "\n"
         (folder / "adapter_config.json").write_text(text, encoding="utf-8")
         save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
@@ -251,7 +251,7 @@ def write_adapter(
 
 
 @contextmanager
-def _new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path) -> Iterator[Path]:
     """A folder to write into, which at the end is there whole, or not at all.
 
     Raises:

@@ -24,7 +24,8 @@ def mirrored(image: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> 
     """
     for axis, (before, after) in ((2, rows), (3, columns)):
         length = image.shape[axis]
-        position = torch.arange(-before, length + after, device=image.device) % (2 * length)
+        position = torch.arange(-before, length + after, device=image.device)
+        position = position.remainder(torch.full_like(position, 2 * length))  # as ONNX has it
         image = image.index_select(axis, torch.minimum(position, 2 * length - 1 - position))
     return image
 

@@ -234,10 +234,12 @@ class ColorizationModule(ImageModule):
         L = rgb_to_lab(small)[:, :1]
         border = 0 if L.shape[-2:] == (self.size, self.size) else BORDER
         ab = bordered(lambda x: self._full(self.chroma(x, options), x), L, border)
-        out = torch.empty_like(rgb)
-        H = rgb.shape[1]
         ab = self._full(ab, rgb)[0]
-        for top in range(0, H, STRIP):
+        if torch.compiler.is_exporting():  # a graph of any height has no loop over strips
+            made = lab_to_rgb(torch.cat([rgb_to_lab(rgb)[:1], ab]))
+            return made.expand(noise.count, -1, -1, -1)
+        out = torch.empty_like(rgb)
+        for top in range(0, rgb.shape[1], STRIP):
             rows = slice(top, top + STRIP)
             L = rgb_to_lab(rgb[:, rows])[:1]
             out[:, rows] = lab_to_rgb(torch.cat([L, ab[:, rows]]))
@@ -257,8 +259,8 @@ def has_color(ab: Tensor) -> Tensor:
 def _reduced(images: Tensor, shorter: int) -> Tensor:
     """(1, 3, H, W) with the shorter side given and the longer at most four times it."""
     H, W = images.shape[-2:]
-    scale = min(shorter / min(H, W), 4 * shorter / max(H, W))
-    size = [max(8, round(scale * side)) for side in (H, W)]
+    whole = max(4 * min(H, W), max(H, W))  # of which 4 * shorter is left; in whole numbers, for
+    size = [max(8, (8 * shorter * side + whole) // (2 * whole)) for side in (H, W)]  # graphs
     if size == [H, W]:
         return images
     small = F.interpolate(images, size=size, mode="bicubic", align_corners=False, antialias=True)

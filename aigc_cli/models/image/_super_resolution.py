@@ -119,9 +119,9 @@ class SuperResolutionModule(ImageModule):
         """What is asked for, or what is fast and exact enough in the middle of the first image;
         fp32 for images finer than 8 bits. `facts` says which.
         """
+        wanted = options.precision != "fp32" and multiplies_bf16(low.device.type)
         levels = (low + 1) * 127.5
-        fine = bool((levels - levels.round()).abs().max() > 1e-3)
-        if options.precision == "fp32" or fine or not multiplies_bf16(low.device.type):
+        if not wanted or bool((levels - levels.round()).abs().max() > 1e-3):
             self.facts = {"precision": "fp32"}
             return "fp32"
         if self._fastest is None:
