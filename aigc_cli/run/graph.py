@@ -22,6 +22,7 @@ from aigc_cli.models._image import ImageModule
 from aigc_cli.recipe.sections import Section
 from aigc_cli.run.trained import Trained
 from aigc_cli.sampling.noise import SampleNoise
+from aigc_cli.specs.image import ImageSpec
 
 ANY_SIZE = (52, 60)
 """Pixels of the image that a graph of any size is made with; sides that no family is trained at."""
@@ -46,8 +47,8 @@ class Graph:
     module: nn.Module
     inputs: tuple[Port, ...]
     output: Port
-    takes: str
-    """What the first input is: image, or noise."""
+    takes_image: bool
+    """Whether the first input is an image; otherwise all is drawn."""
     size: tuple[int, int] | None
     """Of the image that is given, where it may not vary."""
     classes: tuple[str, ...] = ()
@@ -88,7 +89,7 @@ def graph_of(trained: Trained, size: tuple[int, int] | None = None) -> Graph:
         InputError: the family has none.
     """
     model, family = trained.model, trained.recipe.family
-    if isinstance(model, ClassifierModule) and model.takes == "image":
+    if isinstance(model, ClassifierModule) and isinstance(model.spec, ImageSpec):
         return _classifying(model, size)
     if model.training_free:
         raise InputError(
@@ -112,14 +113,12 @@ def _classifying(model: ClassifierModule, size: tuple[int, int] | None) -> Graph
     shape = ("n", spec.channels, side, side)
     image = Port("image", shape, f"RGB or gray in [0, 1], brought to {side} x {side} pixels")
     output = Port("probabilities", ("n", len(spec.labels)), "of the classes, in their order")
-    return Graph(
-        Classifying(model), (image,), output, "image", (side, side), tuple(spec.labels or ())
-    )
+    return Graph(Classifying(model), (image,), output, True, (side, side), tuple(spec.labels or ()))
 
 
 def _sampling(model: ImageModule, options: Section, size: tuple[int, int] | None) -> Graph:
     """Find what `sample` draws by calling it, then describe its inputs and output."""
-    takes = model.takes == "image" and not model.input_optional
+    takes = model.takes is not None and not model.input_optional
     references = model.reference_count[0]
     labeled = model.conditional and getattr(options, "label", None) is None
     if size is not None and not takes:
@@ -156,9 +155,7 @@ def _sampling(model: ImageModule, options: Section, size: tuple[int, int] | None
     output = Port("output", (count, made.shape[1], *out), "what is made, in [0, 1]")
     module = Sampling(model, options, takes=takes, references=references, labeled=labeled)
     labels = getattr(model.spec, "labels", None) if labeled else None
-    return Graph(
-        module, tuple(inputs), output, "image" if takes else "noise", size, tuple(labels or ())
-    )
+    return Graph(module, tuple(inputs), output, takes, size, tuple(labels or ()))
 
 
 class Sampling(nn.Module):

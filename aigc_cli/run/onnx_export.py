@@ -138,7 +138,7 @@ def probes(
     Raises:
         InputError: the family is given images, and there are none.
     """
-    if graph.takes == "noise":
+    if not graph.takes_image:
         first = 10_000 if training else 0
         return [_drawn(graph, first + number) for number in range(4)]
     seen = _from_files(trained, source) if source else _from_data(trained, training=training)
@@ -203,7 +203,7 @@ def _from_files(
     trained: Trained, source: Path
 ) -> Iterator[tuple[Tensor, Sequence[Tensor], Tensor | None]]:
     """The images in a file or folder, each also as the reference where the family needs one."""
-    modality = find_modality("image")
+    modality = find_modality(str(trained.model.takes))
     task = Task(trained.model, trained.recipe)
     opened = modality.open(source, task, None)
     for number in range(min(HELD_OUT, len(opened))):
@@ -280,7 +280,7 @@ def _export(graph: Graph, path: Path, trained: Trained) -> None:
 
 def _shapes(graph: Graph) -> Any:
     varying = graph.varying()
-    return varying if len(varying) == 1 and graph.takes == "image" and graph.classes else (varying,)
+    return varying if len(varying) == 1 and graph.takes_image and graph.classes else (varying,)
 
 
 @contextmanager

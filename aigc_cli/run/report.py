@@ -189,7 +189,7 @@ def _shown(folder: Path | None, most: int) -> Iterator[Row]:
     sheets = [p for p in images if p.name in SHEETS]
     for path in sheets or images[:most]:
         if (data := _image(path)) is not None:
-            yield {"kind": "image", "name": path.name, "data": data}
+            yield {"kind": "img", "name": path.name, "data": data}
     sounds = [p for p in found if p.suffix in (".wav", ".flac", ".ogg", ".mp3")]
     for path in sounds[: most // 2]:
         if (data := _sound(path)) is not None:
@@ -198,7 +198,7 @@ def _shown(folder: Path | None, most: int) -> Iterator[Row]:
     for path in texts[:most]:
         text = path.read_text(encoding="utf-8", errors="replace")
         cut = f"{text[:MOST_TEXT]} …" if len(text) > MOST_TEXT else text
-        yield {"kind": "text", "name": path.name, "text": cut}
+        yield {"kind": "pre", "name": path.name, "words": cut}
 
 
 def _image(path: Path) -> str | None:
