@@ -121,6 +121,18 @@ def _turns(row: dict[str, Any], speaker: str, text: str) -> list[list[str]]:
     return [[turn[speaker], turn[text]] for turn in row["messages"]]
 
 
+def asap(source: Path, out: Path) -> None:
+    """Scores and performances apart, named by composer, piece and player."""
+    _copy(source / "metadata.csv", out / "metadata.csv")
+    for path in sorted(source.rglob("*.mid")):
+        composer, *piece = path.relative_to(source).parent.parts
+        name = f"{composer}__{'_'.join(piece)}"
+        if path.stem == "midi_score":
+            _copy(path, out / "score" / f"{name}.mid")
+        else:
+            _copy(path, out / "performance" / f"{name}__{path.name}")
+
+
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
@@ -141,5 +153,6 @@ PREPARE: dict[str, Callable[[Path, Path], None]] = {
         dailydialog,
         sgd,
         zh_dialogue,
+        asap,
     )
 }

@@ -100,8 +100,10 @@ def _check_chunks(data: bytes, name: str) -> None:
         (size,) = struct.unpack(">I", data[place + 4 : place + 8])
         found += data[place : place + 4] == b"MTrk"
         place += 8 + size
-    if found < tracks or place > len(data):
-        raise DataError(f"{name}: is cut off: {tracks} tracks are announced, and {found} begin")
+    if found < tracks:
+        raise DataError(f"{name}: is cut off: {tracks:,} tracks are announced, {found:,} are there")
+    if place > len(data):
+        raise DataError(f"{name}: is cut off: its last {place - len(data):,} bytes are missing")
 
 
 def mean_tempo(changes: Sequence[tuple[int, int]], end: int, name: str) -> float:

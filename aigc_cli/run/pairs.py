@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from statistics import stdev
 from typing import Any
 
 from aigc_cli.errors import DataError
@@ -72,8 +73,16 @@ class Score:
             "unit": metric.unit,
             "higher_is_better": metric.higher_is_better,
             "protocol": metric.describe(),
+            **self._spread(),
             **{name: plain(_mean(values)) for name, values in self.beside.items()},
         }
+
+    def _spread(self) -> dict[str, Any]:
+        """Standard deviations of what is measured of single things, also of real ones beside."""
+        if not isinstance(self.metric, ItemMetric):
+            return {}
+        rows = {"std": self.values, "real_std": self.beside.get("real", ())}
+        return {name: plain(stdev(values)) for name, values in rows.items() if len(values) > 1}
 
 
 def _measured(metric: Metric, preds: Any, target: Any) -> float:

@@ -380,6 +380,14 @@ def test_what_recipes_read_is_made_of_the_originals(tmp_path):
     assert json.loads((out / "dev.jsonl").read_text()) == {
         "abstract": "an abstract", "title": "a title",
     }  # fmt: skip
+    for name in ("midi_score", "Ada01"):
+        piece = source / f"Bach/Fugue/bwv_846/{name}.mid"
+        piece.parent.mkdir(parents=True, exist_ok=True)
+        piece.write_bytes(name.encode())
+    (source / "metadata.csv").write_text("composer\n")
+    PREPARE["asap"](source, out)
+    assert (out / "score/Bach__Fugue_bwv_846.mid").read_bytes() == b"midi_score"
+    assert (out / "performance/Bach__Fugue_bwv_846__Ada01.mid").read_bytes() == b"Ada01"
     (source / "input.txt").write_bytes(b"0123456789" * 2)
     PREPARE["tinyshakespeare"](source, out)
     assert (out / "val.txt").read_bytes() == b"89"

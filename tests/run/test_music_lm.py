@@ -116,6 +116,15 @@ def test_metrics_are_of_samples_and_of_files(aigc, here: Path, trained: str) -> 
     measured = found.json["metrics"]["groove_consistency"]
     assert measured["n"] == 2
     assert 0 <= measured["value"] <= 1
+    assert measured["real"] == 1  # scales in eighths
+    assert 0 <= measured["markov"] <= 1
+    assert measured["real_std"] == 0
+    sets = aigc("evaluate", trained, "--json", "-m", "copied_run,overlap", "--count", "3", "bars=1")
+    assert sets.code == 0, sets.err
+    copied, overlap = (sets.json["metrics"][name] for name in ("copied_run", "overlap"))
+    assert copied["n"] == 3
+    assert copied["real"] == 11  # all notes of a bar of a scale: those of other keys
+    assert 0 <= overlap["value"] <= 1
     files = aigc("evaluate", "--generated", "data", "-m", "groove_consistency", "--json")
     assert files.code == 0, files.err
     assert files.json["metrics"]["groove_consistency"]["value"] == 1  # scales in eighths
