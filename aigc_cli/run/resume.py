@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from torch.optim import Optimizer
 
 from aigc_cli import __version__
 from aigc_cli.data._data import CONTENT
-from aigc_cli.errors import CheckpointError, DataError
+from aigc_cli.errors import CheckpointError, DataError, RecipeError
 from aigc_cli.models._base import GenerativeModule
-from aigc_cli.recipe.load import Recipe
+from aigc_cli.recipe.load import Recipe, recipe_from_dict
 from aigc_cli.recipe.sections import Trainer
 from aigc_cli.run import devices
 from aigc_cli.run.base import without_base
@@ -77,12 +78,15 @@ def choose_folder(
 
 
 def check_resumable(recipe: Recipe, state: dict[str, Any], path: Path) -> None:
-    """A run continues only what it was.
+    """A run continues only what it was; keys that are newer than its checkpoint had their defaults.
 
     Raises:
         CheckpointError: values that decide what is learned differ; names them all.
     """
-    ours, theirs = identity(recipe.as_dict()), identity(state["recipe"])
+    saved = state["recipe"]
+    with suppress(RecipeError):  # of a version with other keys: compared as it stands
+        saved = recipe_from_dict(saved).as_dict()
+    ours, theirs = identity(recipe.as_dict()), identity(saved)
     changed = [
         f"{key} ({old} in the checkpoint, {new} now)"
         for (key, new), (_, old) in zip(flatten(ours), flatten(theirs, like=ours), strict=True)

@@ -252,6 +252,22 @@ def test_resume_refuses_another_experiment_and_names_what_changed(aigc: Aigc, he
     assert "seed (3 in the checkpoint, 4 now)" in ending.err
 
 
+def test_resume_takes_a_key_that_is_newer_than_the_checkpoint_for_its_default(
+    aigc: Aigc, here: Path
+) -> None:
+    from aigc_cli.run.checkpoint import load_checkpoint, save_checkpoint
+
+    assert aigc("train", "edsr.yaml", "--out", "run").code == 0
+    last = here / "run/checkpoints/last.ckpt"
+    state = load_checkpoint(last)
+    del state["recipe"]["model"]["betas"]
+    save_checkpoint(state, last)
+    assert aigc("train", "--resume", "run", "trainer.max_steps=5").code == 0
+    refused = aigc("train", "--resume", "run", "model.betas=[0.5,0.9]", "trainer.max_steps=6")
+    assert refused.code == 2
+    assert "model.betas" in refused.err
+
+
 def test_json_is_one_event_a_line(aigc: Aigc, here: Path) -> None:
     import json
 
