@@ -58,6 +58,8 @@ class Report:
     source: Source = field(compare=False)
     seen: dict[int, Seen]
     bad: list[tuple[str, str]] = field(default_factory=list)
+    fingerprints: dict[int, str] = field(default_factory=dict, compare=False)
+    """Of each usable image, from before it was decoded."""
 
     @property
     def modes(self) -> dict[str, int]:
@@ -138,14 +140,14 @@ def check(
         elif isinstance(result, Seen):
             seen[number] = result
     memory.save()
-    return Report(source, seen, bad)
+    return Report(source, seen, bad, {number: memory.fingerprints[number] for number in seen})
 
 
 def without(report: Report, reasons: Mapping[int, str]) -> Report:
     """The report in which images that were usable one by one are bad, each for its reason."""
     seen = {number: seen for number, seen in report.seen.items() if number not in reasons}
     bad = [(report.source.name(number), reason) for number, reason in reasons.items()]
-    return Report(report.source, seen, report.bad + bad)
+    return Report(report.source, seen, report.bad + bad, report.fingerprints)
 
 
 def at_least(size: int) -> Callable[[Seen], str | None]:
@@ -275,10 +277,11 @@ class _Memory:
     def __init__(self, source: Source, numbers: Sequence[int], cache: Path | None) -> None:
         self.known: dict[int, Seen] = {}
         self._source = source
+        self.fingerprints = {number: source.fingerprint(number) for number in numbers}
         self._path: Path | None = None
         if cache is None:
             return
-        self._keys = {number: self._key(number) for number in numbers}
+        self._keys = {number: _key(mark) for number, mark in self.fingerprints.items()}
         name = digest([FORMAT, source.fingerprint(0), PIL.__version__])
         self._path = cache / "checks" / f"{name}.json"
         self._rows = _read(self._path)
@@ -286,10 +289,6 @@ class _Memory:
             if (row := self._rows.get(key)) and row[0] * row[1] <= source.max_pixels:
                 self.known[number] = Seen(*row)
         self._saved = len(self.known)
-
-    def _key(self, number: int) -> str:
-        text = f"{FORMAT} {PIL.__version__} {self._source.fingerprint(number)}"
-        return blake2b(text.encode(errors="surrogateescape"), digest_size=16).hexdigest()
 
     def save(self) -> None:
         """Write what is known of this source; a disk that is full is no error here."""
@@ -299,13 +298,19 @@ class _Memory:
             self._keys[i]: (s.height, s.width, s.mode, s.content) for i, s in self.known.items()
         }
         if len(rows) > 2 * len(self._source):  # most are of images that are no more
-            present = {self._key(number) for number in range(len(self._source))}
+            marks = (self._source.fingerprint(n) for n in range(len(self._source)))
+            present = {_key(mark) for mark in marks}
             rows = {key: row for key, row in rows.items() if key in present}
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(self._path, json.dumps(rows).encode())
         except (OSError, AigcError) as error:
             log.debug("the check is not remembered: %s", error)
+
+
+def _key(fingerprint: str) -> str:
+    text = f"{FORMAT} {PIL.__version__} {fingerprint}"
+    return blake2b(text.encode(errors="surrogateescape"), digest_size=16).hexdigest()
 
 
 def _read(path: Path) -> dict[str, tuple[int, int, str, int]]:

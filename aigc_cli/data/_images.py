@@ -144,7 +144,7 @@ class Checked:
     def __init__(self, report: Report) -> None:
         self._source, self._numbers = report.source, list(report.seen)
         self.seen = list(report.seen.values())
-        self.fingerprints = [self._source.fingerprint(number) for number in self._numbers]
+        self.fingerprints = [report.fingerprints[number] for number in self._numbers]
 
     def __len__(self) -> int:
         return len(self._numbers)

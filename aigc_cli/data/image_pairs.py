@@ -154,8 +154,8 @@ def check_part(part: PairPart, key: str, config: Config, cache: Path | None) -> 
     a, b = without(without(a, part.single["a"]), differ), without(b, part.single["b"])
     whole = [(i, j) for i, j in part.pairs if i in a.seen and j in b.seen]
     return {
-        f"data.{key}": Report(a.source, {i: a.seen[i] for i, _ in whole}, a.bad),
-        f"data.{key}_b": Report(b.source, {j: b.seen[j] for _, j in whole}, b.bad),
+        f"data.{key}": Report(a.source, {i: a.seen[i] for i, _ in whole}, a.bad, a.fingerprints),
+        f"data.{key}_b": Report(b.source, {j: b.seen[j] for _, j in whole}, b.bad, b.fingerprints),
     }
 
 
