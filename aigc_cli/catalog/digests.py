@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from aigc_cli.catalog.entry import Files
+from aigc_cli.catalog.entry import FileList
 from aigc_cli.errors import DataError
 
 
@@ -40,7 +40,7 @@ def list_sha256(paths: Mapping[str, Path]) -> str:
     return hashlib.sha256(b"".join(lines)).hexdigest()
 
 
-def verify(files: Files, found: Mapping[str, Path]) -> None:
+def verify(files: FileList, found: Mapping[str, Path]) -> None:
     """Raise DataError when the files are too few or their digest is another one.
 
     `found` has the path at the source of each, and where it lies here.

@@ -42,7 +42,7 @@ Inside = Annotated[str, AfterValidator(_inside)]
 """A relative path with `/` that leads nowhere else."""
 
 
-class Files(Section):
+class FileList(Section):
     """One file of a source, or many that share a pattern and a digest."""
 
     path: Inside
@@ -69,7 +69,7 @@ class Files(Section):
         return any((self.sha256, self.blob, self.list_sha256, self.tree))
 
     @model_validator(mode="after")
-    def _one_digest(self) -> Files:
+    def _one_digest(self) -> FileList:
         given = [key for key in ("sha256", "blob", "list_sha256", "tree") if getattr(self, key)]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} are two digests of one thing")
@@ -93,7 +93,7 @@ class Source(Section):
     """Whether all of the archive lies in one folder, which counts as its root."""
     strip: str = ""
     """Beginning of every path that is left out here."""
-    files: tuple[Files, ...] = ()
+    files: tuple[FileList, ...] = ()
     """What is taken; everything in the archive when not given."""
 
     @property
@@ -124,7 +124,7 @@ class Source(Section):
         """Where a file of a base is fetched from."""
         return self.base + quote(path)
 
-    def place(self, files: Files, path: str) -> str:
+    def place(self, files: FileList, path: str) -> str:
         """Where a file goes, relative to the folder of the data set."""
         return files.to or path.removeprefix(self.strip)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from aigc_cli import __version__
 from aigc_cli.catalog import consent, digests
 from aigc_cli.catalog.builtin import PREFIX, find_builtin
-from aigc_cli.catalog.entry import Entry, Files, Source, expand, load
+from aigc_cli.catalog.entry import Entry, FileList, Source, expand, load
 from aigc_cli.catalog.fetch import Tick, below_mirror, disk_error, fetch
 from aigc_cli.catalog.find import data_folder
 from aigc_cli.catalog.prepare import PREPARE
@@ -123,7 +123,7 @@ class _Job:
             for files in source.files:
                 self._files(source, files)
 
-    def _files(self, source: Source, files: Files) -> None:
+    def _files(self, source: Source, files: FileList) -> None:
         paths = expand(files.path)
         one = files.size if files.count == 1 else None
 
@@ -144,7 +144,7 @@ class _Job:
     def _archive(self, source: Source) -> None:
         file = self._fetch(source.archive, source.size, bool(source.sha256))
         if source.sha256:
-            whole = Files(path=source.archive.rpartition("/")[2], sha256=source.sha256)
+            whole = FileList(path=source.archive.rpartition("/")[2], sha256=source.sha256)
             self._verify(whole, {source.archive: file})
         elif not source.is_verified:
             self._pin(source.archive, file)
@@ -170,7 +170,7 @@ class _Job:
         self.fetched[address] = file
         return file
 
-    def _verify(self, files: Files, found: dict[str, Path]) -> None:
+    def _verify(self, files: FileList, found: dict[str, Path]) -> None:
         try:
             digests.verify(files, found)
         except DataError:

@@ -2,7 +2,7 @@
 data read it, with which values, and why.
 
 A kind of data may have `recognize(source, bases=())`, which returns a `Claim`, or None where the
-source is not of its kind. It looks at a few items only: `fit` and `Data` look at all.
+source is not of its kind. It looks at a few items only: `suggest` and `Data` look at all.
 """
 
 from __future__ import annotations

@@ -22,7 +22,6 @@ import numpy as np
 from pydantic import Field
 
 from aigc_cli.data._cache import cache_folder
-from aigc_cli.data._fit import Fit
 from aigc_cli.data._rows import (
     Item,
     Rows,
@@ -36,6 +35,7 @@ from aigc_cli.data._rows import (
     quantiles,
     require_items,
 )
+from aigc_cli.data._suggest import Suggestions
 from aigc_cli.data._text_files import Place, Record, Texts, turns
 from aigc_cli.data._tokens import ChatTokenizerConfig, Piece, Tokens, find_tokenizer, token_file
 from aigc_cli.errors import DataError, InputError
@@ -318,7 +318,9 @@ def reported(
     return TextReport(name, what, items, tokens, size, unknown, lengths, became)
 
 
-def fitted(report: TextReport, config: ConversationConfig, *, answered: str | None = None) -> Fit:
+def fitted(
+    report: TextReport, config: ConversationConfig, *, answered: str | None = None
+) -> Suggestions:
     """A context that holds most items, for `aigc recipe new`; where an answer is to be written,
     most of the side `answered` and as much again.
     """

@@ -13,9 +13,9 @@ from pydantic import Field, model_validator
 
 from aigc_cli.data._cache import Bytes, Pack
 from aigc_cli.data._check import Seen
-from aigc_cli.data._fit import Fit
 from aigc_cli.data._images import SourceConfig, Sources, planes
 from aigc_cli.data._sources import subfolders
+from aigc_cli.data._suggest import Suggestions
 
 TRAIN_FOLDERS = (("trainA", "trainB"), ("A", "B"), ("source", "target"))
 VAL_FOLDERS = (("testA", "testB"), ("valA", "valB"))
@@ -218,13 +218,13 @@ def any_size(config: C) -> C:
     return config if chosen else config.model_copy(update={"image_size": 4})
 
 
-def fit_sizes(config: DomainConfig, sides: Sequence[int], what: str) -> Fit:
-    """`train`, `image_size` and `load_size` for images with these shorter sides, for `fit`.
+def fit_sizes(config: DomainConfig, sides: Sequence[int], what: str) -> Suggestions:
+    """`train`, `image_size` and `load_size` for images with these shorter sides, for `suggest`.
 
     The suggestions go together with what `config` says already.
     """
     low, typical, high = min(sides), sorted(sides)[len(sides) // 2], max(sides)
-    found: Fit = {
+    found: Suggestions = {
         "train": (config.train, f"{what} train: {low} to {high} pixels on the shorter side.")
     }
     size = config.image_size

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aigc_cli.data import midi
-from aigc_cli.data._fit import Fit
 from aigc_cli.data._music_files import AnySources, PieceConfig, Pieces, parts_of
+from aigc_cli.data._suggest import Suggestions
 from aigc_cli.data.midi import read_pieces
 from aigc_cli.media.events import Events, Music
 from aigc_cli.sampling.markov import Markov
@@ -37,10 +37,10 @@ def split(
     )  # fmt: skip
 
 
-def fit_meter(config: PieceConfig, *, bases: Sequence[Path] = ()) -> Fit:
+def suggest_meter(config: PieceConfig, *, bases: Sequence[Path] = ()) -> Suggestions:
     """The meter that most files can be read in."""
     like = midi.Config(train=config.train, resolution=config.resolution)
-    return midi.fit(like, bases=bases)
+    return midi.suggest(like, bases=bases)
 
 
 class Chains:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aigc_cli.data._cache import digest
-from aigc_cli.data._fit import Fit
 from aigc_cli.data._images import Sources
 from aigc_cli.data._stream import Key
+from aigc_cli.data._suggest import Suggestions
 from aigc_cli.data._text_files import Texts, open_texts
 from aigc_cli.data._tokens import TokenizerConfig, Tokens, fit_vocabulary
 from aigc_cli.errors import DataError
@@ -275,8 +275,8 @@ def next_tokens(ids: NDArray[Any], learned: NDArray[Any] | None = None) -> tuple
 D = TypeVar("D", bound="TextData")
 
 
-def built_to_fit(build: Callable[[Any], D], config: Any) -> tuple[D, Fit]:
-    """The data with a vocabulary that suits its size, and what to say about that, for `fit`."""
+def built_to_fit(build: Callable[[Any], D], config: Any) -> tuple[D, Suggestions]:
+    """The data with a vocabulary that suits its size, and what to say about that, for `suggest`."""
     data = build(config)
     found = fit_vocabulary(config.tokenizer, data.report["data.train"].bytes)
     if found:

@@ -24,7 +24,7 @@ from pydantic import Field, create_model, model_validator
 
 from aigc_cli.catalog.weights import find_model, is_model
 from aigc_cli.data._cache import digest, trim
-from aigc_cli.data._fit import Fit
+from aigc_cli.data._suggest import Suggestions
 from aigc_cli.errors import DataError, DiskFullError, InputError, OutputError
 from aigc_cli.media.files import write_bytes
 from aigc_cli.recipe.sections import Name, Section
@@ -103,9 +103,9 @@ class ChatTokenizerConfig(TokenizerConfig):
     """texts: padding, begin and end; chat: also what begins a turn; none: for characters only."""
 
 
-def fit_vocabulary(config: TokenizerConfig, size: int) -> Fit:
-    """`tokenizer.vocab_size` for `size` bytes of text, for `fit`; nothing where the default suits,
-    or something else was chosen.
+def fit_vocabulary(config: TokenizerConfig, size: int) -> Suggestions:
+    """`tokenizer.vocab_size` for `size` bytes of text, for `suggest`; nothing where the
+    default suits, or something else was chosen.
     """
     tokens = max(512, size // BYTES_PER_TOKEN // 64 * 64)
     chosen = config.source is not None or config.vocab_size is not None

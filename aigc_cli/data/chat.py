@@ -23,7 +23,6 @@ from aigc_cli.data._conversations import (
     until_answer,
 )
 from aigc_cli.data._example import CHAT_LETTERS, sentences, split_in_two, write_objects
-from aigc_cli.data._fit import Fit
 from aigc_cli.data._rows import (
     Item,
     Shuffled,
@@ -32,6 +31,7 @@ from aigc_cli.data._rows import (
     next_tokens,
     pack,
 )
+from aigc_cli.data._suggest import Suggestions
 from aigc_cli.data._text_files import Place, Record
 from aigc_cli.data._tokens import Tokens
 from aigc_cli.recipe.sections import Name
@@ -201,7 +201,7 @@ def _are_turns(found: dict[str | int, list[Any]], key: str) -> bool:
     return key in found and all(isinstance(turns, list) and turns for turns in found[key])
 
 
-def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
+def suggest(config: Config, *, bases: Sequence[Path] = ()) -> Suggestions:
     """As `fitted`. Raises: as `Data`."""
     data, vocabulary = built_to_fit(lambda config: Data(config, seed=0, bases=bases), config)
     return fitted(data.report["data.train"], config) | vocabulary

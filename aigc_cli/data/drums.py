@@ -12,11 +12,11 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from aigc_cli.data._data import Prepared
-from aigc_cli.data._fit import Fit
 from aigc_cli.data._music_files import PieceConfig, Pieces
 from aigc_cli.data._named_files import classes_of, one_group
 from aigc_cli.data._pieces import OTHER, Chains, common_classes, split
 from aigc_cli.data._stream import Key
+from aigc_cli.data._suggest import Suggestions
 from aigc_cli.data.midi import report_of
 from aigc_cli.errors import DataError
 from aigc_cli.media.drums import DRUMS, Grid, codes, from_codes, from_grid, looped, to_grid
@@ -160,7 +160,7 @@ class Data(Prepared):
         self.val_batch_size = min(len(val), 512)  # what is measured of a set needs it whole
 
 
-def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
+def suggest(config: Config, *, bases: Sequence[Path] = ()) -> Suggestions:
     """Nothing follows from the files."""
     events = Events(config.resolution, config.beats_per_bar)
     split(config.train, config.val, events, bases, val_only=False)

@@ -34,10 +34,10 @@ from aigc_cli.data._domains import (
     name_domains,
 )
 from aigc_cli.data._example import paint
-from aigc_cli.data._fit import Fit
 from aigc_cli.data._images import Checked, ImageData, Sources, held_apart, in_8_bits, to_range
 from aigc_cli.data._sources import Source, open_source
 from aigc_cli.data._stream import Key, permutation
+from aigc_cli.data._suggest import Suggestions
 from aigc_cli.errors import DataError
 from aigc_cli.specs.image import PairSpec
 
@@ -381,7 +381,7 @@ def recognize(source: str, bases: Sequence[Path] = ()) -> Claim | None:
     return Claim(values, f"{len(found.source):,} images twice as wide as high: pairs", MARKED)
 
 
-def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
+def suggest(config: Config, *, bases: Sequence[Path] = ()) -> Suggestions:
     """Size and channels that suit the pairs, for `aigc recipe new`.
 
     Raises:

@@ -16,7 +16,6 @@ from aigc_cli.data._cache import Background, Bytes, Pack, cache_folder
 from aigc_cli.data._check import Seen, check, require_good
 from aigc_cli.data._claim import LIKELY, POSSIBLE, STRUCTURED, Claim, look_at, parts
 from aigc_cli.data._example import paint
-from aigc_cli.data._fit import Fit, look
 from aigc_cli.data._images import (
     Checked,
     ImageData,
@@ -28,6 +27,7 @@ from aigc_cli.data._images import (
 )
 from aigc_cli.data._sources import beside_folders
 from aigc_cli.data._stream import Key, permutation
+from aigc_cli.data._suggest import Suggestions, look
 from aigc_cli.errors import DataError
 from aigc_cli.specs.image import ImageSpec
 
@@ -189,7 +189,7 @@ def recognize(source: str, bases: Sequence[Path] = ()) -> Claim | None:
     return Claim(values, str(found), strength, frozenset(k for k, v in facts.items() if v))
 
 
-def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
+def suggest(config: Config, *, bases: Sequence[Path] = ()) -> Suggestions:
     """The size of the images where it is one and small, for `aigc recipe new`; 64 or less if not.
 
     Raises: as `look`.

@@ -16,7 +16,6 @@ from pydantic import Field, model_validator
 from aigc_cli.data._cache import cache_folder
 from aigc_cli.data._claim import STRUCTURED, Claim, columns, first_records, parts, written
 from aigc_cli.data._example import sentences, write_lines
-from aigc_cli.data._fit import Fit
 from aigc_cli.data._paths import find_path
 from aigc_cli.data._rows import (
     Item,
@@ -34,6 +33,7 @@ from aigc_cli.data._rows import (
     require_items,
     tensor,
 )
+from aigc_cli.data._suggest import Suggestions
 from aigc_cli.data._text_files import Place, Record, TextFile, Texts, field, strings
 from aigc_cli.data._tokens import Tokens, encoded, find_tokenizer, token_file
 from aigc_cli.errors import DataError, did_you_mean
@@ -370,7 +370,7 @@ def recognize(source: str, bases: Sequence[Path] = ()) -> Claim | None:
     return Claim(values, why, STRUCTURED)
 
 
-def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
+def suggest(config: Config, *, bases: Sequence[Path] = ()) -> Suggestions:
     """A length that holds most texts, for `aigc recipe new`.
 
     Raises:

@@ -14,7 +14,7 @@ from torch import Tensor
 from aigc_cli.data import midi
 from aigc_cli.data._data import Prepared
 from aigc_cli.data._music_files import PieceConfig, Pieces
-from aigc_cli.data._pieces import Chains, fit_meter, split
+from aigc_cli.data._pieces import Chains, split, suggest_meter
 from aigc_cli.data._stream import Key
 from aigc_cli.data.midi import report_of
 from aigc_cli.errors import DataError
@@ -129,7 +129,7 @@ class Data(Prepared):
             self.train = Drawn(train, config.transpose)
 
 
-fit = fit_meter
+suggest = suggest_meter
 
 
 def example(folder: Path) -> dict[str, Any]:

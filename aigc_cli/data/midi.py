@@ -16,7 +16,6 @@ from torch import Tensor
 
 from aigc_cli.data._claim import MARKED, Claim, parts
 from aigc_cli.data._data import Prepared
-from aigc_cli.data._fit import Fit
 from aigc_cli.data._music_files import (
     AnySources,
     PieceConfig,
@@ -27,6 +26,7 @@ from aigc_cli.data._music_files import (
     parts_of,
 )
 from aigc_cli.data._stream import Key
+from aigc_cli.data._suggest import Suggestions
 from aigc_cli.errors import DataError
 from aigc_cli.media.events import INSTRUMENTS, NAMES, Events, Music, on_grid
 from aigc_cli.media.midi import midi_bytes
@@ -287,7 +287,7 @@ def recognize(source: str, bases: Sequence[Path] = ()) -> Claim | None:
     return Claim(values, f"{count:,} MIDI files", MARKED) if count else None
 
 
-def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
+def suggest(config: Config, *, bases: Sequence[Path] = ()) -> Suggestions:
     """The meter that most files can be read in."""
     kept = {}
     for beats in (4, 3):

@@ -18,7 +18,6 @@ from aigc_cli.data._conversations import (
     reported,
 )
 from aigc_cli.data._example import CHAT_LETTERS, sentences, split_in_two, write_objects
-from aigc_cli.data._fit import Fit
 from aigc_cli.data._rows import (
     Item,
     Shuffled,
@@ -26,6 +25,7 @@ from aigc_cli.data._rows import (
     built_to_fit,
     tensor,
 )
+from aigc_cli.data._suggest import Suggestions
 from aigc_cli.data._text_files import Place, Record, field, strings
 from aigc_cli.data._tokens import Tokens
 from aigc_cli.errors import DataError
@@ -164,7 +164,7 @@ def example(folder: Path) -> dict[str, Any]:
             "tokenizer": CHAT_LETTERS, "context": 40, "cache": "off"}  # fmt: skip
 
 
-def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
+def suggest(config: Config, *, bases: Sequence[Path] = ()) -> Suggestions:
     """As `fitted`, and as much again for the answer. Raises: as `Data`."""
     data, vocabulary = built_to_fit(lambda config: Data(config, seed=0, bases=bases), config)
     return fitted(data.report["data.train"], config, answered="prompt") | vocabulary

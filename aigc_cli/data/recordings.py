@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from aigc_cli.data._data import Prepared
-from aigc_cli.data._fit import Fit
 from aigc_cli.data._images import Sources
 from aigc_cli.data._named_files import classes_of, files_in, one_group
 from aigc_cli.data._rows import HeldOut
 from aigc_cli.data._stream import Key
+from aigc_cli.data._suggest import Suggestions
 from aigc_cli.errors import DataError
 from aigc_cli.media.audio import ENDINGS, MAX_BYTES, Sound, read_audio, sound_bytes
 from aigc_cli.nn.mulaw import to_levels
@@ -322,7 +322,7 @@ def _chains(train: Recordings, levels: int) -> dict[str, Markov]:
     return {"unigram": Markov(rows, levels, 0), "markov": Markov(rows, levels, 2)}
 
 
-def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
+def suggest(config: Config, *, bases: Sequence[Path] = ()) -> Suggestions:
     """The rate that most files have."""
     sounds = read_recordings(config.train, bases=bases, key="data.train").sounds
     rate, count = Counter(sound.sample_rate for sound in sounds).most_common(1)[0]

@@ -19,7 +19,7 @@ from aigc_cli.data._data import Prepared
 from aigc_cli.data._music_files import PieceConfig, Pieces, PieceSources
 from aigc_cli.data._named_files import classes_of, files_in, one_group
 from aigc_cli.data._paths import find_path, zip_folder
-from aigc_cli.data._pieces import fit_meter, split
+from aigc_cli.data._pieces import split, suggest_meter
 from aigc_cli.data._stream import Key
 from aigc_cli.data.midi import read_pieces, report_of
 from aigc_cli.errors import DataError
@@ -203,7 +203,7 @@ def _classes(
     return found
 
 
-fit = fit_meter
+suggest = suggest_meter
 
 
 def example(folder: Path) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from aigc_cli.data._cache import Background, Bytes, Pack, cache_folder
 from aigc_cli.data._check import at_least, check, require_good
 from aigc_cli.data._claim import LIKELY, POSSIBLE, Claim, look_at, parts
 from aigc_cli.data._example import paint
-from aigc_cli.data._fit import Fit, look
 from aigc_cli.data._images import (
     Checked,
     ImageData,
@@ -30,6 +29,7 @@ from aigc_cli.data._images import (
     to_range,
 )
 from aigc_cli.data._stream import Key, permutation
+from aigc_cli.data._suggest import Suggestions, look
 from aigc_cli.media.resize import resize_bicubic
 from aigc_cli.specs.image import SuperResolutionSpec
 
@@ -201,7 +201,7 @@ def recognize(source: str, bases: Sequence[Path] = ()) -> Claim | None:
     return Claim(values, str(found), LIKELY if found.side >= PHOTOGRAPH else POSSIBLE)
 
 
-def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
+def suggest(config: Config, *, bases: Sequence[Path] = ()) -> Suggestions:
     """A patch that the smallest training image holds, for `aigc recipe new`.
 
     Raises: as `look`.

@@ -14,7 +14,6 @@ from torch import Tensor
 from aigc_cli.data._cache import cache_folder
 from aigc_cli.data._claim import LIKELY, POSSIBLE, Claim, columns, first_records, parts, written
 from aigc_cli.data._example import CHAT_LETTERS, sentences, write_lines
-from aigc_cli.data._fit import Fit
 from aigc_cli.data._images import Sources
 from aigc_cli.data._rows import (
     HeldOut,
@@ -33,6 +32,7 @@ from aigc_cli.data._rows import (
     tensor,
 )
 from aigc_cli.data._stream import Key
+from aigc_cli.data._suggest import Suggestions
 from aigc_cli.data._text_files import TextFile, Texts, field, open_texts, strings
 from aigc_cli.data._tokens import (
     Ids,
@@ -420,7 +420,7 @@ def recognize(source: str, bases: Sequence[Path] = ()) -> Claim | None:
     return Claim({**values, "key": key}, f"texts under {key!r}", POSSIBLE)
 
 
-def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
+def suggest(config: Config, *, bases: Sequence[Path] = ()) -> Suggestions:
     """A context that the texts fill, for `aigc recipe new`.
 
     Raises:

@@ -25,7 +25,6 @@ from aigc_cli.data._claim import (
     written,
 )
 from aigc_cli.data._example import sentences, split_in_two, write_lines
-from aigc_cli.data._fit import Fit
 from aigc_cli.data._images import Sources
 from aigc_cli.data._rows import (
     HeldOut,
@@ -43,6 +42,7 @@ from aigc_cli.data._rows import (
     require_items,
     tensor,
 )
+from aigc_cli.data._suggest import Suggestions
 from aigc_cli.data._text_files import Place, Record, Texts, field, open_texts, strings, turns
 from aigc_cli.data._tokens import Piece, TokenizerConfig, Tokens, find_tokenizer, token_file
 from aigc_cli.errors import DataError
@@ -538,14 +538,17 @@ def _shared(sources: Sequence[Any], targets: Sequence[Any]) -> float:
     return both / max(total, 1)
 
 
-def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
+def suggest(config: Config, *, bases: Sequence[Path] = ()) -> Suggestions:
     """Lengths that hold most pairs, for `aigc recipe new`.
 
     Raises:
         DataError: as `parts`.
     """
     data, vocabulary = built_to_fit(lambda config: Data(config, seed=0, bases=bases), config)
-    found: Fit = {"train": (config.train, f"{len(data.train):,} pairs train."), **vocabulary}
+    found: Suggestions = {
+        "train": (config.train, f"{len(data.train):,} pairs train."),
+        **vocabulary,
+    }
     lengths = data.report["data.train"].lengths
     for side, extra in (("source", 1), ("target", 2)):
         long = lengths[side][3]

@@ -33,7 +33,6 @@ from aigc_cli.data._domains import (
     name_domains,
 )
 from aigc_cli.data._example import paint
-from aigc_cli.data._fit import Fit
 from aigc_cli.data._images import (
     Checked,
     ImageData,
@@ -45,6 +44,7 @@ from aigc_cli.data._images import (
 )
 from aigc_cli.data._sources import subfolders
 from aigc_cli.data._stream import Key, permutation
+from aigc_cli.data._suggest import Suggestions
 from aigc_cli.errors import DataError
 from aigc_cli.specs.image import UnpairedSpec
 
@@ -252,7 +252,7 @@ def recognize(source: str, bases: Sequence[Path] = ()) -> Claim | None:
     return Claim({"train": two[0], "train_b": two[1]}, f"images of {two[0]} and {two[1]}", POSSIBLE)
 
 
-def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
+def suggest(config: Config, *, bases: Sequence[Path] = ()) -> Suggestions:
     """Size and channels that suit both domains, for `aigc recipe new`.
 
     Raises:

@@ -18,7 +18,7 @@ from aigc_cli.modalities._judging import Trial
 from aigc_cli.sampling.noise import SampleNoise
 
 
-class Part(Things):
+class DataPart(Things):
     """One image of each item of a data set, such as `image` or the target of a pair.
 
     `numbers` chooses items; training items come as validation items do, not mirrored.
@@ -34,15 +34,15 @@ class Part(Things):
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def first(self, count: int) -> Part:
+    def first(self, count: int) -> DataPart:
         """The first `count` of them."""
-        return Part(self.items, self.text, name=self.name, numbers=self.numbers[:count])
+        return DataPart(self.items, self.text, name=self.name, numbers=self.numbers[:count])
 
-    def some(self, count: int, seed: int) -> Part:
+    def some(self, count: int, seed: int) -> DataPart:
         """`count` of them at random, or all where they are fewer."""
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         chosen = [self.numbers[i] for i in order[:count].sort().values.tolist()]
-        return Part(self.items, self.text, name=self.name, numbers=chosen)
+        return DataPart(self.items, self.text, name=self.name, numbers=chosen)
 
     def _item(self, number: int) -> dict[str, Tensor]:
         index = self.numbers[number]
@@ -102,7 +102,7 @@ class Translated(Things):
         return [rounded(image.float().cpu()) for image in made]
 
 
-class Files(Things):
+class FileThings(Things):
     """The images of a source, at their own sizes, in 8 bits, without transparency; `numbers`
     chooses some of them.
     """

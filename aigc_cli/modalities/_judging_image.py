@@ -14,8 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from aigc_cli.data._check import BadImagesError, check
-from aigc_cli.data._sources import Files as FileSource
-from aigc_cli.data._sources import Source, open_source
+from aigc_cli.data._sources import FileSource, Source, open_source
 from aigc_cli.errors import DataError, InputError
 from aigc_cli.media.image import (
     MAX_PIXELS,
@@ -30,7 +29,7 @@ from aigc_cli.media.resize import modcrop, resize_bicubic
 from aigc_cli.metrics._things import Corpus, Pair, Sets, Side, Things
 from aigc_cli.metrics.image import copies
 from aigc_cli.modalities import _judging
-from aigc_cli.modalities._image_things import Files, Part, Translated, Whole, rounded
+from aigc_cli.modalities._image_things import DataPart, FileThings, Translated, Whole, rounded
 from aigc_cli.modalities._judging import MOST, Trial, by_stem, recorded_samples, unpaired
 from aigc_cli.recipe.load import Recipe
 from aigc_cli.sampling.noise import SampleNoise
@@ -91,7 +90,7 @@ class Judging(_judging.Judging):
     ) -> tuple[Things, list[str]]:
         assert isinstance(reading, Reading)
         opened = Opened(path, option, reading, limit)
-        return Files(opened.source, numbers=opened.numbers), opened.skipped
+        return FileThings(opened.source, numbers=opened.numbers), opened.skipped
 
     def options(self, trial: Trial) -> Mapping[str, Any]:
         """The border of super-resolution is its scale."""
@@ -299,15 +298,15 @@ def model_sets(judging: Judging, trial: Trial) -> Sets:
     """
     model, spec, recipe, data = trial.model, trial.model.spec, trial.recipe, trial.open_data()
 
-    def part(which: str, name: str) -> Part:
+    def part(which: str, name: str) -> DataPart:
         items = data.train if which == "train" else data.val
         text = _source(recipe, which, name)
         if trial.source is not None and which == "val" and name != "b":
             text = str(trial.source)
         if isinstance(spec, UnpairedSpec):
             text, side = f"{text}, domain {name.upper()}", Whole(getattr(items, name), recipe.data)
-            return Part(side, f"{text}, {PARTS[which]}")
-        return Part(items, f"{text}, {PARTS[which]}", name=name)
+            return DataPart(side, f"{text}, {PARTS[which]}")
+        return DataPart(items, f"{text}, {PARTS[which]}", name=name)
 
     # which part of a pair is made of which
     inputs: str | None = None
@@ -327,7 +326,7 @@ def model_sets(judging: Judging, trial: Trial) -> Sets:
     which = trial.references[-1] if trial.references else "val"
     if which == "train" and train is None:
         raise InputError("--reference train: the training images are not here")
-    known: dict[str, Part | None] = {"train": train, "val": val}
+    known: dict[str, DataPart | None] = {"train": train, "val": val}
     reference: Things | None = known.get(which)
     if reference is None:
         reference, _ = judging.open_set(Path(which), "--reference", trial.reading, None)

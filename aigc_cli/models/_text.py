@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 
 from aigc_cli.errors import InputError
 from aigc_cli.models._base import GenerativeModule
-from aigc_cli.sampling.decoding import Answer, Decoder, Decoding, Job, decode
+from aigc_cli.sampling.decoding import Answer, Decoding, Job, TokenDecoder, decode
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.text.template import Messages
 from aigc_cli.text.tokenizer import Tokenizer
@@ -40,7 +40,7 @@ class TextModule(GenerativeModule):
     """Of the texts the family writes."""
 
     @abstractmethod
-    def read(self, prompts: Sequence[str]) -> Decoder:
+    def read(self, prompts: Sequence[str]) -> TokenDecoder:
         """A decoder whose rows have read these prompts: beginnings to be continued, or sources.
 
         Raises:
@@ -68,11 +68,11 @@ class TextModule(GenerativeModule):
             several = self.answer(decoder, len(prompts), options, noise, count)
         return [answer for answers in several for answer in answers]
 
-    def read_rows(self, prompts: Sequence[Messages | Sequence[int]]) -> Decoder:
+    def read_rows(self, prompts: Sequence[Messages | Sequence[int]]) -> TokenDecoder:
         """As `read`, of prompts that are conversations, or tokens as the data has them."""
         return self.converse(prompts)  # type: ignore[arg-type]
 
-    def converse(self, conversations: Sequence[Messages]) -> Decoder:
+    def converse(self, conversations: Sequence[Messages]) -> TokenDecoder:
         """As `read`, of conversations whose next answer is to be written.
 
         Raises:
@@ -104,7 +104,7 @@ class TextModule(GenerativeModule):
 
     def answer(
         self,
-        decoder: Decoder,
+        decoder: TokenDecoder,
         prompts: int,
         options: Decoding,
         noise: SampleNoise | None,

@@ -31,7 +31,7 @@ MULTIPLE = 4  # the networks halve an image twice
 SMALLEST = 8  # pixels; below, nothing is left behind the border that a convolution reflects
 
 Direction = Literal["a2b", "b2a"]
-Kept = tuple[Tensor, ...]
+Fakes = tuple[Tensor, ...]
 
 
 class UnpairedModule(ImageModule, AdversarialModule):
@@ -52,8 +52,8 @@ class UnpairedModule(ImageModule, AdversarialModule):
                 f"at least {SMALLEST}",
                 hint=f"try {max(SMALLEST, round(spec.image_size / MULTIPLE) * MULTIPLE)}",
             )
-        self._kept: list[Kept] = []  # one for each part of the batch, from the generators' phase
-        self._shown: list[Kept] = []  # the same, ready for the discriminators' phase
+        self._stashed: list[Fakes] = []  # one a part, from the generators
+        self._pooled: list[Fakes] = []  # the same, for the discriminators
 
     # The step: generators, then discriminators on the same fakes.
 
@@ -62,30 +62,30 @@ class UnpairedModule(ImageModule, AdversarialModule):
         return [generators, discriminators]
 
     def before_step(self, batch: Batch) -> None:
-        self._kept.clear()
-        self._shown.clear()
+        self._stashed.clear()
+        self._pooled.clear()
 
     @abstractmethod
-    def fakes(self, batch: Batch) -> Kept:
+    def fakes(self, batch: Batch) -> Fakes:
         """(fake_a, fake_b, ...), each (B, ...): what the discriminators' phase needs."""
 
-    def keep(self, *made: Tensor) -> None:
+    def stash_fakes(self, *made: Tensor) -> None:
         """Called once for each part of the generators' phase, with what `fakes` would return."""
-        self._kept.append(tuple(x.detach() for x in made))
+        self._stashed.append(tuple(x.detach() for x in made))
 
-    def kept(self, batch: Batch) -> Kept:
-        """What `show` makes of that which was kept for this part of the batch."""
-        if not self._shown:
-            if not self._kept:  # a discriminators' phase by itself
+    def stashed_fakes(self, batch: Batch) -> Fakes:
+        """What `pooled` makes of that which was stashed for this part of the batch."""
+        if not self._pooled:
+            if not self._stashed:  # a discriminators' phase by itself
                 with torch.no_grad():
-                    self.keep(*self.fakes(batch))
-            parts = len(self._kept)
-            whole = [torch.cat(pieces) for pieces in zip(*self._kept, strict=True)]
-            self._kept.clear()
-            self._shown = list(zip(*(x.chunk(parts) for x in self.show(*whole)), strict=True))
-        return self._shown.pop(0)
+                    self.stash_fakes(*self.fakes(batch))
+            parts = len(self._stashed)
+            whole = [torch.cat(pieces) for pieces in zip(*self._stashed, strict=True)]
+            self._stashed.clear()
+            self._pooled = list(zip(*(x.chunk(parts) for x in self.pooled(*whole)), strict=True))
+        return self._pooled.pop(0)
 
-    def show(self, *made: Tensor) -> Kept:
+    def pooled(self, *made: Tensor) -> Fakes:
         """Called once in a step with the items of all parts of this device."""
         return made
 

@@ -83,7 +83,7 @@ class RecurrentSeq2Seq(EncoderDecoder):
             bidirectional=bidirectional,
             dropout=dropout,
         )
-        self.decoder = rnn.Decoder(
+        self.decoder = rnn.RNNDecoder(
             cell,
             dim,
             hidden_dim,

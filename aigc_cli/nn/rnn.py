@@ -166,7 +166,7 @@ class Attention(nn.Module):
         return energy.float().masked_fill(~state.mask, -torch.inf).softmax(-1)  # (B, S)
 
 
-class Decoder(nn.Module):
+class RNNDecoder(nn.Module):
     """Vectors (B, T, E) of the tokens so far and a State -> features (B, T, F) from which the next
     token of each is predicted, and the State after the last. Many tokens at once give what one at
     a time would.

@@ -25,8 +25,8 @@ class Draft:
     """A recipe that is being written: its values, and why each that is shown has its value.
 
     `data` are values of its section `data`, the source among them, and `given` keys that the user
-    has set: those stay as they are. The function `fit(config, bases=...)` of a kind of data looks
-    at the source and returns values that suit it, by key, each with its reason; so it is done
+    has set: those stay as they are. `suggest(config, bases=...)` of a kind of data looks at the
+    source and returns values that suit it, by key, each with its reason; so it is done
     here, and what `most` says of numbers in `data` holds for what it finds, too.
 
     Raises:
@@ -49,7 +49,7 @@ class Draft:
         start = {"family": family, "data": dict(data), "trainer": dict(trainer)}
         recipe = recipe_from_dict(start, overrides=overrides)
         module = registry.load_data_kind(recipe.kind)  # an override may have changed the kind
-        found = module.fit(recipe.data, bases=recipe.bases)
+        found = module.suggest(recipe.data, bases=recipe.bases)
         if most:
             fitted = recipe.data.model_dump() | {k: value for k, (value, _) in found.items()}
             capped = {
@@ -58,7 +58,7 @@ class Draft:
                 if f"data.{key}" not in self.given and isinstance(fitted.get(key), int)
             }
             recipe = recipe_from_dict({**start, "data": {**data, **capped}}, overrides=overrides)
-            found = module.fit(recipe.data, bases=recipe.bases)
+            found = module.suggest(recipe.data, bases=recipe.bases)
             found = {key: pair for key, pair in found.items() if key not in capped} | {
                 key: (value, found[key][1] if key in found else "") for key, value in capped.items()
             }
@@ -96,8 +96,8 @@ def new_recipe(
 ) -> str:
     """The text of a recipe that trains `family` on `source`, with every key of its model.
 
-    The first required key of a data kind names the source. Its `fit` says what suits it; length,
-    batch and width follow from how much there is. Overridden keys stay as they are.
+    The first required key of a data kind names the source. Its `suggest` says what suits it;
+    length, batch and width follow from how much there is. Overridden keys stay as they are.
 
     Raises:
         InputError: the family is unknown or does not take this data, or an override is wrong.

@@ -247,7 +247,7 @@ def import_published(path: Path, out: Path, family: str | None = None) -> dict[s
     if main is None:
         raise InputError(f"{path}: a folder without *_net_G.pth or *_net_G_A.pth")
     state = _read(files[main])
-    layout = fit(state, files[main], family)
+    layout = match_layout(state, files[main], family)
     if layout.family == "edsr" and not _mean_color(state):
         raise CheckpointError(f"{files[main]}: an EDSR with another mean color than DIV2K's")
     names = PARTS.get(layout.family, {})
@@ -304,7 +304,7 @@ def _part(part: str, state: State, file: Path, layout: Layout) -> dict[str, Tens
     """Another generator, or a discriminator, whose layers are numbered as ours."""
     target = PARTS[layout.family][part]
     if part.startswith("G"):
-        return _moved(fit(state, file, layout.family).take(state), "generator_ab", target)
+        return _moved(match_layout(state, file, layout.family).take(state), "generator_ab", target)
     return {f"{target}.{k.replace('model.', 'blocks.', 1)}": v for k, v in state.items()}
 
 
@@ -328,7 +328,7 @@ def _affine(name: str) -> str:
     return name.replace("running_mean", "weight")
 
 
-def fit(state: State, file: Path, family: str | None = None) -> Layout:
+def match_layout(state: State, file: Path, family: str | None = None) -> Layout:
     """The layout that has exactly these names.
 
     Raises:

@@ -30,7 +30,7 @@ DRAWS = 64  # random numbers of a row that are drawn at once
 BEAMS = 1000
 
 
-class Decoder(ABC):
+class TokenDecoder(ABC):
     """A model that has read its prompts, one row each, and keeps what it has computed (a cache)."""
 
     attention: Tensor | None = None
@@ -122,7 +122,7 @@ class Job:
 
 @torch.no_grad()
 def decode(
-    decoder: Decoder, options: Decoding, job: Job, noise: SampleNoise | None = None
+    decoder: TokenDecoder, options: Decoding, job: Job, noise: SampleNoise | None = None
 ) -> list[list[Answer]]:
     """`job.count` answers to each prompt, in order; by beam search the best first.
 
@@ -252,7 +252,7 @@ def _allowed(
 
 
 def _draw(
-    decoder: Decoder, options: Decoding, job: Job, noise: SampleNoise | None
+    decoder: TokenDecoder, options: Decoding, job: Job, noise: SampleNoise | None
 ) -> list[list[Answer]]:
     """Greedy or drawn; rows that are done leave the batch."""
     most = _longest(decoder, options)
@@ -301,7 +301,7 @@ def _draw(
     return [[answers[p * count + i] for i in range(count)] for p in range(job.prompts)]
 
 
-def _longest(decoder: Decoder, options: Decoding) -> int:
+def _longest(decoder: TokenDecoder, options: Decoding) -> int:
     limits = (options.max_tokens, decoder.longest)
     return min(limit for limit in limits if limit is not None)
 
@@ -388,7 +388,7 @@ class _Beams:
         return worst >= max(value for *_, value in going) / _length(most, self.options)
 
 
-def _search(decoder: Decoder, options: Decoding, job: Job) -> list[list[Answer]]:
+def _search(decoder: TokenDecoder, options: Decoding, job: Job) -> list[list[Answer]]:
     """The likeliest texts; exact where there are as many beams as texts."""
     K, most = options.beams, _longest(decoder, options)
     logits = usable(decoder.step(None))

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from aigc_cli.data._check import BadImagesError
 from aigc_cli.data._stream import StepSampler
-from aigc_cli.data.image_pairs import Config, Data, fit
+from aigc_cli.data.image_pairs import Config, Data, suggest
 from aigc_cli.errors import DataError
 from aigc_cli.media.image import to_tensor
 from aigc_cli.run.data import inspect, show
@@ -387,15 +387,15 @@ class TestCommands:
         assert not inspect(str(recipe), overrides).warnings
 
     def test_fit(self, wide, folders):
-        found = fit(Config(train=str(wide)))
+        found = suggest(Config(train=str(wide)))
         assert found["image_size"][0] == 20
         assert found["load_size"][0] == 22
         assert found["train"][1].startswith("10 pairs train: 20 to 20 pixels")
         assert "source_channels" not in found
         for i in range(12):
             save(folders[0] / f"{i:02d}.png", left(i)[:, :, 0])
-        assert fit(Config(train=str(folders[0].parent)))["source_channels"][0] == 1
-        turned = fit(Config(train=str(folders[0].parent), direction="b2a"))
+        assert suggest(Config(train=str(folders[0].parent)))["source_channels"][0] == 1
+        turned = suggest(Config(train=str(folders[0].parent), direction="b2a"))
         assert "source_channels" not in turned
         assert turned["target_channels"][0] == 1
 
@@ -409,7 +409,7 @@ class TestCommands:
         ],
     )
     def test_fit_agrees_with_what_is_given(self, wide, options, suggested):
-        found = fit(Config(train=str(wide), **options))
+        found = suggest(Config(train=str(wide), **options))
         values = {key: value for key, (value, _) in found.items() if key != "train"}
         assert values == suggested
         Config(train=str(wide), **options | values)

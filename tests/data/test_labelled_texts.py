@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from aigc_cli.data.labelled_texts import Config, Data, fit
+from aigc_cli.data.labelled_texts import Config, Data, suggest
 from aigc_cli.errors import DataError
 from aigc_cli.recipe.new import new_recipe
 from aigc_cli.specs import spec_from_dict
@@ -157,7 +157,7 @@ def test_invalid_utf_8_and_plain_lines_are_named(tmp_path):
 
 
 def test_a_new_recipe_has_a_length_that_fits(lines):
-    found = fit(config(lines))
+    found = suggest(config(lines))
     assert found["max_length"] == (8, "99 of 100 have at most 5 tokens.")
     assert found["train"][1] == "27 texts of 3 classes train; 33% are 'dog'."
     text = new_recipe("text_classifier", str(lines))

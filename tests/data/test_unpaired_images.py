@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from aigc_cli.data._check import BadImagesError
 from aigc_cli.data._stream import StepSampler
-from aigc_cli.data.unpaired_images import Config, Data, fit
+from aigc_cli.data.unpaired_images import Config, Data, suggest
 from aigc_cli.errors import DataError
 from aigc_cli.media.image import to_tensor
 from aigc_cli.run.data import inspect, show
@@ -273,7 +273,7 @@ class TestCommands:
         assert "data.train_b: x.png, data.val_b: y.png" in warning.message
 
     def test_fit(self, horses):
-        found = fit(Config(train=str(horses)))
+        found = suggest(Config(train=str(horses)))
         assert found["image_size"][0] == 20
         assert found["train"][1].startswith("6 images of A and 3 of B train: 20 to 20 pixels")
         assert found["channels"] == (1, "All images are gray.")

@@ -139,8 +139,8 @@ def test_discriminators_learn_from_the_fakes_made_before_the_generators_moved() 
         assert not torch.allclose(made.generator_ab(data["a"]), fake_b)
     torch.testing.assert_close(made.pool_b.images[:4], fake_b)
     assert made.pool_b.filled.item() == 4
-    assert not made._kept
-    assert not made._shown
+    assert not made._stashed
+    assert not made._pooled
 
 
 def test_discriminators_see_augmented_pictures_only() -> None:
@@ -177,7 +177,7 @@ def test_devices_keep_equal_pools_and_see_their_own_part(monkeypatch: pytest.Mon
     fake = torch.rand(4, 3, 16, 16)
     choices = torch.rand(4, 4)
     one = model(pool_size=2)
-    shown = one.show(fake, fake, choices)
+    shown = one.pooled(fake, fake, choices)
     pieces = []
     for rank in range(2):
         made = model(pool_size=2)
@@ -191,7 +191,7 @@ def test_devices_keep_equal_pools_and_see_their_own_part(monkeypatch: pytest.Mon
 
         monkeypatch.setattr(torch.distributed, "all_gather", gather)
         mine = slice(2 * rank, 2 * rank + 2)
-        pieces.append(made.show(fake[mine], fake[mine], choices[mine]))
+        pieces.append(made.pooled(fake[mine], fake[mine], choices[mine]))
         assert torch.equal(made.pool_a.images, one.pool_a.images)
     assert torch.equal(torch.cat([p[0] for p in pieces]), shown[0])
     assert torch.equal(torch.cat([p[1] for p in pieces]), shown[1])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aigc_cli.errors import InputError
 from aigc_cli.models.text.lm import Config, Model, Options
-from aigc_cli.sampling.decoding import Decoder
+from aigc_cli.sampling.decoding import TokenDecoder
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs.text import IGNORE, TextSpec
 from aigc_cli.text.tokenizer import Tokenizer
@@ -43,7 +43,7 @@ def louder(net: Model) -> Model:
     return net
 
 
-class Uncached(Decoder):
+class Uncached(TokenDecoder):
     """Reads everything again at each step, one row at a time."""
 
     def __init__(self, lm: Model, rows: Sequence[Sequence[int]]) -> None:
@@ -71,7 +71,7 @@ def test_texts_with_a_cache_are_those_without(config: dict[str, Any], beams: int
     prompts = [lm.prompt_ids(text) for text in ("the cat", "", "dog sat on the ")]
     options = Options(max_tokens=3 * CONTEXT, min_tokens=CONTEXT, beams=beams)
 
-    def texts(decoder: Decoder) -> list[list[str]]:
+    def texts(decoder: TokenDecoder) -> list[list[str]]:
         made = lm.answer(decoder, 3, options, SampleNoise(0, 0, 6), 2)
         return [[answer.text for answer in answers] for answers in made]
 

@@ -14,7 +14,7 @@ from aigc_cli.models._base import Run, _Noise
 from aigc_cli.models.text._pairs import padded
 from aigc_cli.models.text.seq2seq import Config, Model
 from aigc_cli.recipe.sections import Trainer
-from aigc_cli.sampling.decoding import Decoder
+from aigc_cli.sampling.decoding import TokenDecoder
 from aigc_cli.specs.text import TextPairSpec
 from aigc_cli.text.tokenizer import Tokenizer
 
@@ -65,7 +65,7 @@ def terms(built: Model, seed: int = 0) -> dict[str, Tensor]:
     return built.loss(batch(built))
 
 
-def greedy(decoder: Decoder, steps: int = 7) -> Tensor:
+def greedy(decoder: TokenDecoder, steps: int = 7) -> Tensor:
     """(R, steps), whether a text has ended or not."""
     tokens: list[Tensor] = []
     for _ in range(steps):

@@ -18,9 +18,9 @@ from aigc_cli.models.image.vae import (
     Options,
     _hash,
     fixed_coin,
-    kl_divergence,
     log_mean_exp,
 )
+from aigc_cli.nn.divergence import kl_to_standard_normal
 from aigc_cli.recipe.load import load_recipe
 from aigc_cli.recipe.sections import Trainer
 from aigc_cli.sampling.noise import SampleNoise
@@ -130,7 +130,7 @@ def test_importance_sampling_in_pieces_is_the_same(monkeypatch: pytest.MonkeyPat
 def test_kl_divergence_is_that_of_torch() -> None:
     mu, logvar = torch.randn(2, 5, generator=torch.Generator().manual_seed(0))
     expected = torch.distributions.kl_divergence(Normal(mu, (logvar / 2).exp()), Normal(0.0, 1.0))
-    torch.testing.assert_close(kl_divergence(mu, logvar), expected)
+    torch.testing.assert_close(kl_to_standard_normal(mu, logvar), expected)
 
 
 @pytest.mark.parametrize("variance", ["scalar", "pixel"])
@@ -190,7 +190,7 @@ def test_free_bits_charge_each_dimension_at_least_so_much() -> None:
 def test_free_bits_are_of_the_whole_batch() -> None:
     """Which dimensions are free is the same for all parts, whose gradients add up."""
     built, x = model(), pictures(8).sign()
-    kl = kl_divergence(*built.encoder(x))
+    kl = kl_to_standard_normal(*built.encoder(x))
     level = float(kl.mean(0).median().detach())
     built = model(free_bits=level)
     whole = built.expand({"image": x})["free"]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aigc_cli.nn.rnn import Attending, Attention, Cell, Decoder, Encoder, State, init_recurrent
+from aigc_cli.nn.rnn import Attending, Attention, Cell, Encoder, RNNDecoder, State, init_recurrent
 
 E, H = 5, 6
 CELLS: tuple[Cell, ...] = get_args(Cell)
@@ -27,9 +27,11 @@ def encoder(cell: Cell = "gru", *, bidirectional: bool = True, num_layers: int =
     return Encoder(cell, E, H, num_layers, state_dim=H, key_dim=H, bidirectional=bidirectional)
 
 
-def decoder(cell: Cell, kind: Attending, *, coverage: bool = False, memory_dim: int = H) -> Decoder:
+def decoder(
+    cell: Cell, kind: Attending, *, coverage: bool = False, memory_dim: int = H
+) -> RNNDecoder:
     torch.manual_seed(1)
-    return Decoder(cell, E, H, 2, memory_dim=memory_dim, attention=kind, coverage=coverage)
+    return RNNDecoder(cell, E, H, 2, memory_dim=memory_dim, attention=kind, coverage=coverage)
 
 
 def tensors(state: State) -> list[Tensor]:

@@ -19,7 +19,7 @@ from aigc_cli.metrics._frechet import fid
 from aigc_cli.metrics._things import Features, Sets
 from aigc_cli.metrics.find import open_metrics
 from aigc_cli.metrics.image.kid import kid
-from aigc_cli.modalities._image_things import Files, Part
+from aigc_cli.modalities._image_things import DataPart, FileThings
 from aigc_cli.modalities._judging import Trial, find_judging
 from aigc_cli.modalities._judging_image import Drawn
 from aigc_cli.nn.fid_inception import FILES, FIDInception
@@ -70,7 +70,7 @@ def test_a_model_is_compared_with_held_out_pictures(aigc: Aigc, gan: str, here: 
     report = aigc(*words, "--json").json
     extractor = open_extractor("random:cnn", "cpu")
     trained = load_trained(gan, device="cpu")
-    real = Part(_data(gan).val, "")
+    real = DataPart(_data(gan).val, "")
     trial = Trial(trained.model, trained.recipe, lambda: None, seed=3)
     made = extract(extractor, Drawn(find_judging("image"), trial, 20)).pooled
     held_out = extract(extractor, real).pooled
@@ -157,7 +157,7 @@ def test_a_classifier_of_the_toolkit_judges(aigc: Aigc, judge: str, here: Path) 
     assert report["protocol"]["layer"] == "pooled"
 
 
-class Asked(Files):
+class Asked(FileThings):
     """Images of a folder that were asked to be of given classes."""
 
     asked: torch.Tensor
@@ -184,13 +184,13 @@ def test_label_accuracy_goes_by_the_names_of_the_classes(judge: str, here: Path)
     with pytest.raises(InputError, match="does not know the class 'gray'"):
         accuracy(("dark", "gray"))
     with pytest.raises(InputError, match="told which class"):
-        compare_sets([metric], Sets(Files(open_source("shapes")), pictures))
+        compare_sets([metric], Sets(FileThings(open_source("shapes")), pictures))
 
 
 def test_features_of_real_pictures_are_kept(
     gan: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    extractor, pictures = open_extractor("random:cnn", "cpu"), Part(_data(gan).val, "")
+    extractor, pictures = open_extractor("random:cnn", "cpu"), DataPart(_data(gan).val, "")
     first = extract(extractor, pictures)
     (kept,) = (here / "cache/features").iterdir()
     with monkeypatch.context() as patch:
@@ -198,15 +198,15 @@ def test_features_of_real_pictures_are_kept(
         again = extract(extractor, pictures)
         assert torch.equal(first.pooled, again.pooled)
     extract(open_extractor("random:cnn:1", "cpu"), pictures)
-    extract(extractor, Part(_data(gan).val, "", numbers=range(5)))
+    extract(extractor, DataPart(_data(gan).val, "", numbers=range(5)))
     assert len(list((here / "cache/features").iterdir())) == 3, "other weights, other images"
     kept.write_bytes(kept.read_bytes()[:100])
     assert torch.equal(extract(extractor, pictures).pooled, first.pooled)
-    changed = Files(open_source(str(here / "many")))
+    changed = FileThings(open_source(str(here / "many")))
     extract(extractor, changed)
     Image.new("RGB", (9, 9)).save(here / "many/photo 00.png")
     assert not torch.equal(
-        extract(extractor, Files(open_source(str(here / "many")))).pooled,
+        extract(extractor, FileThings(open_source(str(here / "many")))).pooled,
         extract(extractor, changed).pooled[:0],
     )
 
@@ -313,7 +313,7 @@ def test_real_training_and_held_out_pictures_are_near(
 
 def test_features_are_numbered_as_the_pictures(here: Path) -> None:
     paint(here / "mixed", 6)
-    extractor, pictures = open_extractor("random:cnn", "cpu"), Files(open_source("mixed"))
+    extractor, pictures = open_extractor("random:cnn", "cpu"), FileThings(open_source("mixed"))
     together = extract(extractor, pictures, batch_size=4)
     for number in range(6):
         (image,) = pictures.read([number])

@@ -21,7 +21,7 @@ from aigc_cli.models.music._events import Grammatical
 from aigc_cli.models.music.music_lm import Model, Options
 from aigc_cli.recipe.example import example_recipe
 from aigc_cli.registry import load_data_kind, load_family
-from aigc_cli.sampling.decoding import Decoder
+from aigc_cli.sampling.decoding import TokenDecoder
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs.music import MusicSpec
 from tests.run.conftest import assert_same, load
@@ -146,7 +146,7 @@ def test_data_check_names_what_is_there_twice(aigc, here: Path) -> None:
 
 
 def test_the_last_bar_ends_where_the_next_would_begin() -> None:
-    class Wants(Decoder):
+    class Wants(TokenDecoder):
         """Wants nothing but another bar."""
 
         def step(self, tokens: torch.Tensor | None) -> torch.Tensor:

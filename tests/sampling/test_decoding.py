@@ -11,9 +11,9 @@ from torch import Tensor
 
 from aigc_cli.sampling.decoding import (
     Answer,
-    Decoder,
     Decoding,
     Job,
+    TokenDecoder,
     _search,
     choose,
     decode,
@@ -29,7 +29,7 @@ from aigc_cli.sampling.noise import SampleNoise
 V, END = 5, 0
 
 
-class Markov(Decoder):
+class Markov(TokenDecoder):
     """The next token depends on the last two; each prompt is a state to begin in."""
 
     def __init__(self, prompts: Sequence[int], source: int = 0) -> None:

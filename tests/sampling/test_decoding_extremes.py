@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from aigc_cli.errors import RunError
-from aigc_cli.sampling.decoding import Decoder, Decoding, Job, choose, decode, nucleus, usable
+from aigc_cli.sampling.decoding import Decoding, Job, TokenDecoder, choose, decode, nucleus, usable
 from aigc_cli.sampling.noise import SampleNoise
 
 ORDINARY = st.floats(-60, 60, width=32)
@@ -64,7 +64,7 @@ def test_a_nucleus_has_a_token(row: list[float], p: float) -> None:
     assert ((nucleus(logits, p) > -inf).sum() >= 1) == (max(row) > -inf)
 
 
-class Fixed(Decoder):
+class Fixed(TokenDecoder):
     """Says the same at every step."""
 
     def __init__(self, row: list[float]) -> None:

@@ -28,7 +28,7 @@ from aigc_cli.catalog.builtin import parts_of
 from aigc_cli.data._paths import find_path, zip_folder
 from aigc_cli.data._sources._files import (
     PHOTOS,
-    Files,
+    FileSource,
     builtin,
     folder,
     is_picture,
@@ -51,7 +51,7 @@ from aigc_cli.media.image import MAX_PIXELS
 
 __all__ = [
     "PHOTOS",
-    "Files",
+    "FileSource",
     "HuggingFace",
     "Idx",
     "Joined",
@@ -107,7 +107,7 @@ def _open(text: str, bases: Sequence[Path]) -> Source:
     if path.is_dir():
         return folder(path)
     if is_picture(path.name, str(path)):
-        return Files([path], [path.name])
+        return FileSource([path], [path.name])
     if path.suffix.lower() == ".zip":
         return Zip(path)
     if path.suffix.lower() == ".txt":

@@ -30,7 +30,7 @@ PHOTOS = {
 }
 
 
-class Files(Source):
+class FileSource(Source):
     """Images that are files of their own."""
 
     def __init__(self, paths: Sequence[str | Path], names: Sequence[str]) -> None:
@@ -55,7 +55,7 @@ class Files(Source):
         return read_image(Path(path), name=name, max_pixels=self.max_pixels)
 
 
-def folder(path: Path) -> Files:
+def folder(path: Path) -> FileSource:
     """Every image below `path`, by name; hidden files and `__MACOSX` are no images. A file
     without an ending is one when it begins like one. `skipped` counts the others.
 
@@ -72,7 +72,7 @@ def folder(path: Path) -> Files:
     if not found:
         raise DataError(f"no images in {str(path)!r}", hint=_what_instead(path))
     names = sorted(found)
-    source = Files([found[name] for name in names], names)
+    source = FileSource([found[name] for name in names], names)
     source.skipped = +skipped
     return source
 
@@ -136,7 +136,7 @@ def _what_instead(path: Path) -> str:
     return f"known suffixes are {', '.join(sorted(SUFFIXES))}"
 
 
-def list_file(path: Path) -> Files:
+def list_file(path: Path) -> FileSource:
     """The paths in a text file; entries that are missing are found when the images are checked.
 
     Raises:
@@ -155,10 +155,10 @@ def list_file(path: Path) -> Files:
             raise DataError(f"{path.name}: {entry[:80]!r} is no path")
     if not entries:
         raise DataError(f"no images are named in {str(path)!r}")
-    return Files([path.parent / entry for entry in entries], entries)
+    return FileSource([path.parent / entry for entry in entries], entries)
 
 
-def builtin(name: str) -> Files:
+def builtin(name: str) -> FileSource:
     """`photos`, `photos:train` or `photos:validation`, from scikit-image's own folder.
 
     Raises:
@@ -178,4 +178,4 @@ def builtin(name: str) -> Files:
         )
     place = Path(spec.submodule_search_locations[0]) / "data"
     names = sorted(PHOTOS[split] if split else sum(PHOTOS.values(), ()))
-    return Files([place / file for file in names], names)
+    return FileSource([place / file for file in names], names)

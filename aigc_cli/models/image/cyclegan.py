@@ -149,7 +149,7 @@ class Model(UnpairedModule):
         # one pass for translation and identity: instance norm keeps images apart
         fake_b, *same_b = self.generator_ab(torch.cat([a, b]) if with_identity else a).split(len(a))
         fake_a, *same_a = self.generator_ba(torch.cat([b, a]) if with_identity else b).split(len(b))
-        self.keep(fake_a, fake_b, self.rand(len(a), 4))
+        self.stash_fakes(fake_a, fake_b, self.rand(len(a), 4))
 
         gan_ab = generator_loss("lsgan", self.discriminator_b(self._augmented(fake_b)))
         gan_ba = generator_loss("lsgan", self.discriminator_a(self._augmented(fake_a)))
@@ -165,7 +165,7 @@ class Model(UnpairedModule):
         return {"loss": loss, **terms, **self.seen(batch, fake_a, fake_b)}
 
     def discriminator_loss(self, batch: Batch) -> Terms:
-        fake_a, fake_b = self.kept(batch)
+        fake_a, fake_b = self.stashed_fakes(batch)
         loss_a = self._halved(self.discriminator_a, batch["a"], fake_a)
         loss_b = self._halved(self.discriminator_b, batch["b"], fake_b)
         return {"loss": loss_a + loss_b, "a": loss_a, "b": loss_b}
@@ -185,7 +185,7 @@ class Model(UnpairedModule):
         a, b = batch["a"], batch["b"]
         return self.generator_ba(b), self.generator_ab(a), self.rand(len(a), 4)
 
-    def show(self, *made: Tensor) -> tuple[Tensor, ...]:
+    def pooled(self, *made: Tensor) -> tuple[Tensor, ...]:
         """Fakes of the pools, which see the whole global batch and so are equal on all devices."""
         fake_a, fake_b, choices = (self.all_gather(x) for x in made)
         return (

@@ -272,7 +272,7 @@ class Model(UnpairedModule):
         both = torch.cat([content_a, content_b])
         same_a, fake_a = self.decoder_a(both, torch.cat([style_a, drawn_a])).split(B)
         fake_b, same_b = self.decoder_b(both, torch.cat([drawn_b, style_b])).split(B)
-        self.keep(fake_a, fake_b)
+        self.stash_fakes(fake_a, fake_b)
         again_a, again_b = self.content_b(fake_b), self.content_a(fake_a)
 
         terms = {
@@ -296,7 +296,7 @@ class Model(UnpairedModule):
         return {"loss": loss, **terms, **self.seen(batch, fake_a, fake_b)}
 
     def discriminator_loss(self, batch: Batch) -> Terms:
-        fake_a, fake_b = self.kept(batch)
+        fake_a, fake_b = self.stashed_fakes(batch)
         loss_a = _judged(self.discriminator_a, batch["a"], fake_a)
         loss_b = _judged(self.discriminator_b, batch["b"], fake_b)
         return {"loss": self.config.gan_weight * (loss_a + loss_b), "a": loss_a, "b": loss_b}

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models._image import ImageModule
 from aigc_cli.nn.adam import fused_adam
+from aigc_cli.nn.divergence import kl_to_standard_normal
 from aigc_cli.nn.norm import GroupNorm
 from aigc_cli.recipe.dial import Dial
 from aigc_cli.recipe.sections import Section
@@ -225,7 +226,7 @@ class Model(ImageModule):
         if not free_bits:
             return batch
         x = batch["image"]
-        kl = self.all_gather(kl_divergence(*self.encoder(self.prepared(x))))
+        kl = self.all_gather(kl_to_standard_normal(*self.encoder(self.prepared(x))))
         return {**batch, "free": ~(kl.mean(0) > free_bits).expand(len(x), -1)}
 
     def loss(self, batch: Batch) -> Terms:
@@ -237,7 +238,7 @@ class Model(ImageModule):
         eps = self.randn(len(x), c.num_samples, c.latent_dim)
         z = mu[:, None] + (logvar / 2).exp()[:, None] * eps  # (B, k, Z)
         log_px = self.log_likelihood(x, z)  # (B, k)
-        kl = kl_divergence(mu, logvar).mean(0)  # (Z,)
+        kl = kl_to_standard_normal(mu, logvar).mean(0)  # (Z,)
         spread = self.all_gather(mu).var(0, correction=0)  # (Z,)
         terms = {
             "reconstruction": -log_px.mean(),
@@ -297,7 +298,7 @@ class Model(ImageModule):
         eps = self.val_noise(len(x)).randn(self.config.latent_dim).to(mu)
         z = mu + (logvar / 2).exp() * eps
         reconstruction = -self.log_likelihood(x, z[:, None])[:, 0]
-        kl = kl_divergence(mu, logvar).sum(1)
+        kl = kl_to_standard_normal(mu, logvar).sum(1)
         return {"nelbo": reconstruction + kl, "reconstruction": reconstruction}
 
     def measure(self, batch: Batch, options: Section) -> dict[str, Tensor]:
@@ -378,11 +379,6 @@ class Options(Section):
 
 
 _LOG_2PI = math.log(2 * math.pi)
-
-
-def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
-    """KL(N(mu, exp(logvar)) || N(0, 1)) in nats, elementwise."""
-    return 0.5 * (mu.square() + logvar.exp() - 1 - logvar)
 
 
 def log_prior_ratio(z: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:

@@ -16,16 +16,16 @@ from aigc_cli.media.events import DENSITIES, KEYS, TEMPOS, Events, Grammar, Musi
 from aigc_cli.models._base import Batch
 from aigc_cli.models.music._network import Config, build, decoder_of
 from aigc_cli.recipe.sections import Section
-from aigc_cli.sampling.decoding import Decoder, Job, decode
+from aigc_cli.sampling.decoding import Job, TokenDecoder, decode
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs.music import MusicSpec
 from aigc_cli.specs.text import IGNORE
 
 
-class Grammatical(Decoder):
+class Grammatical(TokenDecoder):
     """A decoder that gives no probability to events which may not follow those of its row."""
 
-    def __init__(self, inner: Decoder, grammars: Sequence[Grammar]) -> None:
+    def __init__(self, inner: TokenDecoder, grammars: Sequence[Grammar]) -> None:
         self.inner, self.grammars = inner, list(grammars)
 
     def step(self, tokens: Tensor | None) -> Tensor:

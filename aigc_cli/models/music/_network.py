@@ -13,7 +13,7 @@ from aigc_cli.models.text._network import build_network
 from aigc_cli.nn.cached_lm import CachedLM, Prefix
 from aigc_cli.nn.causal_lm import CausalLM
 from aigc_cli.nn.recurrent_lm import RecurrentLM, RecurrentReader
-from aigc_cli.sampling.decoding import Decoder
+from aigc_cli.sampling.decoding import TokenDecoder
 
 
 class Config(CausalConfig):
@@ -46,14 +46,14 @@ def build(config: Config, vocab_size: int, context: int) -> CausalLM:
     return build_network(c, vocab_size, context)
 
 
-def decoder_of(net: CausalLM, row: list[int], begin: int) -> Decoder:
+def decoder_of(net: CausalLM, row: list[int], begin: int) -> TokenDecoder:
     """What goes on from a row of tokens, with what it has computed."""
     if isinstance(net, RecurrentLM):
         return RecurrentDecoder(net, row)
     return CausalDecoder(CachedLM(net), [row], begin)
 
 
-class RecurrentDecoder(Decoder):
+class RecurrentDecoder(TokenDecoder):
     """Continues a row of tokens by a recurrent network, which has read all of it however long."""
 
     def __init__(self, net: RecurrentLM, row: list[int]) -> None:

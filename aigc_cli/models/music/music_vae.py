@@ -25,6 +25,7 @@ from aigc_cli.errors import InputError
 from aigc_cli.media.events import Music
 from aigc_cli.media.melody import HOLD, PITCH, SIZE, from_melody, hamming, melody
 from aigc_cli.models._base import Batch, GenerativeModule, Terms
+from aigc_cli.nn.divergence import kl_to_standard_normal
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.interpolation import slerp
 from aigc_cli.sampling.noise import SampleNoise
@@ -174,7 +175,7 @@ class Model(GenerativeModule):
         mu, logvar = self.encode(rows)
         logits = self.decode(mu + (logvar / 2).exp() * noise, seen)
         nats = F.cross_entropy(logits.transpose(1, 2), rows, reduction="none").sum(1)
-        return nats, (mu.square() + logvar.exp() - 1 - logvar).sum(1) / 2
+        return nats, kl_to_standard_normal(mu, logvar).sum(1)
 
     def loss(self, batch: Batch) -> Terms:
         rows, c = batch["melody"], self.config

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models.music._rhythm import FEWEST, MEASURES, RhythmModule, RhythmOptions, mlp
+from aigc_cli.nn.divergence import kl_to_standard_normal
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import Spec
@@ -75,7 +76,7 @@ class Model(RhythmModule):
         mu, logvar = self.encode(seen, c)
         logits = self.decode(mu + (logvar / 2).exp() * noise, c)
         nats = F.binary_cross_entropy_with_logits(logits, batch["grid"], reduction="none")
-        divergence = (mu.square() + logvar.exp() - 1 - logvar).sum(1) / 2
+        divergence = kl_to_standard_normal(mu, logvar).sum(1)
         return nats.sum((1, 2)), divergence
 
     def loss(self, batch: Batch) -> Terms:

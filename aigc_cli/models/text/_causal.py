@@ -18,7 +18,7 @@ from aigc_cli.nn.cached_lm import CachedLM, Prefix
 from aigc_cli.nn.causal_lm import CausalLM
 from aigc_cli.nn.lora import merge_adapters
 from aigc_cli.nn.muon import MuonAdamW
-from aigc_cli.sampling.decoding import Decoder, Decoding
+from aigc_cli.sampling.decoding import Decoding, TokenDecoder
 from aigc_cli.specs import Spec
 from aigc_cli.specs.text import IGNORE
 from aigc_cli.text.tokenizer import Tokenizer
@@ -156,7 +156,7 @@ class CausalModule(TextModule):
             "bytes": (sizes * supervised).sum(1),
         }
 
-    def read(self, prompts: Sequence[str]) -> Decoder:
+    def read(self, prompts: Sequence[str]) -> TokenDecoder:
         return self.read_ids([self.prompt_ids(prompt) for prompt in prompts])
 
     def prompt_ids(self, prompt: str) -> list[int]:
@@ -189,7 +189,7 @@ class CausalModule(TextModule):
         return dtype
 
 
-class CausalDecoder(Decoder):
+class CausalDecoder(TokenDecoder):
     """Continues rows of tokens with a cache. Rows may have several lengths: shorter ones are padded
     on the left, and each has positions of its own.
 

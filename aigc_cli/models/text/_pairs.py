@@ -13,7 +13,7 @@ from aigc_cli.errors import InputError, PromptError
 from aigc_cli.models._base import Batch, Example
 from aigc_cli.models._text import TextModule
 from aigc_cli.recipe.sections import Section
-from aigc_cli.sampling.decoding import Decoder, Decoding
+from aigc_cli.sampling.decoding import Decoding, TokenDecoder
 from aigc_cli.specs import Spec
 from aigc_cli.specs.text import TextPairSpec
 from aigc_cli.text.sentences import lead
@@ -63,10 +63,10 @@ class PairModule(TextModule):
         """
 
     @abstractmethod
-    def read_ids(self, source: Tensor) -> Decoder:
+    def read_ids(self, source: Tensor) -> TokenDecoder:
         """A decoder whose rows have read the rows of `source` (R, S), ended by eos, then pad."""
 
-    def read(self, prompts: Sequence[str]) -> Decoder:
+    def read(self, prompts: Sequence[str]) -> TokenDecoder:
         """A decoder whose rows have read these texts.
 
         Raises:
@@ -119,7 +119,7 @@ class PairModule(TextModule):
         ids = [token for token in source[0].tolist() if token != self.source_pad]
         return Example(ids, beside={"reference": target})
 
-    def read_rows(self, prompts: Sequence[Messages | Sequence[int]]) -> Decoder:
+    def read_rows(self, prompts: Sequence[Messages | Sequence[int]]) -> TokenDecoder:
         rows = [list(prompt) for prompt in prompts]
         return self.read_ids(padded(rows, self.source_pad).to(self.device))  # type: ignore[arg-type]
 

@@ -20,7 +20,7 @@ from aigc_cli.nn.causal_lm import CausalLM
 from aigc_cli.nn.frozen import frozen_copy
 from aigc_cli.nn.lora import add_adapters, without_adapters
 from aigc_cli.recipe.sections import Section
-from aigc_cli.sampling.decoding import Decoder
+from aigc_cli.sampling.decoding import TokenDecoder
 from aigc_cli.specs import Spec
 from aigc_cli.specs.text import IGNORE
 from aigc_cli.text.template import Messages, find_template
@@ -96,7 +96,7 @@ class TunedModule(CausalModule):
     def prompt_ids(self, prompt: str) -> list[int]:
         return self.conversation_ids([{"role": "user", "content": prompt}])
 
-    def converse(self, conversations: Sequence[Messages]) -> Decoder:
+    def converse(self, conversations: Sequence[Messages]) -> TokenDecoder:
         return self.read_ids([self.conversation_ids(messages) for messages in conversations])
 
     def conversation_ids(self, messages: Messages) -> list[int]:
@@ -121,7 +121,7 @@ class TunedModule(CausalModule):
     def text_of(self, prompt: int, ids: Sequence[int]) -> str:
         return super().text_of(prompt, ids).strip()
 
-    def read_rows(self, prompts: Sequence[Messages | Sequence[int]]) -> Decoder:
+    def read_rows(self, prompts: Sequence[Messages | Sequence[int]]) -> TokenDecoder:
         if prompts and isinstance(prompts[0][0], int):
             return self.read_ids(prompts)  # type: ignore[arg-type]
         return super().read_rows(prompts)

@@ -31,7 +31,7 @@ from aigc_cli.models.text._rewarded import RewardConfig, RewardedModule
 from aigc_cli.nn.adam import fused_adam
 from aigc_cli.nn.encoder_decoder import EncoderDecoder, RecurrentSeq2Seq, TransformerSeq2Seq
 from aigc_cli.recipe.dial import Dial
-from aigc_cli.sampling.decoding import Decoder
+from aigc_cli.sampling.decoding import TokenDecoder
 from aigc_cli.specs import Spec
 
 DIAL = Dial(
@@ -195,13 +195,13 @@ class Model(RewardedModule):
         chosen = -F.cross_entropy(logits, target[:, 1:][kept], reduction="none")
         return chosen.new_zeros(kept.shape).masked_scatter(kept, chosen)
 
-    def read_ids(self, source: Tensor) -> Decoder:
+    def read_ids(self, source: Tensor) -> TokenDecoder:
         state = self.network.encode(source, cached=True)
         longest = self.spec.max_target if self.config.arch == "transformer" else None
         return Writer(self.network, state, torch.full_like(source[:, 0], self.bos), longest)
 
 
-class Writer(Decoder):
+class Writer(TokenDecoder):
     """The state of the network after the tokens so far."""
 
     def __init__(

@@ -34,7 +34,7 @@ from aigc_cli.nn.adam import fused_adam
 from aigc_cli.nn.encoder_decoder import lengths
 from aigc_cli.recipe.dial import Dial
 from aigc_cli.recipe.sections import Section
-from aigc_cli.sampling.decoding import Decoder
+from aigc_cli.sampling.decoding import TokenDecoder
 from aigc_cli.specs import Spec
 
 TINY = 1e-30  # what a word that is nowhere in the source is copied with
@@ -233,11 +233,11 @@ class Model(PairModule):
         log_p = torch.logaddexp(F.logsigmoid(switch) + drawn, F.logsigmoid(-switch) + copied)
         return log_p.new_zeros(kept.shape).masked_scatter(kept, log_p), made
 
-    def read_ids(self, source: Tensor) -> Decoder:
+    def read_ids(self, source: Tensor) -> TokenDecoder:
         self._added = [{} for _ in source]
         return Writer(self, source)
 
-    def read(self, prompts: Sequence[str]) -> Decoder:
+    def read(self, prompts: Sequence[str]) -> TokenDecoder:
         decoder = super().read(prompts)
         for text, added in zip(prompts, self._added, strict=True):
             numbers, _ = self.tokenizer.copy_ids(text)
@@ -260,7 +260,7 @@ class Model(PairModule):
         )
 
 
-class Writer(Decoder):
+class Writer(TokenDecoder):
     """Probabilities of the words so far in the vocabulary that the sources extend together."""
 
     def __init__(self, model: Model, source: Tensor) -> None:

@@ -36,8 +36,9 @@ from aigc_cli.models._base import Batch, Terms
 from aigc_cli.models._text import TextModule
 from aigc_cli.nn import rnn
 from aigc_cli.nn.adam import fused_adam
+from aigc_cli.nn.divergence import kl_to_standard_normal
 from aigc_cli.recipe.sections import Section
-from aigc_cli.sampling.decoding import Answer, Decoder, Decoding
+from aigc_cli.sampling.decoding import Answer, Decoding, TokenDecoder
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import Spec
 from aigc_cli.specs.text import IGNORE, TextSpec
@@ -184,7 +185,7 @@ class Model(TextModule):
         """
         if not self.config.free_bits:
             return batch
-        kl = self.all_gather(kl_divergence(*self.posterior(batch["target"])))
+        kl = self.all_gather(kl_to_standard_normal(*self.posterior(batch["target"])))
         mean = kl[self.all_gather(has_text(batch))].mean(0)
         free = ~(mean > self.config.free_bits)
         return {**batch, "free": free.expand(len(batch["target"]), -1)}
@@ -199,7 +200,7 @@ class Model(TextModule):
             dropped = self.rand(len(mu), self.context)[:, : tokens.shape[1]] < c.word_dropout
             tokens = tokens.masked_fill(dropped & (tokens != self.bos), self.unknown)
         nats = self.nats(tokens, target, z).sum()
-        kl = kl_divergence(mu, logvar)[has_text(batch)]  # (N, Z)
+        kl = kl_to_standard_normal(mu, logvar)[has_text(batch)]  # (N, Z)
         texts = max(1, len(kl))
         weight = c.kl_weight(self.step)
         charged = kl.sum(0)
@@ -252,7 +253,7 @@ class Model(TextModule):
         target = batch["target"]
         mu, logvar = self.posterior(target)
         z = mu + (logvar / 2).exp() * self.val_noise(len(mu)).randn(self.config.latent_dim).to(mu)
-        kl = kl_divergence(mu, logvar).sum(1)
+        kl = kl_to_standard_normal(mu, logvar).sum(1)
         learned = target != IGNORE
         units = {f"mu_{n}": value for n, value in enumerate(mu.T)}
         squares = {f"square_{n}": value.square() for n, value in enumerate(mu.T)}
@@ -293,7 +294,7 @@ class Model(TextModule):
 
     # Texts.
 
-    def read(self, prompts: Sequence[str]) -> Decoder:
+    def read(self, prompts: Sequence[str]) -> TokenDecoder:
         """A decoder of the likeliest code of each text; of the middle of all codes for none."""
         return Writer(self, self.codes(prompts))
 
@@ -364,7 +365,7 @@ class Model(TextModule):
         return [answer[0] for answer in answers]
 
 
-class Writer(Decoder):
+class Writer(TokenDecoder):
     """The state after a code and the tokens so far."""
 
     def __init__(self, model: Model, z: Tensor) -> None:
@@ -394,11 +395,6 @@ class Options(Decoding):
 def has_text(batch: Batch) -> Tensor:
     """Which rows (B,) have something to learn."""
     return (batch["target"] != IGNORE).any(1)
-
-
-def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
-    """KL(N(mu, exp(logvar)) || N(0, 1)) in nats, elementwise."""
-    return 0.5 * (mu.square() + logvar.exp() - 1 - logvar)
 
 
 def mutual_information(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:

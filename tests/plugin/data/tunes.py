@@ -89,7 +89,7 @@ class Data:
         pass
 
 
-def fit(config, *, bases=()):
+def suggest(config, *, bases=()):
     path = find_path(config.train, bases)
     shortest = min(len(line.split()) for line in path.read_text(encoding="utf-8").splitlines())
     return {"length": (shortest, f"The shortest tune has {shortest} notes.")}

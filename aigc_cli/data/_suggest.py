@@ -1,7 +1,7 @@
 """What `aigc recipe new` learns from images: which settings suit them, and why.
 
-Each kind of data has `fit(config, bases=...)`, which returns values for other keys of its config
-with a reason for each. It reads the same images, in the same way, as the training will.
+Each kind of data has `suggest(config, bases=...)`, which returns values for other keys of its
+config with a reason for each. It reads the same images, in the same way, as the training will.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from aigc_cli.data._cache import cache_folder
 from aigc_cli.data._check import Seen, check, require_good
 from aigc_cli.data._images import PictureConfig, open_parts
 
-Fit = dict[str, tuple[Any, str]]
+Suggestions = dict[str, tuple[Any, str]]
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,12 @@ class Look:
         """The shorter side of each image in pixels, ascending."""
         return sorted(min(seen.height, seen.width) for seen in self.seen)
 
-    def shared(self) -> Fit:
+    def shared(self) -> Suggestions:
         """What does not depend on the kind: how many images, and whether they have colors."""
         sides = f"{self.sides[0]} to {self.sides[-1]} pixels on the shorter side"
-        found: Fit = {"train": (self.config.train, f"{len(self.seen)} images train: {sides}.")}
+        found: Suggestions = {
+            "train": (self.config.train, f"{len(self.seen)} images train: {sides}.")
+        }
         if all(seen.mode.startswith("gray") for seen in self.seen):
             found["channels"] = (1, "All images are gray.")
         return found

@@ -32,16 +32,16 @@ def test_the_patch_fits_the_smallest_picture(
 ) -> None:
     train = pictures(tmp_path / "p", (500, 500), (side, 300 + side), (600, 500))
     config = super_resolution.Config(train=train, val=train, scale=scale, cache="off")
-    assert super_resolution.fit(config)["patch_size"][0] == patch
+    assert super_resolution.suggest(config)["patch_size"][0] == patch
 
 
 def test_gray_pictures_ask_for_one_channel(tmp_path: Path) -> None:
     gray = pictures(tmp_path / "gray", (40, 40), (40, 40), mode="L")
     config = images.Config(train=gray, val=gray, cache="off")
-    assert images.fit(config)["channels"] == (1, "All images are gray.")
+    assert images.suggest(config)["channels"] == (1, "All images are gray.")
     color = pictures(tmp_path / "color", (40, 40))
     config = images.Config(train=(gray, color), val=gray, cache="off")
-    assert "channels" not in images.fit(config)
+    assert "channels" not in images.suggest(config)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_pictures_of_one_small_size_keep_it(
 ) -> None:
     train = pictures(tmp_path / "p", *sizes)
     config = images.Config(train=train, val=train, cache="off")
-    assert images.fit(config)["image_size"][0] == size
+    assert images.suggest(config)["image_size"][0] == size
 
 
 def test_a_bad_picture_stops(tmp_path: Path) -> None:
@@ -67,4 +67,4 @@ def test_a_bad_picture_stops(tmp_path: Path) -> None:
     (tmp_path / "p" / "bad.png").write_bytes(b"no image")
     config = images.Config(train=train, val=train, cache="off")
     with pytest.raises(DataError, match="1 of 3 images cannot be used"):
-        images.fit(config)
+        images.suggest(config)
