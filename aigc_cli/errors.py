@@ -178,10 +178,15 @@ def within_memory(hint: str) -> Iterator[None]:
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """The hint for a wrong name: the nearest choice, or the first of them when none is near."""
+    """The hint for a wrong name: the nearest choice, or the first of them when none is near. Case
+    and marks do not count, and a choice that begins with the name is near.
+    """
     known = sorted(choices)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    if near:
-        return f"did you mean '{near[0]}'?"
+    plain = {re.sub(r"[\W_]", "", choice.lower()): choice for choice in reversed(known)}
+    short = re.sub(r"[\W_]", "", name.lower())
+    near = difflib.get_close_matches(short, plain, n=1, cutoff=0.6)
+    begun = [one for one in sorted(plain) if len(short) > 1 and one.startswith(short)]
+    if near or begun:
+        return f"did you mean '{plain[(near or begun)[0]]}'?"
     more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
     return f"choose from: {', '.join(known[:LISTED])}{more}" if known else "there are none"

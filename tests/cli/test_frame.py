@@ -311,6 +311,9 @@ def test_a_hint_lists_some_of_many_choices() -> None:
     names = [f"name{n:03}" for n in range(100)]
     assert e.did_you_mean("zzz", names).endswith("name039 and 60 more")
     assert e.did_you_mean("zzz", names[:2]) == "choose from: name000, name001"
+    sets = ["bsd100", "csl_titles", "fashion_mnist", "mnist"]
+    for name, near in {"Fashion-MNIST": 2, "MNIST": 3, "CSL": 1, "bsd": 0}.items():
+        assert e.did_you_mean(name, sets) == f"did you mean '{sets[near]}'?"
 
 
 def test_what_to_type_next_is_for_terminals_and_quoted(monkeypatch, capsys) -> None:
