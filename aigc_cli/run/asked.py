@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from aigc_cli import registry
-from aigc_cli.errors import DataError, InputError, RequirementError, did_you_mean
+from aigc_cli.errors import InputError, RequirementError, did_you_mean
 from aigc_cli.metrics.find import belongs, find_metric, members, open_metrics, resolve
 from aigc_cli.metrics.requirement import check, parse_requirement
-from aigc_cli.run.inputs import check_source
+from aigc_cli.run.inputs import check_source, require_paths
 
 NOTHING = "nothing to evaluate"
 TOGETHER = "--generated and --reference are for files, RUN and --data for a model"
@@ -125,16 +125,13 @@ def _require_there(asked: Asked) -> None:
     """See that what is named exists, before torch is imported.
 
     Raises:
-        DataError: a file or folder is absent.
+        DataError: a file, a folder or a set of data is absent.
     """
-    named = [("--data", asked.data), ("--generated", asked.generated)]
-    named += [("--baseline", asked.baseline)]
+    require_paths("--data", asked.data)
+    require_paths("--generated", asked.generated)
+    require_paths("--baseline", asked.baseline)
     if asked.generated is not None:
-        named += [("--reference", Path(text)) for text in asked.references]
-    for option, path in named:
-        inside = path is not None and re.search(r"^\w+:|\.zip/", str(path))  # a zip
-        if path is not None and not inside and not path.exists():
-            raise DataError(f"{option}: '{path}' does not exist")
+        require_paths("--reference", *asked.references)
 
 
 def check_requirements(report: dict[str, Any], texts: Sequence[str]) -> None:

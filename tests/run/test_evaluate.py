@@ -131,6 +131,21 @@ def test_an_adversarial_family_is_scored_by_its_validation(aigc: Aigc, here: Pat
     )
 
 
+def test_data_may_be_a_set_by_name(
+    aigc: Aigc, here: Path, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIGC_DATA", str(here / "sets"))
+    ending = aigc("evaluate", run, "--data", "set5", "--json")
+    assert ending.code == 2
+    assert "is not here: get it with aigc data get set5" in ending.err
+    shutil.copytree(here / "photos", here / "sets/set5")
+    named, path = (
+        aigc("evaluate", run, "--data", data, "--json").json["metrics"]
+        for data in ("set5", "photos")
+    )
+    assert named["psnr_y"]["value"] == path["psnr_y"]["value"]
+
+
 def test_lpips_without_weights_says_what_to_put_where(
     aigc: Aigc, here: Path, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
