@@ -11,6 +11,7 @@ import fnmatch
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -160,7 +161,11 @@ class _Job:
                     return source.place(files, path)
             return None if source.files else path.removeprefix(source.strip) or None
 
-        found = unpack(file, self.stage / "unpacked", place, most=most)
+        try:
+            found = unpack(file, self.stage / "unpacked", place, most=most)
+        except DataError as error:
+            self._forget([file])
+            raise DataError(error.message.replace(file.name, source.archive)) from error
         for files, names in zip(source.files, chosen, strict=True):
             self._verify(files, {path: found[name] for name, path in names.items()})
 
@@ -174,10 +179,13 @@ class _Job:
         try:
             digests.verify(files, found)
         except DataError:
-            # What is wrong must not be gone on with by the next call.
-            for file in [*found.values(), *self.fetched.values()]:
-                file.unlink(missing_ok=True)
+            self._forget(found.values())
             raise
+
+    def _forget(self, files: Iterable[Path]) -> None:
+        """What is wrong must not be gone on with by the next call."""
+        for file in [*files, *self.fetched.values()]:
+            file.unlink(missing_ok=True)
 
     def _pin(self, address: str, file: Path) -> None:
         seen = digests.sha256(file)

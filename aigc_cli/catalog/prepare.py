@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from aigc_cli.catalog.tidal import drum_patterns
+
 SKIN_TONES = re.compile(r"(.+)_(1f3f[b-f])\.png")
 
 
@@ -151,6 +153,7 @@ PREPARE: dict[str, Callable[[Path, Path], None]] = {
         aeslc,
         csl_titles,
         dailydialog,
+        drum_patterns,
         sgd,
         zh_dialogue,
         asap,
