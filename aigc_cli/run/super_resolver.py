@@ -7,6 +7,7 @@ They sample and are measured as ours; what trains further is imported instead (p
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,7 +93,9 @@ def open_super_resolver(
     from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
 
     try:
-        found = ModelLoader("cpu").load_from_state_dict(dict(state))
+        with warnings.catch_warnings():  # of torch, about the code of these networks
+            warnings.simplefilter("ignore")
+            found = ModelLoader("cpu").load_from_state_dict(dict(state))
     except UnsupportedModelError as error:
         names = ", ".join(list(state)[:SHOWN])
         raise CheckpointError(

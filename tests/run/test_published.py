@@ -18,7 +18,11 @@ from torch.testing import assert_close
 
 from aigc_cli.errors import CheckpointError, InputError
 from aigc_cli.models._base import GenerativeModule
+from aigc_cli.recipe.load import recipe_from_dict
+from aigc_cli.registry import load_data_kind
+from aigc_cli.run.checkpoint import load_checkpoint
 from aigc_cli.run.published import import_published
+from aigc_cli.run.train import train
 from aigc_cli.run.trained import load_trained
 
 MEAN = torch.tensor([0.4488, 0.4371, 0.4040])
@@ -200,6 +204,46 @@ def test_cyclegan_translates_as_its_authors_networks(tmp_path: Path, dropout: bo
         assert_close(model.generator_ba(x), nets["B"](x), rtol=1e-4, atol=1e-5)
         assert_close(model.discriminator_b(x), judges["A"](x), rtol=1e-4, atol=1e-4)
         assert_close(model.discriminator_a(x), judges["B"](x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["edsr", "pix2pix", "cyclegan"])
+def test_what_was_imported_trains_further(tmp_path: Path, family: str) -> None:
+    """Every tensor of theirs is where the run starts, and each is moved a little by a step."""
+    source = tmp_path / "weights"
+    source.mkdir()
+    nets = {
+        "pix2pix": {"G": unet("batch"), "D": patchgan(6, "batch")},
+        "cyclegan": {
+            f"{net}_{side}": of()
+            for side in "AB"
+            for net, of in {"G": resnet, "D": lambda: patchgan(3, "instance")}.items()
+        },
+    }
+    for name, net in nets.get(family, {}).items():
+        torch.save(random_weights(net).state_dict(), source / f"latest_net_{name}.pth")
+    if family == "edsr":
+        source = source / "edsr.pt"
+        torch.save(edsr_state(2), source)
+    start = tmp_path / "start.ckpt"
+    assert not import_published(source, start, None if family == "edsr" else family)["new"]
+    state = load_checkpoint(start)
+    kind = load_data_kind(state["recipe"]["data"]["kind"])
+    size = {"patch_size": 8} if family == "edsr" else {"image_size": 32}
+    values = {
+        "family": family, "model": state["recipe"]["model"], "init_from": str(start),
+        "data": kind.example(tmp_path / "data") | size,
+        "trainer": {"max_steps": 1, "global_batch": 1, "precision": "fp32"},
+    }  # fmt: skip
+    said = list[str]()
+    recipe = recipe_from_dict(values)
+    train(recipe, out=tmp_path / "run", emit=lambda e: said.append(str(e.get("message"))))
+    theirs = sum(not name.endswith(".images") for name in state["weights"])  # of a pool
+    assert any(text.startswith(f"init_from: {theirs} of ") for text in said), said
+    after = load_checkpoint(tmp_path / "run/checkpoints/last.ckpt")["weights"]
+    for name, value in state["weights"].items():
+        if value.is_floating_point() and name.endswith("weight"):
+            assert (after[name] - value).abs().max() < 0.01, name
+    assert any(not torch.equal(after[name], value) for name, value in state["weights"].items())
 
 
 def test_a_generator_alone_is_one_direction_and_the_rest_begins_anew(tmp_path: Path) -> None:

@@ -67,6 +67,32 @@ def test_a_file_of_weights_upscales_as_the_network_of_its_paper(tmp_path: Path) 
     assert trained.model.facts["architecture"] == "ESRGAN"  # type: ignore[attr-defined]
 
 
+@pytest.mark.filterwarnings("ignore:torch.meshgrid")  # of spandrel's code
+@pytest.mark.parametrize(("upsampler", "scale"), [("pixelshuffledirect", 2), ("nearest+conv", 4)])
+def test_a_transformer_loads_by_the_names_of_its_authors(
+    upsampler: str, scale: int, tmp_path: Path
+) -> None:
+    """SwinIR with the names of its repository; its buffers say the size of its windows."""
+    arch = pytest.importorskip("spandrel.architectures.SwinIR.__arch.SwinIR")
+    swinir = arch.SwinIR(
+        img_size=16, embed_dim=12, depths=[2], num_heads=[2], window_size=8, mlp_ratio=2,
+        upscale=scale, img_range=1.0, upsampler=upsampler, resi_connection="1conv",
+    ).eval()  # fmt: skip
+    assert "layers.0.residual_group.blocks.1.attn.relative_position_index" in swinir.state_dict()
+    file = tmp_path / "swinir.pth"
+    torch.save({"params": swinir.state_dict()}, file)
+    model, recipe, spec = open_super_resolver(file)
+    assert (spec.scale, recipe.family) == (scale, "SwinIR")
+    x = torch.rand(1, 3, 11, 9)  # no multiple of a window
+    with torch.no_grad():
+        made, expected = model.net(x * 2 - 1), swinir(x).clamp(0, 1) * 2 - 1  # type: ignore[operator]
+    torch.testing.assert_close(made, expected)
+    state = {k: v for k, v in swinir.state_dict().items() if "relative_position_index" not in k}
+    torch.save(state, file)
+    with pytest.raises(CheckpointError, match="spandrel knows no network"):
+        open_super_resolver(file)
+
+
 def test_what_is_no_such_network_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
