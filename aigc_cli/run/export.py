@@ -74,7 +74,7 @@ def export_model(
     template = None
     if "template" in spec:
         chosen = TEMPLATES[spec["template"]]
-        template = chosen.jinja
+        template = chosen.for_others(tokenizer)
         stops = list(dict.fromkeys([chosen.end_id(tokenizer), *stops]))
     files = write_folder(
         out, config, net, tokenizer, spec["context"], stops=stops, template=template

@@ -64,6 +64,16 @@ class Template:
     system: str = ""
     """Words of the system turn of conversations that begin with none; empty for none."""
 
+    def for_others(self, tokenizer: Tokenizer) -> str:
+        """Its Jinja for programs that cut the written conversation into tokens as one text: what
+        spells a special token in a message gets a space behind its first character, `< eos>`, or
+        whoever writes a message could end a turn and begin another.
+        """
+        content = "message['content']"
+        for token in tokenizer.specials:
+            content += f"|replace({token!r}, {f'{token[0]} {token[1:]}'!r})"
+        return self.jinja.replace("message['content']", f"({content})")
+
     def check(self, tokenizer: Tokenizer) -> None:
         """
         Raises:

@@ -166,6 +166,11 @@ class Tokenizer:
         """Number of ids, specials included."""
         return self._engine.get_vocab_size()
 
+    @cached_property
+    def specials(self) -> list[str]:
+        """Tokens that no text is cut into, such as `<eos>`."""
+        return [token["content"] for token in self._json["added_tokens"] if token["special"]]
+
     @property
     def pad_id(self) -> int | None:
         return self._roles.get("pad")
