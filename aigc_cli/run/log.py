@@ -16,6 +16,7 @@ from aigc_cli.recipe.diff import flat
 from aigc_cli.recipe.load import Recipe
 from aigc_cli.run.progress import Progress
 from aigc_cli.run.training import Training
+from aigc_cli.run.worth import strange_start
 
 SHOWN = 8  # files of a preview without a sheet that are put on the board
 
@@ -139,7 +140,16 @@ class Log:
             self.progress.folder.append(event)
             self.progress.emit(event)
             self._warn(failures, module.step)
+            self._doubt(losses, module.step)
         self._reset()
+
+    def _doubt(self, losses: dict[str, float], step: int) -> None:
+        """Of the first row of a run that starts from trained weights: whether they bear it."""
+        began, first = self.progress.began, step <= self.progress.settings.log_every
+        if self.recipe.init_from is None or began is None or began["metric"] != "loss":
+            return
+        if first and (message := strange_start(losses.get("loss", 0.0), began["value"], step)):
+            self.progress.emit({"event": "warning", "message": message})
 
     def _warn(self, failures: list[str], step: int) -> None:
         """Say at once what the row before did not show yet, and count every row that shows it."""

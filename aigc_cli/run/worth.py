@@ -53,6 +53,19 @@ def far_worse(value: float, other: float, direction: Literal["max", "min"]) -> b
     return loss > abs(other) / 2
 
 
+def strange_start(trained: float, began: float, step: int) -> str | None:
+    """The sentence that weights that were trained before meet what they were not trained for: the
+    training loss of the first row is far above the validation loss before the first step.
+    """
+    if not far_worse(trained, began, "min"):
+        return None
+    return (
+        f"step {step:,}: the training loss is {trained:.4g}, and the validation loss was "
+        f"{began:.4g} before the first step: dropout, augmentation or the training data do not "
+        "suit the weights of init_from, or the learning rate is too high"
+    )
+
+
 def verdict(
     metric: str, direction: Literal["max", "min"], values: Values, began: float | None
 ) -> str | None:
