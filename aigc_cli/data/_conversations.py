@@ -7,6 +7,7 @@
 | `{"instruction", "input", "output", "system", "history"}`   | Alpaca            |
 | `{"prompt": "...", "completion": "..."}`                    | prompt and answer |
 | a list of turns under `turns_key`, user and assistant       | dialogues         |
+| `columns` of a table or keys, what both say in turn         | CSV, TSV          |
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from aigc_cli.data._rows import (
     require_items,
 )
 from aigc_cli.data._suggest import Suggestions
-from aigc_cli.data._text_files import Place, Record, Texts, turns
+from aigc_cli.data._text_files import Place, Record, Texts, field, strings, turns
 from aigc_cli.data._tokens import ChatTokenizerConfig, Piece, Tokens, find_tokenizer, token_file
 from aigc_cli.errors import DataError, InputError
 from aigc_cli.recipe.sections import Name
@@ -113,14 +114,20 @@ def _joined(said: Any, key: str, place: Place) -> str:
     return "".join(part["text"] for part in said)
 
 
-def conversation(record: Record, place: Place, turns_key: Name | None = None) -> list[Message]:
+def conversation(
+    record: Record, place: Place, turns_key: Name | None = None, columns: Sequence[Name | int] = ()
+) -> list[Message]:
     """The turns of a record.
 
     Raises:
         DataError: it has none of the forms above.
     """
-    if turns_key is not None:
-        said = turns(record, turns_key, place)
+    if turns_key is not None or columns:
+        said = (
+            turns(record, turns_key, place)
+            if turns_key is not None
+            else ["\n".join(strings(field(record, key, place), key, place)) for key in columns]
+        )
         return [
             {"role": "assistant" if i % 2 else "user", "content": text}
             for i, text in enumerate(said)
@@ -139,7 +146,8 @@ def conversation(record: Record, place: Place, turns_key: Name | None = None) ->
         return [_said(role, record, key, place) for role, key in both if key in record]
     raise DataError(
         f"{place}: no conversation; keys: {', '.join(map(str, record))}",
-        hint="expected messages, conversations, instruction or prompt, or set data.turns_key",
+        hint="expected messages, conversations, instruction or prompt; or set data.turns_key or "
+        "data.columns",
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import model_validator
 
 from aigc_cli.data._claim import MARKED, Claim, columns, first_records, parts
 from aigc_cli.data._conversations import (
@@ -50,10 +51,20 @@ class Config(ConversationConfig):
     """Conversations."""
     turns_key: Name | None = None
     """Key of a list of turns, where records have no roles: user and assistant take turns."""
+    columns: tuple[Name | int, ...] = ()
+    """Keys, or numbers of columns, of what user and assistant say in turn: [question, answer] or
+    [0, 1].
+    """
     packing: Literal["isolated", "none"] = "isolated"
     """isolated: several conversations in a row, which do not see each other; none: one in a row."""
     overlong: Literal["truncate", "drop"] = "truncate"
     """What becomes of training conversations longer than `context`; those that validate are cut."""
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Config:
+        if self.turns_key is not None and self.columns:
+            raise ValueError("turns_key and columns do not go together")
+        return self
 
 
 class Conversations(Conversed[list[Message]]):
@@ -131,11 +142,11 @@ class Data(ConversationData[list[Message]]):
 
     spec_type = ChatSpec
     what = "conversations with a turn of assistant"
-    keys = ("turns_key",)
+    keys = ("turns_key", "columns")
 
     def read(self, place: Place, record: Record, config: Config) -> list[Message]:
         """A conversation up to its last answer; nothing when it has none."""
-        return until_answer(conversation(record, place, config.turns_key))
+        return until_answer(conversation(record, place, config.turns_key, config.columns))
 
     def words(self, item: list[Message]) -> Iterator[str]:
         return (turn["content"] for turn in item)

@@ -37,6 +37,19 @@ def jsonl(path: Path, rows: list[object]) -> Path:
     return path
 
 
+def test_columns_of_a_table_are_turns(tmp_path: Path) -> None:
+    tsv, csv = tmp_path / "a.tsv", tmp_path / "a.csv"
+    tsv.write_text("q\ta\tby eve\n" * 4)
+    csv.write_text("answer,question\n" + "a,q\n" * 4)
+    for train, columns in ((tsv, [0, 1]), (csv, ["question", "answer"])):
+        data = made(chat, train, columns=columns, val="25%", context=16)
+        assert data.val.texts(0) == {"prompt": "q", "messages": [user("q")], "references": ["a"]}
+    with pytest.raises(DataError, match=r"a\.tsv:1: .*3"):
+        made(chat, tsv, columns=[0, 3])
+    with pytest.raises(ValueError, match="turns_key and columns do not go together"):
+        made(chat, tsv, columns=[0, 1], turns_key="turns")
+
+
 @pytest.mark.parametrize(
     "record, expected",
     [
