@@ -45,10 +45,18 @@ def files_in(
         raise DataError(f"{text!r} is no folder, zip, {what} or .txt list of them")
 
 
-def holds_one(source: str, endings: tuple[str, ...]) -> bool:
+def names_in(text: str, endings: tuple[str, ...], bases: Sequence[Path] = ()) -> list[str]:
+    """The names that `files_in` gives, without reading files. Raises as it does."""
+    archive, inner = zip_folder(text, bases) or (find_path(text, bases), "")
+    if archive.suffix.lower() == ".zip":
+        return list(map(clean_name, _names(archive, inner, endings)))
+    return [name for name, _ in files_in(text, endings, 0, "file", bases)]
+
+
+def holds_one(source: str, endings: tuple[str, ...], bases: Sequence[Path] = ()) -> bool:
     """Whether a source of data is such a file, or a folder or zip with one; no file is read."""
     try:
-        archive, inner = zip_folder(source, ()) or (find_path(source, ()), "")
+        archive, inner = zip_folder(source, bases) or (find_path(source, bases), "")
         if archive.suffix.lower() == ".zip":
             return any(_names(archive, inner, endings))
     except DataError:

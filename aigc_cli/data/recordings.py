@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,9 +16,11 @@ from pydantic import Field, field_validator
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from aigc_cli.data import _music_files
+from aigc_cli.data._claim import LIKELY, STRUCTURED, Claim, parts
 from aigc_cli.data._data import Prepared
 from aigc_cli.data._images import Sources
-from aigc_cli.data._named_files import classes_of, files_in, one_group
+from aigc_cli.data._named_files import classes_of, files_in, holds_one, names_in, one_group
 from aigc_cli.data._rows import HeldOut
 from aigc_cli.data._stream import Key
 from aigc_cli.data._suggest import Suggestions
@@ -30,6 +33,7 @@ from aigc_cli.specs.audio import AudioSpec
 
 LISTED = 5  # skipped files that a message names
 COUNTED = 20_000_000  # training samples from which the baselines learn
+FIRST_WORD = r"(?:^|/)([^_/]+)_[^/]*$"  # of a file's name: the class in 7_anna_3.wav
 
 
 class Config(Section):
@@ -322,11 +326,35 @@ def _chains(train: Recordings, levels: int) -> dict[str, Markov]:
     return {"unigram": Markov(rows, levels, 0), "markov": Markov(rows, levels, 2)}
 
 
+def recognize(source: str, bases: Sequence[Path] = ()) -> Claim | None:
+    """Audio files without MIDI, whose sound they may be; of classes, where folders or the first
+    words of names are some.
+    """
+    values = parts(source, bases)
+    train = values["train"]
+    if not holds_one(train, ENDINGS, bases) or holds_one(train, _music_files.ENDINGS, bases):
+        return None
+    names = names_in(train, ENDINGS, bases)
+    for pattern in (None, FIRST_WORD):
+        found = None if pattern and not all(re.search(pattern, n) for n in names) else pattern
+        count = len(set(classes_of(names, found) or ()))
+        if 2 <= count <= len(names) // 4:
+            more = {"label_pattern": found} if found else {}
+            why = f"{len(names):,} recordings of {count} classes"
+            return Claim({**values, **more}, why, STRUCTURED, frozenset({"classes"}))
+    return Claim(values, f"{len(names):,} recordings", LIKELY)
+
+
 def suggest(config: Config, *, bases: Sequence[Path] = ()) -> Suggestions:
-    """The rate that most files have."""
+    """The rate that most files have, and stretches as long as most of them, at most 2 seconds."""
     sounds = read_recordings(config.train, bases=bases, key="data.train").sounds
     rate, count = Counter(sound.sample_rate for sound in sounds).most_common(1)[0]
-    return {"sample_rate": (rate, f"{count:,} of {len(sounds):,} files have {rate:,} Hz.")}
+    longest = sorted(len(s.samples) * rate // s.sample_rate for s in sounds)[len(sounds) * 9 // 10]
+    length = max(16, min(2 * rate, longest))
+    return {
+        "sample_rate": (rate, f"{count:,} of {len(sounds):,} files have {rate:,} Hz."),
+        "length": (length, f"{length / rate:.2g} s; nine of ten files have {longest / rate:.2g}."),
+    }
 
 
 def tone(hertz: float, seconds: float, sample_rate: int = 8_000) -> Sound:

@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 
 from aigc_cli import registry
+from aigc_cli.data.recordings import tone
 from aigc_cli.errors import InputError
-from aigc_cli.recipe.load import recipe_from_dict, recipe_from_text
+from aigc_cli.media.audio import sound_bytes
+from aigc_cli.recipe.load import load_recipe, recipe_from_dict, recipe_from_text
 from aigc_cli.run import budget
 from aigc_cli.run.budget import DECAY, Clock, Fitted
+from aigc_cli.run.pace import Pace
 from aigc_cli.run.proposal import proposals, propose
 from aigc_cli.run.stop import TIME_IS_UP, Stop
 from aigc_cli.run.train import Result, train
@@ -67,12 +70,25 @@ def folder_of(what: str, here: Path) -> str:
             write(data / "papers.jsonl", rows)
         case "labeled texts":
             write(data / "mails.tsv", [f"{n} {sentence(n)}\t{n % 2}" for n in range(40)])
+        case _ if what in SOUNDS:
+            for name in SOUNDS[what]:
+                write_sound(data / f"{name}.wav")
         case "instructions":
             rows = [{"instruction": sentence(n), "output": sentence(n + 1)} for n in range(20)]
             write(data / "asked.jsonl", rows)
     return str(data)
 
 
+def write_sound(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(sound_bytes(tone(220, 0.05)))
+
+
+SOUNDS = {
+    "voices": [f"{voice}/{number}" for voice in ("flute", "horn") for number in range(4)],
+    "spoken digits": [f"{n}_{who}_{n}" for n in (0, 1) for who in ("ann", "bob", "eve", "joe")],
+    "speech": [f"LJ001-{number:04}" for number in range(4)],
+}
 FOUND = {
     "photographs": ("super-resolve", "edsr"),
     "small images": ("generate", "dcgan"),
@@ -85,6 +101,9 @@ FOUND = {
     "summaries": ("summarize", "summarize"),
     "labeled texts": ("classify", "text_classifier"),
     "instructions": ("chat", "chat"),
+    "voices": ("classify", "audio_classifier"),
+    "spoken digits": ("classify", "audio_classifier"),
+    "speech": ("generate", "wavenet"),
 }
 
 
@@ -292,6 +311,37 @@ def test_a_folder_becomes_a_run_and_a_recipe_beside_it(
     assert aigc("recipe", "check", "run.yaml").code == 0
     assert aigc("recipe", "diff", "run.yaml", "run/recipe.yaml").out == "the recipes are equal\n"
     assert aigc("train", "photographs", "--budget", "9h", "--out", "run").code == 2
+
+
+def test_a_recipe_is_stretched_to_the_time(
+    aigc: Aigc, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cadence and schedule go with the length; what is learned from stays as it is."""
+    folder_of("photographs", here)
+    (here / "mine.yaml").write_text(RECIPE, encoding="utf-8")
+    pace = Pace(step=9 * 3600 / 20.5, validation=0.0)
+    monkeypatch.setattr(budget, "measure_pace", lambda *_: pace)
+    monkeypatch.setattr(budget, "measure_preview", lambda *_: 0.0)
+    monkeypatch.setattr(budget._Watch, "steps_in", lambda self, seconds: 24)
+    ending = aigc("train", "mine.yaml", "--budget", "9h", "--out", "run")
+    assert ending.code == 0, ending.err
+    assert "24 fit" in ending.err
+    assert load(here / "run/checkpoints/last.ckpt")["step"] == 24
+    made = load_recipe(here / "run/recipe.yaml")
+    assert made.trainer.validate_every == 10
+    assert made.trainer.schedule.warmup == 4, "a fifth at most"
+    assert made.data == load_recipe(here / "mine.yaml").data
+    assert aigc("train", "mine.yaml", "--budget", "1s", "--out", "other").code == 2
+    assert not (here / "other").exists()
+
+
+RECIPE = """\
+family: edsr
+data: {kind: super_resolution, train: photographs, val: photographs, patch_size: 8}
+model: {num_blocks: 1, num_features: 4}
+trainer: {max_steps: 1000, global_batch: 2, validate_every: 500, preview_every: 1000,
+          schedule: {name: cosine, warmup: 100}}
+"""
 
 
 def test_dry_run_prints_the_recipe_and_writes_nothing(aigc: Aigc, here: Path) -> None:

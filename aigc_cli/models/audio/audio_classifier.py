@@ -22,9 +22,29 @@ from aigc_cli.models._base import Batch, Example, Terms
 from aigc_cli.models._classifier import ClassifierModule, decayed, judged
 from aigc_cli.nn.classifier import build
 from aigc_cli.nn.mel import LogMel
+from aigc_cli.recipe.dial import Dial
 from aigc_cli.recipe.sections import Section
 from aigc_cli.specs import Spec
 from aigc_cli.specs.audio import AudioSpec
+
+DIAL = Dial(
+    goals=("classify",),
+    sizes=tuple(
+        {
+            "data.sample_rate": rate, "data.length": rate, "model.widths": widths,
+            "model.depth": depth,
+        }
+        for rate, widths, depth in (
+            (8_000, [8, 16, 32], 1), (8_000, [16, 32, 64], 2), (16_000, [16, 32, 64], 2),
+        )
+    ),
+    steps=400,
+    always={
+        "data.normalize": "peak", "trainer.global_batch": 32, "trainer.clip_norm": 1.0,
+        "trainer.precision": "fp32",
+    },
+    needs="classes",
+)  # fmt: skip
 
 
 class Config(Section):

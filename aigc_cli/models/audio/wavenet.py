@@ -25,12 +25,32 @@ from aigc_cli.media.audio import Sound
 from aigc_cli.models._base import Batch, GenerativeModule, Terms
 from aigc_cli.nn.mulaw import from_levels, on_scale, to_levels
 from aigc_cli.nn.wavenet import Cache, WaveNet
+from aigc_cli.recipe.dial import Dial
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs import Spec
 from aigc_cli.specs.audio import AudioSpec
 
 NARROWEST = -7.0  # least log width of a logistic, on the scale [-1, 1]
+
+DIAL = Dial(
+    goals=("generate", "continue"),
+    sizes=tuple(
+        {
+            "data.sample_rate": rate, "data.length": length, "model.channels": D,
+            "model.skip": 2 * D, "model.layers": layers, "model.stacks": stacks,
+        }
+        for rate, length, D, layers, stacks in (
+            (8_000, 2_048, 16, 8, 1), (8_000, 4_096, 32, 9, 2), (16_000, 8_192, 64, 10, 2),
+        )
+    ),
+    steps=800,
+    always={
+        "data.normalize": "peak", "model.lr": 2e-3, "trainer.global_batch": 4,
+        "trainer.clip_norm": 1.0, "trainer.precision": "fp32",
+    },
+    rank=1,
+)  # fmt: skip
 
 
 class Config(Section):
