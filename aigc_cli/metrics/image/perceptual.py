@@ -15,8 +15,10 @@ class Metric(ImagePair):
     class Options(Section):
         """What `METRIC.KEY=VALUE` may set."""
 
-        extractor: Name = "inception"
-        """The network: vgg16, random:vgg16, random:cnn, RUN of a classifier, inception."""
+        extractor: Name = "imagenet"
+        """The network: imagenet (EfficientNet-Lite0), vgg16, random:vgg16, random:cnn, RUN of a
+        classifier, inception.
+        """
 
     def describe(self) -> str:
         seen_by = "the extractor" if self.extractor is None else self.extractor.stamp
