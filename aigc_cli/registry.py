@@ -279,7 +279,24 @@ def _load(path: Path, needs: Sequence[str]) -> ModuleType:
     for name in ("Config", "Options"):
         if name in needs and not issubclass(getattr(module, name), Section):
             raise InputError(f"{path}: {name} is no subclass of aigc_cli.recipe.sections.Section")
+    for name in needs:  # of a family's Model models/_contract.py says more
+        if name != "Model" and (absent := _absent(getattr(module, name))):
+            raise InputError(f"{path}: {name} has no {', '.join(absent)}", code="family")
     return module
+
+
+def _absent(cls: type) -> list[str]:
+    """What the bases of a class leave to it and it does not have: facts that they declare as
+    ClassVar without a value, and abstract methods.
+    """
+    declared = {
+        name
+        for base in cls.__mro__
+        for name, kind in vars(base).get("__annotations__", {}).items()
+        if str(kind).startswith("ClassVar")
+    }
+    facts = {name for name in declared if not hasattr(cls, name)}
+    return sorted(facts | getattr(cls, "__abstractmethods__", frozenset()))
 
 
 def _import_shipped(path: Path) -> ModuleType:

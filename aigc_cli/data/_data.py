@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from aigc_cli.data._stream import Key
+from aigc_cli.errors import InputError
 from aigc_cli.specs import Spec
 
 Item = dict[str, Any]
@@ -72,6 +74,18 @@ class Prepared:
 
     def stop_background(self) -> None:
         """Nothing is prepared ahead."""
+
+
+def require_source(data: Any) -> None:
+    """See that a `Data` has what is promised of every kind.
+
+    Raises:
+        InputError: it has not; names the file.
+    """
+    wanted = [*DataSource.__annotations__, "start_background", "stop_background"]
+    if absent := [name for name in wanted if not hasattr(data, name)]:
+        file = sys.modules[type(data).__module__].__file__
+        raise InputError(f"{file}: Data has no {', '.join(absent)}", code="family")
 
 
 def data_digest(data: DataSource) -> str:

@@ -10,6 +10,7 @@ is what `Model.sample` returns, which a `Writer` turns into files.
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -177,6 +178,22 @@ class FileWriter(Writer):
             facts = {"input": input.name, "seed": self.task.seed}
             files += self._write(f"{input.stem}{self.task.model.suffix}{count}", one, facts)
         return files
+
+
+def listed(writer: Writer, files: Any) -> list[File]:
+    """What a writer returned, if it is what the contract says.
+
+    Raises:
+        InputError: it is not; names the file of the modality.
+    """
+    if isinstance(files, list) and all(isinstance(file, File) for file in files):
+        return files
+    place = sys.modules[type(writer).__module__].__file__
+    raise InputError(
+        f"{place}: its {type(writer).__name__} returned {str(files)[:80]!r}, and what it "
+        f"wrote must be a list of {File.__module__}.File",
+        code="modality",
+    )
 
 
 def on_cpu(made: Any) -> Any:

@@ -66,6 +66,7 @@ def example_recipe(family: str, folder: Path, **trainer: Any) -> Recipe:
         "sample": dict(module.Options.TINY),
     }
     if kind is not None:
+        folder.mkdir(parents=True, exist_ok=True)
         recipe["data"] = registry.load_data_kind(kind).example(folder)
         recipe["trainer"] = {**TRAINER, **trainer}
     return recipe_from_dict(recipe)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from aigc_cli.data._data import DataSource
+from aigc_cli.data._data import DataSource, require_source
 from aigc_cli.data._domains import all_gray
 from aigc_cli.errors import (
     DataError,
@@ -47,6 +47,7 @@ def build(recipe: Recipe) -> tuple[DataSource, GenerativeModule]:
     kind = load_data_kind(recipe.kind)
     freeze_imports()
     data: DataSource = kind.Data(recipe.data, seed=recipe.seed, bases=recipe.bases)
+    require_source(data)
     try:
         model = build_model(recipe, data.spec)
     except InputError as error:

@@ -105,7 +105,9 @@ class Case:
         model, nothing = self.family.Model, Request(out=self.folder, overwrite=True)
         if model.takes is None:
             return replace(nothing, count=3)
-        given = find_modality(model.takes).example_files(self.folder / "given")
+        place = self.folder / "given"
+        place.mkdir(exist_ok=True)
+        given = find_modality(model.takes).example_files(place)
         least = 0 if model.training_free is False else model.reference_count[0]
         return replace(nothing, input=given[0], references=(given[-1],) * least)
 

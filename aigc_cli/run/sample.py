@@ -16,7 +16,7 @@ import torch
 from aigc_cli import __version__
 from aigc_cli.media.files import write_bytes
 from aigc_cli.modalities import find_modality
-from aigc_cli.modalities._modality import Inputs, Modality, Task, Writer, on_cpu
+from aigc_cli.modalities._modality import Inputs, Modality, Task, Writer, listed, on_cpu
 from aigc_cli.modalities._output import LABELS, File, Output, digest_of
 from aigc_cli.models._classifier import ClassifierModule
 from aigc_cli.recipe.load import section_from_texts
@@ -175,7 +175,7 @@ class _Call:
             yield from files
             for shown in writer.shown():
                 text(shown)
-        yield from writer.finish(rows)
+        yield from listed(writer, writer.finish(rows))
 
     def ending(self) -> dict[str, Any]:
         """What the report says beside the record: speed, notes, what was skipped.
@@ -207,7 +207,7 @@ class _Call:
                 made = on_cpu(model.sample(noise, self.task.options))
             for number, one in zip(numbers, made, strict=True):
                 facts = {"seed": seed, "index": number, **self._label(number)}
-                files = writer.drawn(number, one, facts)
+                files = listed(writer, writer.drawn(number, one, facts))
                 output.done(number, files, writer.state())
                 yield files
 
@@ -221,7 +221,7 @@ class _Call:
         for number, input, made in self.takes.answers(
             self.task, self.inputs, self.request.batch_size, numbers
         ):
-            files = writer.answered(number, input, made)
+            files = listed(writer, writer.answered(number, input, made))
             output.done(number, files, writer.state())
             yield files
 
@@ -240,7 +240,8 @@ class _Call:
                 noise = SampleNoise(self.request.seed, 0, ends)
                 made = on_cpu(model.between(given, steps, task.options, noise))
             for number, one in enumerate(made):
-                yield writer.between(number, one, {"between": number / steps})
+                facts: dict[str, Any] = {"between": number / steps}
+                yield listed(writer, writer.between(number, one, facts))
             return
         for numbers in _batches((ends - 1) * steps + 1, self.request.batch_size):
             noise = InterpolatedNoise(self.request.seed, numbers[0], len(numbers), steps=steps)
@@ -248,7 +249,7 @@ class _Call:
                 made = on_cpu(model.sample(noise, task.options))
             for number, one in zip(numbers, made, strict=True):
                 facts = {"seed": self.request.seed, "between": number / steps}
-                yield writer.between(number, one, facts)
+                yield listed(writer, writer.between(number, one, facts))
 
     def _classify(self, output: Output, text: Callable[[str], None]) -> Iterator[File]:
         """The classes of each input with their probabilities, as labels.csv."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from aigc_cli.models._contract import _broken
-from aigc_cli.registry import families, load_family
+from aigc_cli.registry import families, load_data_kind, load_family
 from tests.run.conftest import PLUGIN, Ending
 
 Aigc = Callable[..., Ending]
@@ -56,6 +57,45 @@ def test_the_file_of_the_family_is_named_and_not_aigc(
     assert said in ending.err
     assert "bug in aigc" not in ending.err
     assert "Traceback" not in ending.err
+
+
+MISTAKES = {
+    "data/tunes.py": ("    def stop_background", "    def stopped", "Data has no stop_background"),
+    "modalities/tune.py": (
+        "    def source_part",
+        "    def facts_of",
+        "Modality has no source_part",
+    ),
+    "modalities/tune.py ": (
+        "return [File(path, facts)]",
+        "return [(path, facts)]",
+        "must be a list of",
+    ),
+    "metrics/tune/leaps.py": ("higher_is_better", "better", "Metric has no higher_is_better"),
+}
+
+
+@pytest.mark.parametrize("file", MISTAKES)
+def test_every_file_of_a_modality_is_named_for_its_mistakes(
+    aigc: Aigc, here: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    old, new, said = MISTAKES[file]
+    shutil.copytree(PLUGIN, here / "mine")
+    place = here / "mine" / file.strip()
+    text = place.read_text(encoding="utf-8")
+    assert old in text
+    place.write_text(text.replace(old, new))
+    monkeypatch.setenv("AIGC_PATH", str(here / "mine"))
+    shutil.copy(PLUGIN / "recipes/tune/tune_vae.yaml", here)
+    load_data_kind("tunes").example(here)
+    if file.startswith("metrics"):
+        ending = aigc("evaluate", "--metric", "list")
+    else:
+        ending = aigc("train", "tune_vae", "--out", "run", "data.train=scales.tune")
+    assert ending.code == 2, ending.err
+    assert str(place) in ending.err
+    assert said in ending.err
+    assert "bug in aigc" not in ending.err
 
 
 @pytest.mark.parametrize("family", families())
