@@ -52,6 +52,19 @@ expect 0 "$AIGC" evaluate --generated "my samples/a photo é_x2.png" \
     --reference "my samples/a photo é_x2.png" --metric psnr,ssim --require "ssim_y>=1"
 "$AIGC" run ls | grep finished >/dev/null
 
+step "a page of the run, a graph of the model, and a server"
+grep -q "<svg" "$run/report.html"
+expect 0 "$AIGC" model export "$run" --format onnx --out graph
+test -f graph/README.md
+"$AIGC" serve "edsr=$run" --port 0 --json >address 2>/dev/null &
+server=$!
+until [ -s address ]; do sleep 0.2; done
+address=$(json 'd["address"]' <address)
+until curl -sf "$address/health" >/dev/null; do sleep 0.2; done
+curl -sf -F model=edsr -F "input=@a photo é.png" "$address/v1/sample" -o served.png
+cmp -n 8 served.png "my samples/a photo é_x2.png"
+kill "$server" && wait "$server" || [ $? = 143 ]
+
 step "two batches of other families, resume, sample, evaluate"
 tiny=(data.train=builtin:photos:train data.val=builtin:photos:validation data.image_size=32
       trainer.global_batch=2 trainer.log_every=1 trainer.validate_every=2 trainer.checkpoint_every=1

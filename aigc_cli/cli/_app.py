@@ -40,6 +40,7 @@ COMMANDS = (
     ("Prepare", "doctor", "doctor:doctor"),
     ("Results", "run", "run:app"),
     ("Results", "model", "model:app"),
+    ("Results", "serve", "serve:serve"),
 )
 
 

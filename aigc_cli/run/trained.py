@@ -42,11 +42,13 @@ class Trained:
     ema: bool = False
     dtype: str | None = None
     """Of the weights that write texts."""
+    known_weights: str | None = None
+    """Their digest, where it was computed before: it takes a second for a large model."""
 
     @property
     def weights(self) -> str:
         """Digest of the weights in use: the same in training and out of its checkpoint."""
-        return weights_digest(self.model)
+        return self.known_weights or weights_digest(self.model)
 
     def describe(self) -> dict[str, Any]:
         """For samples.json and results: which weights made this."""

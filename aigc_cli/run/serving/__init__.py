@@ -1,0 +1,1 @@
+"""`aigc serve`: what `aigc sample` does, over HTTP."""
