@@ -61,7 +61,7 @@ class Job:
     def key(self) -> tuple[Any, ...]:
         """Jobs with the same are answered in one batch; unique where one is computed alone."""
         if self.request is None:
-            return ("text", self.model, self.options, isinstance(self.messages, str))
+            return ("words", self.model, self.options, isinstance(self.messages, str))
         return ("files", id(self))
 
 
