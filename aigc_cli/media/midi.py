@@ -67,15 +67,17 @@ def midi_of(score: Any, name: str) -> Midi:
         raise DataError(f"{name}: has no notes")
     if count > MAX_NOTES:
         raise DataError(f"{name}: has {count:,} notes, and {MAX_NOTES:,} are read at most")
-    parts = []
+    notes: Notes = np.empty((count, 5), np.int64)
+    place = 0
     for track in score.tracks:
         columns = track.notes.numpy()
-        program = np.full(len(track.notes), DRUMS if track.is_drum else track.program)
-        names = ("time", "duration", "pitch", "velocity")
-        start, duration, pitch, velocity = (columns[name].astype(np.int64) for name in names)
-        parts.append(np.stack([start, duration, pitch, program, velocity], 1))
-    notes: Notes = np.concatenate(parts)
-    notes = notes[np.lexsort((notes[:, 2], notes[:, 3], notes[:, 0]))]
+        part = notes[place : place + len(track.notes)]
+        for column, name_of in ((0, "time"), (1, "duration"), (2, "pitch"), (4, "velocity")):
+            part[:, column] = columns[name_of]
+        part[:, 3] = DRUMS if track.is_drum else track.program
+        place += len(part)
+    # one number to sort by is three times as fast as three
+    notes = notes[np.argsort(notes[:, 0] << 16 | notes[:, 3] << 7 | notes[:, 2], kind="stable")]
     end = int((notes[:, 0] + notes[:, 1]).max())
     changes = [(int(change.time), int(change.mspq)) for change in score.tempos]
     meters = dict.fromkeys((int(m.numerator), int(m.denominator)) for m in score.time_signatures)
