@@ -205,3 +205,12 @@ def test_a_part_of_a_set_by_name_is_found(tmp_path: Path, monkeypatch: pytest.Mo
     check_training("music_lm_jsb_lstm", [], None)
     recipe = load_recipe("music_lm_jsb_lstm")
     assert Data(recipe.data).report["data.train"].counts["pieces"] == 4
+
+
+def test_conditions_of_frames_are_refused_and_not_ignored() -> None:
+    spec = FramesSpec(8, 2, 4, 90.0, (0.1,) * 88, (0.1,) * 176)
+    model = Model(load_family("music_lm").Config.tiny(arch="lstm"), spec).eval()
+    with pytest.raises(InputError, match="key: a model of frames has no conditions"):
+        model.sample(SampleNoise(0, 0, 1), Options(bars=1, key="C major"))
+    with pytest.raises(InputError, match="label=jigs: the model knows no such label"):
+        model.labels_of(Options(label="jigs"), 0, 1)

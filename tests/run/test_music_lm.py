@@ -208,6 +208,13 @@ def test_conditions_are_in_the_head_of_every_piece() -> None:
         assert (KEYS[piece.key], piece.tempo, piece.label) == ("F# minor", 96, 1)
     with pytest.raises(InputError, match="label=waltz"):
         model.sample(SampleNoise(0, 0, 1), Options(label="waltz"))
+    # what `aigc sample` asks before, and writes into samples.json
+    labels = model.labels_of(Options(label="reels"), 0, 2)
+    assert labels is not None
+    assert labels.tolist() == [1, 1]
+    assert model.labels_of(Options(), 0, 2) is None
+    with pytest.raises(InputError, match="label=waltz"):
+        model.labels_of(Options(label="waltz"), 0, 1)
     with pytest.raises(InputError, match="a piece that is given has its own"):
         model.sample(SampleNoise(0, 0, 1), Options(key="C major"), torch.tensor([1, 8, 30, 50]))
 

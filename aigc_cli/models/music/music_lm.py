@@ -16,6 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from aigc_cli.errors import InputError
 from aigc_cli.media.events import Music
 from aigc_cli.models._base import Batch, GenerativeModule, Terms
 from aigc_cli.models.music._events import Conditions, EventWriter
@@ -115,6 +116,15 @@ class Model(GenerativeModule):
         found = {"loss": loss, "perplexity": exp(min(loss, 700))}
         return {name: found[name] for name in self.metrics}
 
+    def labels_of(self, options: Options, first: int, n: int) -> Tensor | None:
+        """The label that is asked for; None where the model chooses.
+
+        Raises:
+            InputError: the model does not know it.
+        """
+        asked = options.asked(getattr(self.spec, "labels", ()))
+        return torch.full((n,), asked["label"], device=self.device) if "label" in asked else None
+
     @torch.no_grad()
     def sample(
         self,
@@ -126,8 +136,11 @@ class Model(GenerativeModule):
         """Pieces; behind the events (T,) or frames (T, 88) of one that is given.
 
         Raises:
-            InputError: more answers than beams; frames without a number of bars.
+            InputError: more answers than beams; frames without a number of bars, or with
+                conditions.
         """
         if isinstance(self.writer, FrameWriter):
+            if asked := options.asked(()):
+                raise InputError(f"{next(iter(asked))}: a model of frames has no conditions")
             return self.writer.sample(noise, options.bars, options.temperature, given)
         return self.writer.sample(noise, options, given)
