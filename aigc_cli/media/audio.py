@@ -85,9 +85,8 @@ def read_audio(data: bytes, name: str) -> Sound:
                 )
             values = file.read(frames, dtype="float32", always_2d=True)
     except soundfile.SoundFileError as error:
-        raise DataError(
-            f"{name}: is no audio file that can be read: {str(error).rstrip('.')}"
-        ) from error
+        why = str(error).rpartition(": ")[2].rstrip(".")  # without the name of the object
+        raise DataError(f"{name}: is no audio file that can be read: {why}") from error
     if not frames:
         raise DataError(f"{name}: has no samples")
     if len(values) < frames:
