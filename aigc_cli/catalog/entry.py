@@ -27,7 +27,7 @@ from aigc_cli.recipe.sections import Name, Section
 
 FOLDER = registry.PACKAGE / "catalog" / "data"
 
-Modality = Literal["image", "text", "music", "audio", "shape", "table"]
+Modality = Literal["image", "boxes", "text", "music", "audio", "shape", "table"]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Sha1 = Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
 

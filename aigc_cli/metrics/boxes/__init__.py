@@ -1,0 +1,1 @@
+"""Metrics of objects that were found in images."""
