@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -73,6 +73,8 @@ class Written:
     """Relative to the output folder, with `/`."""
     row: bytes | None = None
     """What is added to the file, where it is a common one."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What the line of the list says of it besides, such as where objects are."""
 
 
 @dataclass
@@ -104,6 +106,8 @@ class Augmentation(ABC):
     """The classical operations and their amounts: `aigc augment DATA KEY=VALUE`."""
     yardstick: ClassVar[str]
     """The recipe that `--measure` trains where none is named."""
+    made_of: ClassVar[str | None] = None
+    """The modality of what models draw, where that is only a part of an item (`composed`)."""
 
     def __init__(self, options: Any) -> None:
         self.options = options
@@ -147,7 +151,26 @@ class Augmentation(ABC):
             OutputError: it cannot be written. DiskFullError: no space left.
         """
 
+    def finish(self, out: Path, lines: Iterable[Mapping[str, Any]]) -> None:  # noqa: B027
+        """Write what describes the whole set, of all its lines; called once all items are there.
+
+        Raises:
+            OutputError, DiskFullError: it cannot be written.
+        """
+
     # What models make, for `--with`.
+
+    def made_classes(self, part: Part) -> Sequence[str] | None:
+        """The classes of what models draw, for the items of a part; None where there are none."""
+        return part.labels()
+
+    def composed(
+        self, thing: Any, part: Part, draw: Draw, made: Callable[[str], Any]
+    ) -> tuple[Any, Sequence[Operation]]:
+        """A training thing into which goes what a model draws, where `made_of` says so: `made`
+        gives a thing of that modality, of a class.
+        """
+        raise NotImplementedError
 
     def asks(self) -> bool:
         """Whether models are given a training item even where they could draw without one."""

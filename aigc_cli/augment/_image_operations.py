@@ -9,15 +9,21 @@ stays; cut-out is DeVries and Taylor, 2017, https://arxiv.org/abs/1708.04552.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 from aigc_cli.augment._augmentation import Draw, Operation
 from aigc_cli.recipe.sections import Section
+
+Floats = NDArray[np.float64]
 
 
 class Options(Section):
@@ -54,7 +60,14 @@ def vary(
     shape of `image`.
     """
     done: list[Operation] = []
-    image = _moved(image, options, draw, done)
+    image, _ = moved(image, options, draw, done)
+    return shaded(image, other, options, draw, done), done
+
+
+def shaded(
+    image: Tensor, other: Tensor | None, options: Options, draw: Draw, done: list[Operation]
+) -> Tensor:
+    """As `vary`, but for what moves the image; adds to `done`."""
     opaque = len(image) in (1, 3)
     colors = image if opaque else image[:-1]
     colors = _lit(colors, options, draw, done)
@@ -73,16 +86,34 @@ def vary(
         colors = tv.erase(colors, top, left, side, side, torch.tensor(0.5))
         done.append({"name": "cutout", "top": top, "left": left, "side": side})
     colors = colors.clamp(0, 1)
-    return colors if opaque else torch.cat([colors, image[-1:]]), done
+    return colors if opaque else torch.cat([colors, image[-1:]])
 
 
-def _moved(image: Tensor, options: Options, draw: Draw, done: list[Operation]) -> Tensor:
-    """One affine map about the middle, bilinear; beyond the edge the image is mirrored."""
-    if options.flip and draw.happens(0.5):
+Way = Callable[[Floats], Floats]
+"""Where points (N, 2) of x and y in pixels go."""
+
+
+def moved(
+    image: Tensor,
+    options: Options,
+    draw: Draw,
+    done: list[Operation],
+    beyond: Literal["reflection", "zeros"] = "reflection",
+) -> tuple[Tensor, Way]:
+    """One affine map about the middle, bilinear; `beyond` the edge the image is mirrored or of the
+    middle gray. Also where its points went; adds to `done`.
+    """
+    _, H, W = image.shape
+    flipped = options.flip and draw.happens(0.5)
+    if flipped:
         image = tv.horizontal_flip(image)
         done.append({"name": "flip"})
+
+    def mirrored(points: Floats) -> Floats:
+        return points * (-1, 1) + (W, 0) if flipped else points
+
     if not (options.rotation or options.scale or options.shear or options.crop):
-        return image
+        return image, mirrored
     degrees = draw.uniform(-options.rotation, options.rotation)
     scale = math.exp(draw.uniform(-1, 1) * math.log1p(options.scale))
     slant = draw.uniform(-options.shear, options.shear)
@@ -93,7 +124,6 @@ def _moved(image: Tensor, options: Options, draw: Draw, done: list[Operation]) -
     })  # fmt: skip
 
     # From where each pixel comes: in pixels, so that a turned image is not stretched.
-    _, H, W = image.shape
     angle, slope = math.radians(degrees), math.tan(math.radians(slant))
     cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
     theta = torch.tensor([[
@@ -101,7 +131,17 @@ def _moved(image: Tensor, options: Options, draw: Draw, done: list[Operation]) -
         [sin * W / H, slope * sin + cos, 2 * down],
     ]])  # fmt: skip
     grid = F.affine_grid(theta, [1, *image.shape], align_corners=False)
-    return F.grid_sample(image[None], grid, padding_mode="reflection", align_corners=False)[0]
+    gray = 0.5 if beyond == "zeros" else 0.0
+    moved = F.grid_sample(image[None] - gray, grid, padding_mode=beyond, align_corners=False)[0]
+
+    def way(points: Floats) -> Floats:
+        """The inverse of `theta`, which goes from new places to old ones, both in -1 to 1."""
+        turn, shift = theta[0, :, :2].double().numpy(), theta[0, :, 2].double().numpy()
+        old = mirrored(points) * 2 / (W, H) - 1
+        new: Floats = (np.linalg.solve(turn, (old - shift).T).T + 1) * (W, H) / 2
+        return new
+
+    return moved + gray, way
 
 
 def _lit(colors: Tensor, options: Options, draw: Draw, done: list[Operation]) -> Tensor:

@@ -60,9 +60,7 @@ class Images(_augmentation.Part):
         return self.source.read(self.numbers[number])
 
     def digest(self, thing: Raster) -> str:
-        """Of the pixels in 8 bits, so that another file of the same image is the same."""
-        pixels = in_8_bits(thing, 3)
-        return blake2b(f"{pixels.shape}".encode() + pixels.tobytes(), digest_size=16).hexdigest()
+        return digest(thing)
 
 
 class Augmentation(_augmentation.Augmentation):
@@ -97,7 +95,7 @@ class Augmentation(_augmentation.Augmentation):
             sources = [others[draw.below(len(others))]]
             other = _fitting(planes(part.read(sources[0])), image)
         varied, done = vary(image, other, self.options, draw)
-        return Varied(_raster(varied, thing), done, sources)
+        return Varied(raster_of(varied, thing), done, sources)
 
     def write(
         self,
@@ -124,9 +122,7 @@ class Augmentation(_augmentation.Augmentation):
         return read_image(out / line["path"])
 
     def features(self, thing: Raster) -> Tensor:
-        """Its colors on a grid of SIDE x SIDE, in [0, 1]."""
-        image = torch.from_numpy(in_8_bits(thing, 3)).permute(2, 0, 1)[None].float().div_(255)
-        return F.interpolate(image, size=(SIDE, SIDE), mode="area").flatten()
+        return on_a_grid(thing)
 
     def part_for(self, out: Path, name: str, lines: Iterable[Mapping[str, Any]]) -> str:
         path = out / f"{name}.txt"
@@ -135,6 +131,18 @@ class Augmentation(_augmentation.Augmentation):
 
     def trains_on(self, out: Path) -> Mapping[str, str]:
         return {"train": str(out / "train"), "val": str(out / "val")}
+
+
+def digest(picture: Raster) -> str:
+    """Of the pixels in 8 bits, so that another file of the same image is the same."""
+    pixels = in_8_bits(picture, 3)
+    return blake2b(f"{pixels.shape}".encode() + pixels.tobytes(), digest_size=16).hexdigest()
+
+
+def on_a_grid(picture: Raster) -> Tensor:
+    """Its colors on a grid of SIDE x SIDE, in [0, 1], (3 SIDE SIDE,)."""
+    image = torch.from_numpy(in_8_bits(picture, 3)).permute(2, 0, 1)[None].float().div_(255)
+    return F.interpolate(image, size=(SIDE, SIDE), mode="area").flatten()
 
 
 def planes(picture: Raster) -> Tensor:
@@ -146,7 +154,7 @@ def planes(picture: Raster) -> Tensor:
     return torch.from_numpy(values).div_(np.iinfo(samples.dtype).max)
 
 
-def _raster(image: Tensor, like: Raster) -> Raster:
+def raster_of(image: Tensor, like: Raster) -> Raster:
     """The inverse of `planes`, with the bits and the profile of `like`."""
     dtype = like.pixels.dtype
     top = np.iinfo(dtype).max

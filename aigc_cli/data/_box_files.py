@@ -226,7 +226,7 @@ def _voc_file(file: Path) -> tuple[str, list[tuple[list[float], str, Outline]]]:
     if file.stat().st_size > LARGEST_NOTE:
         raise ValueError("it is larger than 16 MB")
     tree = ET.fromstring(file.read_bytes())  # noqa: S314 - expat bounds what entities expand to
-    rows = []
+    rows: list[tuple[list[float], str, Outline]] = []
     for place, entry in enumerate(tree.iter("object"), 1):
         name = (entry.findtext("name") or "").strip()
         edges = [entry.findtext(f"bndbox/{edge}") for edge in ("xmin", "ymin", "xmax", "ymax")]

@@ -206,8 +206,7 @@ class Data:
         spec: BoxesSpec | None = None,
     ) -> None:
         cache = cache_folder(config.cache)
-        self.report = dict(_open_parts(config, bases, spec, cache))
-        require_good(self.report, config.on_error)
+        self.report = open_parts(config, bases, spec, cache)
         if spec is None:
             spec = _spec_of(self.report["data.train"], config)
         self.spec = spec
@@ -228,30 +227,42 @@ class Data:
             self._background.stop()
 
 
-def _open_parts(
-    config: Config, bases: Sequence[Path], spec: BoxesSpec | None, cache: Path | None
+def open_parts(
+    config: Config,
+    bases: Sequence[Path],
+    spec: BoxesSpec | None = None,
+    cache: Path | None = None,
 ) -> dict[str, BoxImages]:
+    """What trains and what validates, by recipe key; with `spec` only what validates. Validation
+    objects of classes that training does not have are faults.
+
+    Raises:
+        DataError: as `open_boxes`, or one image would have to do both. BadBoxesError: there are
+            faults, and they are not to be left out.
+    """
+
     def part(text: str, key: str) -> BoxImages:
         return open_boxes(text, bases=bases, key=key, max_pixels=config.max_pixels, cache=cache)
 
-    if config.val is not None and spec is not None:
-        return {"data.val": of_classes(part(config.val, "data.val"), spec.labels)}
-    train = part(config.train, "data.train")
-    if config.val is not None:
-        val = part(config.val, "data.val")
-    elif len(train) < 2:
-        raise DataError(
-            f"data.train: one image of {config.train!r} cannot both train and validate",
-            hint="name other images with data.val",
-        )
-    else:
+    val = None if config.val is None else part(config.val, "data.val")
+    if val is None or spec is None:
+        train = part(config.train, "data.train")
+    if val is None:
+        if len(train) < 2:
+            raise DataError(
+                f"data.train: one image of {config.train!r} cannot both train and validate",
+                hint="name other images with data.val",
+            )
         rest, held = held_apart(range(len(train)))
         val = some(train, held, faults=spec is not None)
         train = some(train, rest, faults=True)
     if spec is not None:
-        return {"data.val": of_classes(val, spec.labels)}
-    learned = [name for name, count in train.counts.items() if count]
-    return {"data.train": train, "data.val": of_classes(val, learned)}
+        parts = {"data.val": of_classes(val, spec.labels)}
+    else:
+        learned = [name for name, count in train.counts.items() if count]
+        parts = {"data.train": train, "data.val": of_classes(val, learned)}
+    require_good(parts, config.on_error)
+    return parts
 
 
 def _spec_of(train: BoxImages, config: Config) -> BoxesSpec:
@@ -299,13 +310,14 @@ def example(folder: Path) -> dict[str, Any]:
     """Six images with a small, a middle and a large square or bar of one color each, in COCO."""
     random = np.random.default_rng(0)
     classes = {"bar": 1, "square": 2}
-    images, objects = [], []
+    images: list[Any] = []
+    objects: list[Any] = []
     (folder / "images").mkdir(parents=True, exist_ok=True)
     for number in range(6):
         pixels = random.integers(90, 110, (48, 64, 3), dtype=np.uint8)
         boxes = []
-        for i, side in enumerate((8, 14, 28)):
-            left, top = 2 + 12 * i + int(random.integers(8)), int(random.integers(18))
+        for i, (left, side) in enumerate(((1, 28), (34, 14), (52, 8))):
+            left, top = left + int(random.integers(4)), int(random.integers(6 + 8 * i))
             width = side // 2 if (number + i) % 2 else side
             boxes.append([left, top, left + width, top + side])
             pixels[top : top + side, left : left + width] = (40, 220, 60 + 90 * (number + i) % 2)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from aigc_cli.data._box_files import format_of, read_notes
-from aigc_cli.data._box_parts import BadBoxesError, BoxImages, open_boxes, require_good
+from aigc_cli.data._box_parts import BadBoxesError, open_boxes, require_good
 from aigc_cli.data._cache import cache_folder
 from aigc_cli.data._paths import find_path
 from aigc_cli.data.boxes import example
@@ -185,17 +185,17 @@ class Modality(_modality.Modality):
 
     def inspect(self, subject: Recipe | str) -> Findings:
         """As training would, but that what cannot be used is listed for all parts."""
-        if isinstance(subject, str):
-            parts = {"data": open_boxes(subject, cache=cache_folder("auto"))}
-            findings = Findings(self.name, {"data": parts["data"].as_dict()})
-            findings.bad = _bad(parts)
-            return findings
+        bad: BadBoxesError | None = None
         try:
-            findings = Findings(self.name, self.parts_of(open_data(subject), subject))
+            if isinstance(subject, str):
+                parts = {"data": open_boxes(subject, cache=cache_folder("auto"))}
+                require_good(parts, "stop")
+            else:
+                parts = open_data(subject).report
         except BadBoxesError as error:
-            parts = {key: part.as_dict() for key, part in error.parts.items()}
-            findings = Findings(self.name, parts)
-            findings.bad = error
+            bad, parts = error, error.parts
+        findings = Findings(self.name, {key: part.as_dict() for key, part in parts.items()})
+        findings.bad = bad
         for key, part in findings.parts.items():
             for name, count in part["boxes"].items():
                 if count < FEW:
@@ -204,11 +204,3 @@ class Modality(_modality.Modality):
                 if findings.bad is None:
                     findings.warn(f"{count:,} {kind} are left out or cut", "skipped", key)
         return findings
-
-
-def _bad(parts: dict[str, BoxImages]) -> BadBoxesError | None:
-    try:
-        require_good(parts, "stop")
-    except BadBoxesError as error:
-        return error
-    return None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from aigc_cli import __version__
-from aigc_cli.augment._augmentation import Draw, Part
+from aigc_cli.augment._augmentation import Draw, Part, Written
 from aigc_cli.augment._plan import Members, Plan, members_of, sizes_after
 from aigc_cli.errors import AigcError, DataError, InputError
 from aigc_cli.media.files import write_bytes
@@ -57,6 +57,7 @@ def augment(
         for line, row in _rows(work, journal):
             journal.add(line, row)
             told(journal.count, work.copied + len(work.plan))
+        sources.augmentation.finish(request.out, journal.lines())
         record = work.record(Counter(line.get("label", "") for line in _training(journal)))
         journal.end(record)
     finally:
@@ -177,7 +178,7 @@ class Work:
             "digest": looked.digests[item],
             "origins": looked.origins(item),
         }
-        return self._line(written.path, split, label, facts), written.row
+        return self._line(written, split, label, facts), written.row
 
     def _varied(self, number: int) -> Row:
         looked, made = self.sources.train, self.sources.augmentation
@@ -199,7 +200,7 @@ class Work:
         written = made.write(
             self.request.out, "train", f"new-{number:07d}", label or None, varied.thing, facts
         )
-        return self._line(written.path, "train", label or None, facts), written.row
+        return self._line(written, "train", label or None, facts), written.row
 
     @staticmethod
     def _unchanged(part: Part, item: int, digest: str) -> Any:
@@ -210,9 +211,9 @@ class Work:
         return thing
 
     @staticmethod
-    def _line(path: str, split: str, label: str | None, facts: Line) -> Line:
+    def _line(written: Written, split: str, label: str | None, facts: Line) -> Line:
         named = {} if label is None else {"label": label}
-        return {"path": path, "split": split, **named, **facts}
+        return {"path": written.path, "split": split, **named, **facts, **written.facts}
 
     def asked(self) -> dict[str, Any]:
         """All that decides the files."""

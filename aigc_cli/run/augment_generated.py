@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from aigc_cli.augment._augmentation import Augmentation
+from aigc_cli.augment._augmentation import Augmentation, Draw, Operation
 from aigc_cli.augment._plan import Plan
 from aigc_cli.errors import AigcError, DataError, InputError, RunError
 from aigc_cli.metrics.image._neighbors import nearest, nearest_others
@@ -47,6 +48,8 @@ class Candidate:
     thing: Any
     source: int | None = None
     """The training item it answers."""
+    operations: Sequence[Operation] = ()
+    """What was drawn into that item, where it is only a part of it."""
 
 
 class Generated:
@@ -81,20 +84,31 @@ class Generated:
         """Whether new items are drawn of noise, and not answers to training items."""
         return self.models[0].model.draws and not self.sources.augmentation.asks()
 
+    @property
+    def composes(self) -> bool:
+        """Whether what is drawn goes into training items."""
+        return self.sources.augmentation.made_of is not None
+
     def _require_fit(self, text: str, trained: Trained) -> None:
         """Raises InputError: the model cannot make such items."""
-        model, wanted = trained.model, self.sources.modality
+        augmentation = self.sources.augmentation
+        model, wanted = trained.model, augmentation.made_of or self.sources.modality
         title = find_modality(wanted).title
         if model.makes != wanted:
             made = model.makes if model.makes == "labels" else find_modality(model.makes).title
-            raise InputError(f"--with {text}: makes {made}, and the data is {title}")
+            needs = "what is drawn into the data must be" if self.composes else "the data is"
+            raise InputError(f"--with {text}: makes {made}, and {needs} {title}")
+        if self.composes and not self.draws:
+            raise InputError(f"--with {text}: draws none of its {title} of noise alone")
+        if self.composes and self.judge is not None:
+            raise InputError("--judge is for whole items, and here parts of them are drawn")
         if not self.draws:
             if model.takes != wanted:
                 raise InputError(f"--with {text}: takes no {title} and draws none")
             return
         if len(self.models) > 1:
             raise InputError("--with is given several times only for models that answer in turn")
-        labels = self.sources.train.part.labels()
+        labels = augmentation.made_classes(self.sources.train.part)
         known: Sequence[str] = getattr(trained.spec, "labels", None) or ()
         if labels is not None and not model.conditional:
             raise InputError(
@@ -136,25 +150,25 @@ class Generated:
     ) -> Iterator[tuple[Line, bytes | None]]:
         """Lines and rows of the new items behind those that are `done`; they begin at `first`."""
         filters = _Filters(self)
-        count, last = Counter[str](), dict[str, int]()
+        passed, last = Counter[str](), dict[str, int]()
         for line in done:
             if line["made"] != "generated":
                 continue
             label = line.get("label", "")
-            count[label] += 1
+            passed[label] += 1
             last[label] = line["index"]
             self.dropped.update(line["dropped"])
             filters.accept(label, self.sources.augmentation.read_back(self.request.out, line))
-        number = first + sum(count.values())
+        number = first + sum(passed.values())
         for label, wanted in plan.new.items():
             dropped: Counter[str] = Counter()
             for batch in self._batches(label, plan, last.get(label, -1) + 1):
-                if count[label] >= wanted:
+                if passed[label] >= wanted:
                     break
                 if batch[0].index > HOPELESS * (wanted + 1):
-                    raise self._hopeless(label, batch[0].index, count[label])
+                    raise self._hopeless(label, batch[0].index, passed[label])
                 for one, judged in zip(batch, filters.look(label, batch), strict=True):
-                    if count[label] >= wanted:
+                    if passed[label] >= wanted:
                         break
                     if (reason := filters.reason(label, one, judged)) is not None:
                         dropped[reason] += 1
@@ -163,10 +177,10 @@ class Generated:
                     filters.accept(label, one.thing)
                     yield self._row(label, one, number, judged, dropped)
                     number, dropped = number + 1, Counter()
-                    count[label] += 1
+                    passed[label] += 1
 
     def _hopeless(self, label: str, tried: int, passed: int) -> RunError:
-        why = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items())
+        why = ", ".join(f"{n:,} {reason}" for reason, n in self.dropped.items())
         named = f"class '{label}': " if label else ""
         return RunError(
             f"{named}of {tried:,} candidates only {passed:,} passed; dropped: {why}",
@@ -180,6 +194,9 @@ class Generated:
         options = self.models[0].recipe.sample
         if label and self.draws:
             options = options.model_copy(update={"label": label})
+        while self.composes:
+            yield [self._composed(plan.item(label, first), first, stream + first)]
+            first += 1
         while self.draws:
             noise = SampleNoise(self.request.seed, stream + first, BATCH)
             with torch.no_grad():
@@ -193,6 +210,21 @@ class Generated:
                 thing = self._answer(trained, thing, label, stream + first)
             yield [Candidate(first, thing, item)]
             first += 1
+
+    def _composed(self, item: int, index: int, number: int) -> Candidate:
+        """A training item into which goes what the model draws."""
+        train, model = self.sources.train.part, self.models[0]
+        drawn = count()
+
+        def made(label: str) -> Any:
+            options = model.recipe.sample.model_copy(update={"label": label})
+            noise = SampleNoise(self.request.seed, (number << 10) + next(drawn), 1)
+            with torch.no_grad():
+                return on_cpu(model.model.sample(noise, options))[0]
+
+        draw = Draw(self.request.seed, number)
+        thing, done = self.sources.augmentation.composed(train.read(item), train, draw, made)
+        return Candidate(index, thing, item, done)
 
     def _answer(self, trained: Trained, thing: Any, label: str, number: int) -> Any:
         takes = find_modality(str(trained.model.takes))
@@ -220,6 +252,8 @@ class Generated:
             "digest": train.part.digest(one.thing),
             "origins": [] if one.source is None else train.origins(one.source),
         }
+        if one.operations:
+            facts["operations"] = list(one.operations)
         if one.source is not None:
             facts["source"] = train.part.name(one.source)
         stem = f"made-{number:07d}"
@@ -227,7 +261,8 @@ class Generated:
         written = augmentation.write(
             self.request.out, "train", stem, label or None, one.thing, facts
         )
-        return {"path": written.path, "split": "train", **named, **facts}, written.row
+        line = {"path": written.path, "split": "train", **named, **facts, **written.facts}
+        return line, written.row
 
 
 class _Features:
@@ -284,6 +319,8 @@ class _Filters:
         """Why a candidate is dropped; None where it passes."""
         if (why := self.augmentation.unfit(one.thing)) is not None:
             return why
+        if self.made.composes:  # most of it is a training item
+            return None
         if score.get("confidence", 1.0) < self.made.request.min_confidence:
             return "unsure of their class"
         if score["nearest"] <= score["threshold"]:

@@ -59,7 +59,8 @@ def as_yolo(folder: Path) -> str:
     (folder / "data.yaml").write_text("names: [cat, dog]\n")
     for file, boxes in BOXES.items():
         lines = [
-            f"{('cat', 'dog').index(name)} {(x + r) / 80} {(y + b) / 60} {(r - x) / 40} {(b - y) / 30}"
+            f"{('cat', 'dog').index(name)} {(x + r) / 80} {(y + b) / 60} "
+            f"{(r - x) / 40} {(b - y) / 30}"
             for x, y, r, b, name in boxes
         ]
         (folder / "labels" / file).with_suffix(".txt").write_text("\n".join(lines))
@@ -155,7 +156,7 @@ def test_an_image_is_fitted_in_and_its_boxes_with_it(folder: Path) -> None:
     assert item["image"].shape == (3, 96, 80)
     assert item["boxes"].tolist() == [[40, 20, 80, 60]]
     assert float(item["image"][:, 60:].abs().max()) < 0.01  # beyond the image
-    assert data.spec.mean_boxes == pytest.approx((0, 0, 0.2, 16 / 96))
+    assert data.spec.mean_boxes == pytest.approx((0, 0, 0.2, 16 / 96), abs=1e-6)
 
 
 def test_varied_images_keep_boxes_on_their_objects(tmp_path: Path) -> None:
@@ -170,7 +171,7 @@ def test_varied_images_keep_boxes_on_their_objects(tmp_path: Path) -> None:
         for left, top, right, bottom in item["boxes"].round().int().tolist():
             green = item["image"][1, top + 1 : bottom - 1, left + 1 : right - 1]
             assert green.numel() == 0 or float(green.min()) > 0.4
-        moved += int(len(item["boxes"]))
+        moved += len(item["boxes"])
     assert moved > 40
     again = data.train[(3, 8)]
     assert all((again[key] == value).all() for key, value in data.train[(3, 8)].items())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from aigc_cli.metrics._corpus import Measured
 from aigc_cli.metrics._metric import CorpusMetric
 from aigc_cli.metrics.boxes._matching import average_precision, hits
 
-BACKEND = "faster_coco_eval"
+BACKEND: Literal["faster_coco_eval"] = "faster_coco_eval"
 ONE_IOU = 0.5  # of the score of one image by itself
 
 
@@ -56,7 +56,7 @@ def measure_coco(preds: Sequence[Boxes], target: Sequence[Boxes]) -> dict[str, A
         }
         if scored:
             scores = np.ones(len(found)) if found.scores is None else found.scores
-            entry["scores"] = torch.from_numpy(scores).float()
+            entry["scores"] = torch.tensor(scores.tolist())
         return entry
 
     metric = MeanAveragePrecision(class_metrics=True, backend=BACKEND)

@@ -179,7 +179,8 @@ class DetectorModule(GenerativeModule):
         canvas = F.pad(image, (0, W - size[1], 0, H - size[0]))
         (found,) = self.find(canvas[None], options)
         boxes = np.clip(found.boxes / scale, 0, (w, h, w, h))
-        return [Boxes(boxes, found.names, found.scores)] * noise.count
+        seen = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(1))  # not beside the image
+        return [Boxes(boxes, found.names, found.scores).some(seen.tolist())] * noise.count
 
 
 def _numbers(values: Tensor) -> np.ndarray:

@@ -35,6 +35,7 @@ from aigc_cli.nn.pyramid import STRIDES, Pyramid, backbone, groups_of
 from aigc_cli.recipe.dial import Dial
 from aigc_cli.specs import Spec
 
+EDGE = 1.5  # strides, or so, from a place to an edge before training
 PRIOR = 0.01  # of a class at a place before training, as in Lin et al., 2017 (focal loss)
 
 DIAL = Dial(
@@ -74,10 +75,10 @@ class Head(nn.Module):
         self.classes, self.boxes = (self._branch(width, depth) for _ in range(2))
         self.logits = nn.Conv2d(width, classes, 1)
         self.edges = nn.Conv2d(width, 4, 1)
-        nn.init.normal_(self.logits.weight, std=0.01)
-        nn.init.constant_(self.logits.bias, -math.log((1 - PRIOR) / PRIOR))
-        nn.init.normal_(self.edges.weight, std=0.01)
-        nn.init.constant_(self.edges.bias, 1.5)  # boxes of three strides
+        for layer, bias in ((self.logits, -math.log((1 - PRIOR) / PRIOR)), (self.edges, EDGE)):
+            assert layer.bias is not None
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.constant_(layer.bias, bias)
 
     @staticmethod
     def _branch(width: int, depth: int) -> nn.Sequential:

@@ -1,0 +1,417 @@
+"""Images with boxes: varied with their boxes, other objects pasted in; written as PNG and COCO.
+
+Pasting objects of other images is Ghiasi et al., 2021, https://arxiv.org/abs/2012.07177, and
+Dwibedi et al., 2017, https://arxiv.org/abs/1708.01642, who found that blended edges matter. Here
+the edge is soft, and the object takes on the tone of its new place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw
+from pydantic import Field
+from torch import Tensor
+
+from aigc_cli.augment import _augmentation
+from aigc_cli.augment import _image_operations as operations
+from aigc_cli.augment import image as images
+from aigc_cli.augment._augmentation import Draw, Operation, Varied, Written, folder_of
+from aigc_cli.data._box_parts import BoxImages, open_boxes, require_good
+from aigc_cli.data._cache import cache_folder
+from aigc_cli.data.boxes import Config, inside
+from aigc_cli.data.boxes import open_parts as open_recipe_parts
+from aigc_cli.errors import DataError
+from aigc_cli.media.boxes import Boxes, Floats, coco_image, coco_json, coco_objects
+from aigc_cli.media.files import write_bytes
+from aigc_cli.media.image import Raster, from_tensor, read_image, write_image
+from aigc_cli.modalities._modality import Task
+from aigc_cli.recipe.load import Recipe, section_from_texts
+from aigc_cli.recipe.sections import Section
+
+TRIES = 20  # places and objects that are tried for each that is pasted
+CROWDED = 0.3  # part of the smaller box that two may share
+NOTES = "coco.json"
+
+
+class Options(operations.Options):
+    """How much images are varied, and what is pasted; turned boxes would not fit tightly."""
+
+    rotation: float = Field(0.0, ge=0, le=180)
+    """Degrees by which an image is turned at most; boxes grow around what is turned."""
+    shear: float = Field(0.0, ge=0, le=60)
+    """Degrees by which it is slanted at most."""
+    flip: bool = True
+    """Mirror from left to right, half of the times."""
+    mix: float = Field(0.0, ge=0, le=0)
+    """Not for boxes."""
+    paste: int = Field(0, ge=0, le=100)
+    """Objects that are pasted into each new image at most; each class is as likely."""
+    shape: Literal["auto", "box", "ellipse"] = "auto"
+    """What is cut out: the outline where one is noted, else the box, or the ellipse in it."""
+    blend: float = Field(0.15, ge=0, le=0.5)
+    """Part of the sides of an object over which its edge fades."""
+    tone: float = Field(0.7, ge=0, le=1)
+    """How much of the difference in color to its new place is taken off a pasted object."""
+    crops: int = Field(0, ge=0, le=512)
+    """Side of squares of the real training objects, written to objects/CLASS for a generator to
+    learn; 0 writes none.
+    """
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """An image and its objects."""
+
+    picture: Raster
+    objects: Boxes
+
+
+class Scenes(_augmentation.Part):
+    """Numbered images with boxes."""
+
+    def __init__(self, part: BoxImages) -> None:
+        self.part, self.text = part, part.source
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    def name(self, number: int) -> str:
+        return self.part.name(number)
+
+    def labels(self) -> None:
+        return None
+
+    def read(self, number: int) -> Scene:
+        return Scene(self.part.read(number), self.part.objects[number])
+
+    def digest(self, thing: Scene) -> str:
+        return images.digest(thing.picture)
+
+
+class Reading(Section):
+    """How a source that is no recipe is read."""
+
+    on_error: Literal["stop", "skip"] = "stop"
+    """Boxes and images that cannot be used: stop and name them, or leave them out."""
+
+
+class Augmentation(_augmentation.Augmentation):
+    """Images with boxes."""
+
+    Options = Options
+    yardstick = "yardstick_yolo"
+    made_of = "image"
+
+    def open(self, source: str, key: str, data: Mapping[str, str]) -> Scenes:
+        asked = section_from_texts(Reading, [f"{k}={v}" for k, v in data.items()], "data")
+        part = open_boxes(source, key=key, cache=cache_folder("auto"))
+        require_good({key: part}, asked.on_error)
+        return Scenes(part)
+
+    def open_recipe(self, recipe: Recipe) -> Mapping[str, Scenes]:
+        if not isinstance(recipe.data, Config):
+            raise DataError(f"recipe '{recipe.name}': has no data of kind boxes")
+        parts = open_recipe_parts(recipe.data, recipe.bases)
+        return {key.removeprefix("data."): Scenes(part) for key, part in parts.items()}
+
+    def vary(
+        self, thing: Scene, part: Any, number: int, peers: Sequence[int], draw: Draw
+    ) -> Varied:
+        done: list[Operation] = []
+        image, way = operations.moved(
+            images.planes(thing.picture), self.options, draw, done, beyond="zeros"
+        )
+        objects = along(thing.objects, way, thing.picture.width, thing.picture.height)
+        sources: list[int] = []
+        if self.options.paste:
+            image, objects = self._pasted(image, objects, part, peers, draw, done, sources)
+        image = operations.shaded(image, None, self.options, draw, done)
+        return Varied(Scene(images.raster_of(image, thing.picture), objects), done, sources)
+
+    def _pasted(
+        self,
+        image: Tensor,
+        objects: Boxes,
+        part: Any,
+        peers: Sequence[int],
+        draw: Draw,
+        done: list[Operation],
+        sources: list[int],
+    ) -> tuple[Tensor, Boxes]:
+        """With objects of other images; their numbers are added to `sources`."""
+        for _ in range(1 + draw.below(self.options.paste)):
+            found = any_object(part, peers, draw)
+            if found is None:
+                continue
+            number, place = found
+            scene = part.read(number)
+            cut, mask = cut_out(scene, place, self.options.shape)
+            name = scene.objects.names[place]
+            placed = self.placed(image, objects, cut, mask, name, draw)
+            if placed is None:
+                continue
+            image, objects, where = placed
+            sources.append(number)
+            done.append({"name": "paste", "class": name, "box": where, "from": part.name(number)})
+        return image, objects
+
+    def placed(
+        self, image: Tensor, objects: Boxes, cut: Tensor, mask: Tensor, name: str, draw: Draw
+    ) -> tuple[Tensor, Boxes, list[int]] | None:
+        """With `cut` (3, h, w) of a class at a place where little is, and its box; None where there
+        is none. `mask` (h, w) is 1 on the object.
+        """
+        _, H, W = image.shape
+        scale = 1 + draw.uniform(-self.options.scale, self.options.scale)
+        h, w = (max(2, round(side * scale)) for side in cut.shape[1:])
+        if h >= H or w >= W:
+            return None
+        both = torch.cat([cut, mask[None]])[None]
+        both = F.interpolate(both, (h, w), mode="bilinear", antialias=True)[0]
+        if self.options.flip and draw.happens(0.5):
+            both = both.flip(2)
+        for _ in range(TRIES):
+            left, top = draw.below(W - w + 1), draw.below(H - h + 1)
+            box = np.array([left, top, left + w, top + h], dtype=np.float64)
+            if most_shared(box, objects.boxes) <= CROWDED:
+                break
+        else:
+            return None
+        image = image.clone()
+        under = image[:3, top : top + h, left : left + w]
+        image[:3, top : top + h, left : left + w] = blended(
+            under, both[:3], both[3], self.options.blend, self.options.tone
+        )
+        outlines = (*objects.outlines, ()) if objects.outlines else ()
+        joined = Boxes(np.vstack([objects.boxes, box]), (*objects.names, name), outlines=outlines)
+        return image, joined, box.astype(int).tolist()
+
+    def made_classes(self, part: Any) -> Sequence[str]:
+        return part_of(part).classes
+
+    def composed(
+        self, thing: Scene, part: Any, draw: Draw, made: Callable[[str], Tensor]
+    ) -> tuple[Scene, list[Operation]]:
+        """With objects that a model draws: `made` gives one of a class, (C, S, S) in [-1, 1]."""
+        done: list[Operation] = []
+        image, objects = images.planes(thing.picture), thing.objects
+        for _ in range(max(1, self.options.paste)):
+            names = part_of(part).classes
+            name = names[draw.below(len(names))]
+            sizes = box_sizes(part_of(part), name)
+            width, height = sizes[draw.below(len(sizes))]
+            colors = made(name).add(1).div(2).clamp(0, 1).expand(3, -1, -1)
+            cut = F.interpolate(
+                colors[None], (max(2, round(height)), max(2, round(width))), mode="bilinear",
+                antialias=True,
+            )[0]  # fmt: skip
+            mask = shape_of(self.options.shape, cut.shape[1], cut.shape[2])
+            placed = self.placed(image, objects, cut, mask, name, draw)
+            if placed is not None:
+                image, objects, where = placed
+                done.append({"name": "paste", "class": name, "box": where, "drawn": True})
+        return Scene(images.raster_of(image, thing.picture), objects), done
+
+    def write(
+        self,
+        out: Path,
+        split: str,
+        stem: str,
+        label: str | None,
+        thing: Any,
+        facts: Mapping[str, Any],
+    ) -> Written:
+        path = f"{split}/images/{stem}.png"
+        (out / path).parent.mkdir(parents=True, exist_ok=True)
+        write_image(out / path, thing.picture)
+        objects: Boxes = thing.objects
+        noted = {
+            "size": [thing.picture.width, thing.picture.height],
+            "classes": list(objects.names),
+            "boxes": [[round(float(edge), 2) for edge in box] for box in objects.boxes],
+        }
+        if any(objects.outlines):
+            noted["outlines"] = [
+                [np.round(polygon, 2).tolist() for polygon in one] for one in objects.outlines
+            ]
+        return Written(path, facts={"objects": noted})
+
+    def finish(self, out: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+        """A COCO file for each part, and objects cut out where that is asked for."""
+        lines = list(lines)
+        for split in ("train", "val"):
+            own = [line for line in lines if line["split"] == split]
+            write_bytes(out / split / NOTES, _coco(own, f"{split}/images/"))
+        if self.options.crops:
+            self._write_crops(out, [line for line in lines if line["made"] == "copied"])
+
+    def _write_crops(self, out: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+        side = self.options.crops
+        for line in lines:
+            if line["split"] != "train":
+                continue
+            scene = self.read_back(out, line)
+            for number, name in enumerate(scene.objects.names):
+                cut, _ = cut_out(scene, number, "box")
+                square = F.interpolate(cut[None], (side, side), mode="bilinear", antialias=True)[0]
+                path = out / "objects" / folder_of(name) / f"{Path(line['path']).stem}-{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_image(path, Raster(from_tensor(square * 2 - 1)))
+
+    def given(self, thing: Scene, label: str, task: Task) -> Tensor:
+        raise DataError("models that answer are not for images with boxes")
+
+    def thing_of_made(self, made: Any) -> Scene:
+        raise DataError("models make objects of such a set, and no whole images")
+
+    def read_back(self, out: Path, line: Mapping[str, Any]) -> Scene:
+        return Scene(read_image(out / line["path"]), _boxes_of(line["objects"]))
+
+    def features(self, thing: Scene) -> Tensor:
+        return images.on_a_grid(thing.picture)
+
+    def part_for(self, out: Path, name: str, lines: Iterable[Mapping[str, Any]]) -> str:
+        write_bytes(out / f"{name}.json", _coco(list(lines), ""))
+        return str(out / f"{name}.json")
+
+    def trains_on(self, out: Path) -> Mapping[str, str]:
+        return {"train": str(out / "train" / NOTES), "val": str(out / "val" / NOTES)}
+
+
+def _coco(lines: Sequence[Mapping[str, Any]], folder: str) -> bytes:
+    """Of these lines; file names begin behind `folder`."""
+    names = sorted({name for line in lines for name in line["objects"]["classes"]})
+    classes = {name: number for number, name in enumerate(names, 1)}
+    pictures: list[Any] = []
+    objects: list[Any] = []
+    for number, line in enumerate(lines, 1):
+        width, height = line["objects"]["size"]
+        pictures.append(coco_image(number, line["path"].removeprefix(folder), width, height))
+        objects += coco_objects(_boxes_of(line["objects"]), number, len(objects) + 1, classes)
+    return coco_json(pictures, objects, classes)
+
+
+def _boxes_of(noted: Mapping[str, Any]) -> Boxes:
+    outlines = tuple(
+        tuple(np.asarray(polygon, dtype=np.float64) for polygon in one)
+        for one in noted.get("outlines", ())
+    )
+    boxes = np.asarray(noted["boxes"], dtype=np.float64).reshape(-1, 4)
+    return Boxes(boxes, tuple(noted["classes"]), outlines=outlines)
+
+
+# -- geometry --------------------------------------------------------------------------------------
+
+
+def along(objects: Boxes, way: operations.Way, width: int, height: int) -> Boxes:
+    """Objects whose image was moved: around where the outline went, or the corners of the box; cut
+    at the edge, and without those of which too little is seen.
+    """
+    if not len(objects):
+        return objects
+    outlines = tuple(tuple(way(p) for p in one) for one in objects.outlines)
+    boxes = np.empty((len(objects), 4))
+    for i, (left, top, right, bottom) in enumerate(objects.boxes):
+        corners = np.array([[left, top], [right, top], [left, bottom], [right, bottom]])
+        own = outlines[i] if outlines else ()
+        points = np.concatenate(own) if own else way(corners)
+        boxes[i] = [*points.min(0), *points.max(0)]
+    cut, kept = inside(boxes, width, height)
+    some = Boxes(boxes, objects.names, outlines=outlines).some(kept)
+    clipped = tuple(tuple(p.clip(0, (width, height)) for p in one) for one in some.outlines)
+    return Boxes(cut, some.names, outlines=clipped)
+
+
+def most_shared(box: Floats, others: Floats) -> float:
+    """The largest part of the smaller of two boxes that is also in the other."""
+    if not len(others):
+        return 0.0
+    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
+    shared = np.prod(np.clip(high - low, 0, None), axis=1)
+    areas = np.prod(others[:, 2:] - others[:, :2], axis=1)
+    return float((shared / np.minimum(areas, np.prod(box[2:] - box[:2]))).max())
+
+
+def any_object(part: Any, peers: Sequence[int], draw: Draw) -> tuple[int, int] | None:
+    """Number of an image and of an object in it, of a class by chance; None where none is found."""
+    found = part_of(part)
+    name = found.classes[draw.below(len(found.classes))]
+    numbers = getattr(part, "numbers", None)
+    for _ in range(10 * TRIES):
+        number = peers[draw.below(len(peers))]
+        names = found.objects[number if numbers is None else numbers[number]].names
+        if name in names:
+            places = [i for i, other in enumerate(names) if other == name]
+            return number, places[draw.below(len(places))]
+    return None
+
+
+def part_of(part: Any) -> BoxImages:
+    """The images below a part, which may be some of them."""
+    while not isinstance(part, BoxImages):
+        part = part.part
+    return part
+
+
+def box_sizes(part: BoxImages, name: str) -> list[tuple[float, float]]:
+    """(width, height) of every box of a class."""
+    return [
+        (float(box[2] - box[0]), float(box[3] - box[1]))
+        for found in part.objects
+        for box, other in zip(found.boxes, found.names, strict=True)
+        if other == name
+    ]
+
+
+# -- cutting and pasting ---------------------------------------------------------------------------
+
+
+def cut_out(scene: Scene, number: int, shape: str) -> tuple[Tensor, Tensor]:
+    """An object (3, h, w) in [0, 1] and its mask (h, w)."""
+    left, top, right, bottom = scene.objects.boxes[number]
+    x0, y0 = int(left), int(top)
+    x1, y1 = max(x0 + 1, int(np.ceil(right))), max(y0 + 1, int(np.ceil(bottom)))
+    colors = images.planes(scene.picture.as_bits(8).as_channels(3))[:3, y0:y1, x0:x1]
+    outline = scene.objects.outlines[number] if scene.objects.outlines else ()
+    h, w = colors.shape[1:]
+    if shape == "auto" and outline:
+        drawn = Image.new("L", (w, h))
+        for polygon in outline:
+            ImageDraw.Draw(drawn).polygon([(x - x0, y - y0) for x, y in polygon], fill=255)
+        return colors, torch.from_numpy(np.array(drawn)).float() / 255
+    return colors, shape_of(shape, h, w)
+
+
+def shape_of(shape: str, h: int, w: int) -> Tensor:
+    """The mask (h, w) of a box, or of the ellipse in it."""
+    if shape != "ellipse":
+        return torch.ones(h, w)
+    y = (torch.arange(h) + 0.5) / h * 2 - 1
+    x = (torch.arange(w) + 0.5) / w * 2 - 1
+    return (y[:, None].square() + x.square() <= 1).float()
+
+
+def blended(under: Tensor, over: Tensor, mask: Tensor, blend: float, tone: float) -> Tensor:
+    """`over` (3, h, w) on `under` where `mask` (h, w) is 1, with an edge that fades inwards, and
+    brought nearer in color to what was there, by the difference of both along the edge of the box.
+    """
+    h, w = mask.shape
+    edge = torch.zeros(h, w, dtype=torch.bool)
+    edge[[0, -1]] = edge[:, [0, -1]] = True
+    shift = (under[:, edge].mean(1) - over[:, edge].mean(1)) * tone
+    over = (over + shift[:, None, None]).clamp(0, 1)
+    if blend:
+        # Away from the edge of the mask by as much as a box filter reaches, it is 1.
+        ky, kx = (2 * max(1, round(side * blend / 2)) + 1 for side in (h, w))
+        padded = F.pad(mask[None, None], (kx, kx, ky, ky))
+        inner = -F.max_pool2d(-padded, (ky, kx), 1, (ky // 2, kx // 2))
+        soft = F.avg_pool2d(inner, (ky, kx), 1, (ky // 2, kx // 2), count_include_pad=False)
+        mask = soft[0, 0, ky : ky + h, kx : kx + w] * (mask > 0)
+    return torch.lerp(under, over, mask)
