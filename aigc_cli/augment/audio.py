@@ -1,7 +1,7 @@
 """Recordings: louder or softer, moved, with noise, slower, higher; written as WAV.
 
-Slower without lower is a phase vocoder (Flanagan and Golden, 1966); higher is slower, and then
-played faster.
+Slower without lower is WSOLA (Verhelst and Roelands, 1993); higher is slower, and then played
+faster.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from aigc_cli.data._named_files import files_in
 from aigc_cli.media.audio import ENDINGS, MAX_BYTES, Sound, power, read_audio, sound_bytes
 from aigc_cli.recipe.sections import Section
 
-WINDOW, HOP = 512, 128  # samples of the phase vocoder
+WINDOW, HOP, TOLERANCE = 512, 128, 160  # samples of what is laid at other distances
 GRID = (16, 24)  # times and frequencies by which recordings are compared
 
 
@@ -96,7 +97,7 @@ class Augmentation(_files.Augmentation):
         """Its loudness in time and frequency on a grid, of length 1."""
         levels = np.log(power(thing.value.samples, HOP)[:, 1:] + 1e-8).T  # (256, frames)
         grid = torch.from_numpy(levels)[None, None]
-        return unit(torch.nn.functional.adaptive_avg_pool2d(grid, GRID).numpy() - np.log(1e-8))
+        return unit(F.adaptive_avg_pool2d(grid, GRID).numpy() - np.log(1e-8))
 
     def unfit(self, thing: Item) -> str | None:
         return None if float(np.abs(thing.value.samples).max(initial=0)) > 1e-4 else "silent"
@@ -113,20 +114,34 @@ def moved(x: Tensor, by: int) -> Tensor:
 
 
 def stretched(x: Tensor, factor: float) -> Tensor:
-    """Samples (T,) -> about (factor T,) at the same pitch."""
-    if len(x) < WINDOW:
-        return x
-    window = torch.hann_window(WINDOW)
-    spectrum = torch.stft(x, WINDOW, HOP, window=window, return_complex=True)  # (F, frames)
-    places = torch.arange(0, spectrum.shape[1] - 1, 1 / factor)
-    low, part = places.long(), places.frac()
-    size, angle = spectrum.abs(), spectrum.angle()
-    # The phase goes on by what it gains from one frame to the next, as between the frames there.
-    gain = angle[:, low + 1] - angle[:, low]
-    phase = torch.cumsum(torch.cat([angle[:, :1], gain[:, :-1]], 1), 1)
-    between = torch.lerp(size[:, low], size[:, low + 1], part)
+    """Samples (T,) -> about (factor T,) at the same pitch.
+
+    Windows of the recording, laid at other distances: each is taken from where, within TOLERANCE
+    of its place, it goes on most like the one before it.
+    """
     length = max(1, round(len(x) * factor))
-    return torch.istft(torch.polar(between, phase), WINDOW, HOP, window=window, length=length)
+    if len(x) < 2 * WINDOW:
+        return F.pad(x, (0, max(0, length - len(x))))[:length]
+    window = torch.hann_window(WINDOW)
+    padded = F.pad(x, (WINDOW, 2 * WINDOW + TOLERANCE))
+    out, weight = torch.zeros(length + 3 * WINDOW), torch.full((length + 3 * WINDOW,), 1e-6)
+    place = WINDOW // 2
+    for start in range(0, length + WINDOW, HOP):
+        middle = min(WINDOW // 2 + round(start / factor), len(padded) - WINDOW - TOLERANCE)
+        if start:
+            goes_on = padded[place + HOP : place + HOP + WINDOW]
+            low = max(0, middle - TOLERANCE)
+            near = padded[low : middle + TOLERANCE + WINDOW]
+            if len(goes_on) < WINDOW:
+                break
+            like = F.conv1d(near[None, None], goes_on[None, None])[0, 0]
+            size = F.conv1d(near.square()[None, None], torch.ones(1, 1, WINDOW))[0, 0]
+            place = low + int((like / (size.clamp(min=0) + 1e-6).sqrt()).argmax())
+        else:
+            place = middle
+        out[start : start + WINDOW] += window * padded[place : place + WINDOW]
+        weight[start : start + WINDOW] += window
+    return (out / weight)[WINDOW // 2 :][:length]
 
 
 def higher(x: Tensor, ratio: float) -> Tensor:

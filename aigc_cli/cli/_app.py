@@ -34,6 +34,7 @@ COMMANDS = (
     ("Work", "evaluate", "evaluate:evaluate"),
     ("", "eval", "evaluate:evaluate"),
     ("Work", "augment", "augment:augment"),
+    ("Work", "augment features", "features:features"),
     ("Prepare", "recipe", "recipe:app"),
     ("Prepare", "data", "data:app"),
     ("Prepare", "plan", "plan:plan"),
@@ -77,7 +78,7 @@ app = typer.Typer(
 
 def invoke(args: Sequence[str]) -> int:
     """Run one command line; report what ended it on stderr or in JSON; return the exit code."""
-    args = _global_options_last(args)
+    args = _two_words(_global_options_last(args))
     try:
         return _call(args)
     except BrokenPipeError:  # the reader has gone, as in `| head -1`
@@ -164,6 +165,12 @@ def _global_options_last(args: Sequence[str]) -> list[str]:
     common = [arg for arg in args[:end] if arg in _output.GLOBAL_OPTIONS]
     others = [arg for arg in args[:end] if arg not in _output.GLOBAL_OPTIONS]
     return [*others, *common, *args[end:]]
+
+
+def _two_words(args: list[str]) -> list[str]:
+    """`augment features` is a command of its own, beside `augment DATA`."""
+    names = {tuple(name.split()) for _, name, _ in COMMANDS if " " in name}
+    return [" ".join(args[:2]), *args[2:]] if tuple(args[:2]) in names else args
 
 
 def set_up_logs(*, quiet: bool, debug: bool) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from aigc_cli.cli._output import Debug, Json, Output, Quiet
 from aigc_cli.cli._table import table
-from aigc_cli.cli.sample import check_device
+from aigc_cli.cli.sample import Device, GoOn, Seed, check_device
 from aigc_cli.errors import InputError
 from aigc_cli.recipe.load import load_recipe
 
@@ -126,8 +126,6 @@ YardstickName = Annotated[
     ),
 ]
 Seeds = Annotated[int, typer.Option(min=2, help="Seeds of --measure.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Seed = Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same set.")]
 Workers = Annotated[
     int | None,
     typer.Option(
@@ -135,9 +133,6 @@ Workers = Annotated[
     ),
 ]
 Overwrite = Annotated[bool, typer.Option(help="Replace the set in a folder that is not empty.")]
-GoOn = Annotated[
-    bool, typer.Option("--continue", help="Continue an interrupted command; repeat its options.")
-]
 
 
 def augment(
@@ -174,7 +169,7 @@ def augment(
     from aigc_cli.run.augmenting import Augmenting
 
     check_device(device)
-    parts = _sections(options or ())
+    parts = sections(options or ())
     inputs.check_data(data, [f"data.{text}" for text in parts["data"]])
     for option, sources in (("--val", [val]), ("--test", test or [])):
         inputs.require_paths(option, *sources)
@@ -252,7 +247,7 @@ def _measured(
     return record
 
 
-def _sections(options: Sequence[str]) -> dict[str, list[str]]:
+def sections(options: Sequence[str]) -> dict[str, list[str]]:
     """KEY=VALUE by what they are for: reading, the model, the yardstick, or the operations."""
     found: dict[str, list[str]] = {"data": [], "sample": [], "yardstick": [], "augment": []}
     for text in options:
