@@ -24,8 +24,8 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from aigc_cli.errors import InputError
 from aigc_cli.models._base import Terms
-from aigc_cli.models.vision import _detector
 from aigc_cli.models.vision._detector import JUDGED, BackboneConfig, DetectorModule
+from aigc_cli.models.vision._detector import Options as DetectorOptions
 from aigc_cli.nn.pyramid import STRIDES, Pyramid, backbone
 from aigc_cli.specs import Spec
 
@@ -135,5 +135,5 @@ class Model(DetectorModule):
         return found
 
 
-class Options(_detector.Options):
+class Options(DetectorOptions):
     """Which of the boxes that are found are told."""

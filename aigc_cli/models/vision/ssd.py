@@ -21,8 +21,8 @@ from torchvision.ops import box_iou
 
 from aigc_cli.errors import InputError
 from aigc_cli.models._base import Terms
-from aigc_cli.models.vision import _detector
 from aigc_cli.models.vision._detector import BackboneConfig, DetectorModule
+from aigc_cli.models.vision._detector import Options as DetectorOptions
 from aigc_cli.nn.pyramid import STRIDES, Pyramid, backbone, groups_of
 from aigc_cli.specs import Spec
 
@@ -123,5 +123,5 @@ class Model(DetectorModule):
         return found
 
 
-class Options(_detector.Options):
+class Options(DetectorOptions):
     """Which of the boxes that are found are told."""

@@ -29,8 +29,8 @@ from torchvision.ops import box_iou, generalized_box_iou_loss
 
 from aigc_cli.errors import InputError
 from aigc_cli.models._base import Terms
-from aigc_cli.models.vision import _detector
 from aigc_cli.models.vision._detector import BackboneConfig, DetectorModule
+from aigc_cli.models.vision._detector import Options as DetectorOptions
 from aigc_cli.nn.pyramid import STRIDES, Pyramid, backbone, groups_of
 from aigc_cli.recipe.dial import Dial
 from aigc_cli.specs import Spec
@@ -207,5 +207,5 @@ class Model(DetectorModule):
         return found
 
 
-class Options(_detector.Options):
+class Options(DetectorOptions):
     """Which of the boxes that are found are told."""
