@@ -205,7 +205,7 @@ def _probed(table: Table, name: str, values: Values) -> dict[str, Any]:
     if not len(test):
         raise InputError("--probe needs items to test on", hint="name some with --test")
     labels = np.asarray(table.labels)
-    measured = probe(values[train], labels[train], values[test], labels[test])
+    measured = probe(values[train], labels[train].tolist(), values[test], labels[test].tolist())
     return {"features": name, "dims": values.shape[1], **measured}
 
 

@@ -102,7 +102,8 @@ def test_what_tells_classes_apart_is_selected(by: str) -> None:
     values[:, 3] += 3 * (labels == "b")
     values[:, 6] -= 2 * (labels == "b")
     assert select(values, labels.tolist(), 2, by) == [3, 6]  # type: ignore[arg-type]
-    found = probe(values[:100], labels[:100], values[100:], labels[100:])
+    both = labels.tolist()
+    found = probe(values[:100], both[:100], values[100:], both[100:])
     assert found["accuracy"] > 0.9
     assert found["macro_f1"] > 0.9
 
