@@ -137,6 +137,7 @@ OWN_ROOMS = (
 MODALITIES = sorted(p.stem for p in (PACKAGE / "modalities").glob("[a-z]*.py"))
 ALLOWED: dict[str, str] = {
     "cli/recipe.py": "a key of its own JSON",
+    "run/encoders.py": "networks for images, and for texts, that are known by their names",
     "run/graph.py": "the name of an input; only networks of images have graphs",
     "run/serving/completions.py": "a field of the shape that clients of chat services speak",
 }

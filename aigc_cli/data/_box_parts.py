@@ -17,7 +17,7 @@ from aigc_cli.data._box_files import Noted, read_notes
 from aigc_cli.data._check import Report as ImageReport
 from aigc_cli.data._check import check
 from aigc_cli.data._images import Checked
-from aigc_cli.data._sources import Files
+from aigc_cli.data._sources._files import FileSource
 from aigc_cli.errors import DataError, Problem
 from aigc_cli.media.boxes import Boxes
 from aigc_cli.media.image import MAX_PIXELS, Raster
@@ -147,7 +147,7 @@ def open_boxes(
             f"{key}: none of the {len(notes.images):,} images that {source!r} names is there",
             hint="images lie beside the notes, or in images/ beside them",
         )
-    files = Files([noted.image for noted in there if noted.image], [one.name for one in there])
+    files = FileSource([noted.image for noted in there if noted.image], [one.name for one in there])
     files.text, files.max_pixels = source, max_pixels
     report = check(files, range(len(files)), cache=cache)
     faults += [Fault(UNREADABLE, name, reason) for name, reason in report.bad]
@@ -165,7 +165,7 @@ def some(part: BoxImages, numbers: Sequence[int], *, faults: bool) -> BoxImages:
     """Only these images; of the faults all or none."""
     order = list(part.images.seen)
     seen = {order[i]: part.images.seen[order[i]] for i in numbers}
-    report = ImageReport(part.images.source, seen, part.images.bad if faults else [])
+    report = replace(part.images, seen=seen, bad=part.images.bad if faults else [])
     return replace(
         part,
         pictures=Checked(report),

@@ -16,10 +16,10 @@ from aigc_cli.data._box_files import format_of
 from aigc_cli.data._box_parts import BoxImages, of_classes, open_boxes, require_good, some
 from aigc_cli.data._cache import Background, Bytes, Pack, cache_folder
 from aigc_cli.data._claim import MARKED, Claim, parts
-from aigc_cli.data._fit import Fit
 from aigc_cli.data._images import held_apart, in_8_bits, planes, to_range
 from aigc_cli.data._paths import find_path
 from aigc_cli.data._stream import Key, permutation
+from aigc_cli.data._suggest import Suggestions
 from aigc_cli.errors import DataError
 from aigc_cli.media.boxes import Boxes, coco_image, coco_json, coco_objects
 from aigc_cli.media.image import MAX_PIXELS, Raster, write_image
@@ -295,7 +295,7 @@ def recognize(source: str, bases: Sequence[Path] = ()) -> Claim | None:
     return Claim(values, "images with notes of boxes", MARKED, frozenset({"boxes", "color"}))
 
 
-def fit(config: Config, *, bases: Sequence[Path] = ()) -> Fit:
+def suggest(config: Config, *, bases: Sequence[Path] = ()) -> Suggestions:
     """The shape that most images have, 320 pixels long."""
     part = open_boxes(config.train, bases=bases, key="data.train", max_pixels=config.max_pixels)
     shapes = sorted(seen.width / seen.height for seen in part.pictures.seen)

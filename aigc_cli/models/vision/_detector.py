@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
-from torchvision.ops import batched_nms
 
 from aigc_cli.media.boxes import Boxes
 from aigc_cli.metrics.boxes._coco import image_ap
@@ -129,6 +128,8 @@ class DetectorModule(GenerativeModule):
 
     def find(self, images: Tensor, options: Options) -> list[Boxes]:
         """The objects in images (B, 3, H, W) of the size trained with, the surest first."""
+        from torchvision.ops import batched_nms  # takes seconds
+
         H, W = self.canvas
         found = []
         for boxes, scores, classes in self.raw(images, options.score):

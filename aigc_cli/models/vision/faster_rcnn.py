@@ -15,12 +15,6 @@ from typing import Any, ClassVar
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
-from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
-from torchvision.ops import MultiScaleRoIAlign
 
 from aigc_cli.errors import InputError
 from aigc_cli.models._base import Terms
@@ -58,6 +52,13 @@ class Net(nn.Module):
     """Images (B, 3, H, W) -> maps; `rpn` and `heads` look at them."""
 
     def __init__(self, config: Config, classes: int) -> None:
+        # here, since it takes seconds
+        from torchvision.models.detection.anchor_utils import AnchorGenerator
+        from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+        from torchvision.models.detection.roi_heads import RoIHeads
+        from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+        from torchvision.ops import MultiScaleRoIAlign
+
         super().__init__()
         self.backbone = backbone(config.backbone, config.widths)
         self.pyramid = Pyramid(self.backbone.channels, config.neck)
@@ -95,6 +96,8 @@ class Net(nn.Module):
         self, images: Tensor, maps: Sequence[Tensor], target: dict[str, Tensor] | None
     ) -> tuple[dict[str, Tensor], Terms]:
         """What is found in one image (1, 3, H, W), and while training the losses."""
+        from torchvision.models.detection.image_list import ImageList
+
         size = [(int(images.shape[2]), int(images.shape[3]))]
         features = {str(i): x.float() for i, x in enumerate(maps)}
         targets = None if target is None else [target]

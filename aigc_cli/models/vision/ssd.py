@@ -14,10 +14,6 @@ from typing import Any, ClassVar
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
-from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.ssd import SSD, SSDHead
-from torchvision.ops import box_iou
 
 from aigc_cli.errors import InputError
 from aigc_cli.models._base import Terms
@@ -55,6 +51,9 @@ class Net(nn.Module):
     """Images (B, 3, H, W) -> classes (B, A, K + 1), boxes as offsets (B, A, 4), default boxes."""
 
     def __init__(self, config: Config, classes: int, canvas: tuple[int, int]) -> None:
+        from torchvision.models.detection.anchor_utils import DefaultBoxGenerator  # takes seconds
+        from torchvision.models.detection.ssd import SSD, SSDHead
+
         super().__init__()
         self.backbone = backbone(config.backbone, config.widths)
         self.pyramid = Pyramid(self.backbone.channels, config.neck)
@@ -76,6 +75,8 @@ class Net(nn.Module):
         )  # fmt: skip
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        from torchvision.models.detection.image_list import ImageList
+
         maps = self.pyramid(self.backbone.maps(images))
         for layer in self.coarser:
             maps.append(layer(maps[-1]))
@@ -99,6 +100,8 @@ class Model(DetectorModule):
             raise InputError(f"model.{error}") from error
 
     def losses(self, images: Tensor, targets: Sequence[tuple[Tensor, Tensor]]) -> Terms:
+        from torchvision.ops import box_iou
+
         logits, offsets, defaults = self.net(images)
         ssd = self.net.ssd
         terms: dict[str, list[Tensor]] = {"classes": [], "boxes": []}

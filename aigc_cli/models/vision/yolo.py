@@ -25,7 +25,6 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
-from torchvision.ops import box_iou, generalized_box_iou_loss
 
 from aigc_cli.errors import InputError
 from aigc_cli.models._base import Terms
@@ -140,6 +139,8 @@ def aligned(
     target the IoU it has, the others less in proportion. A place in several boxes learns that which
     it overlaps most.
     """
+    from torchvision.ops import box_iou  # takes seconds
+
     N, A = len(real), len(boxes)
     shared = box_iou(real, boxes)  # (N, A)
     x, y = places[:, 0], places[:, 1]
@@ -176,6 +177,8 @@ class Model(DetectorModule):
             raise InputError(f"model.{error}") from error
 
     def losses(self, images: Tensor, targets: Sequence[tuple[Tensor, Tensor]]) -> Terms:
+        from torchvision.ops import generalized_box_iou_loss
+
         logits, boxes, places = self.net(images)
         of_classes, of_boxes = [], []
         for ours, found, (real, classes) in zip(logits, boxes, targets, strict=True):
