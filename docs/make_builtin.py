@@ -3,8 +3,8 @@
     python docs/make_builtin.py AIGC_DATA
 
 AIGC_DATA holds tinyshakespeare, emoji_skin_tones, fashion_mnist, tatoeba_en_zh, goemotions,
-instruction_demo, pop909 and style_images. Equal originals give equal bytes: no time is
-written and all that is drawn is drawn with seed 0. Licenses: aigc_cli/builtin/NOTICES.md.
+csl_titles, instruction_demo, pop909 and style_images. Equal originals give equal bytes: no time
+is written and all that is drawn is drawn with seed 0. Licenses: aigc_cli/builtin/NOTICES.md.
 """
 
 from __future__ import annotations
@@ -16,12 +16,17 @@ import json
 import random
 import re
 import sys
+import wave
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from aigc_cli.media.drums import DRUMS, from_grid
+from aigc_cli.media.midi import midi_bytes
+from aigc_cli.media.synth import render
 
 OUT = Path(__file__).resolve().parents[1] / "aigc_cli/builtin"
 EMOTIONS = ("admiration", "amusement", "curiosity", "gratitude", "love", "sadness")
@@ -40,9 +45,12 @@ def main(data: Path) -> None:
     fashion(data / "fashion_mnist")
     tatoeba(data / "tatoeba_en_zh")
     emotions(data / "goemotions")
+    titles(data / "csl_titles")
     tasks(data / "instruction_demo")
     pop909(data / "pop909")
     paintings(data / "style_images")
+    grooves()
+    tones()
     shapes()
     sizes = {path.name: sum(f.stat().st_size for f in path.iterdir()) for path in folders()}
     print(*(f"{size:>9,} {name}" for name, size in sizes.items()), sep="\n")
@@ -128,6 +136,16 @@ def tasks(source: Path) -> None:
         write_gz(f"tasks/{part}.json.gz", body.encode())
 
 
+def titles(source: Path) -> None:
+    """Chinese abstracts of at most 200 characters with their titles: 50 validate."""
+    rows = [json.loads(line) for line in content(source / "dev.jsonl").decode().splitlines()]
+    rows = [row for row in rows if len(row["abstract"]) <= 200]
+    random.Random(0).shuffle(rows)
+    for part, some in (("train", rows[50:]), ("validation", rows[:50])):
+        lines = [f"{row['abstract']}\t{row['title']}" for row in some]
+        write_gz(f"titles/{part}.tsv.gz", text(lines))
+
+
 def pop909(source: Path) -> None:
     """The first 40 songs, as MIDI."""
     songs = members(source, r"(?:.*/)?(\d{3})\.mid$")
@@ -145,6 +163,68 @@ def paintings(source: Path) -> None:
         target = OUT / "paintings" / f"{name}.jpg"
         target.parent.mkdir(parents=True, exist_ok=True)
         picture.save(target, quality=88, optimize=True)
+
+
+# Sixteenths of a bar: x always, o mostly, . seldom; kick, snare, closed hat, open hat.
+GROOVES = {
+    "rock": ("x-----.-x-o---.-", "----x-------x---", "x-x-x-x-x-x-x-x-", "--------------.-"),
+    "disco": ("x---x---x---x---", "----x-------x---", "x---x---x---x---", "--x---x---x---x-"),
+    "funk": ("x-.---o---x--.--", "----x--.-.--x--o", "xoxoxoxoxoxoxoxo", "------.-------.-"),
+    "bossa": ("x--ox---x--ox---", "x--x--x---x--x--", "x-x-x-x-x-x-x-x-", "----------------"),
+    "reggae": ("------.-x-----.-", "--------x----.--", "x-x-x-xox-x-x-xo", "--------------o-"),
+    "half-time": ("x--.---.--o-----", "--------x------.", "x-x-x-x-x-x-x-x-", "--------------o-"),
+}
+TIMES = {"rock": 116, "disco": 120, "funk": 100, "bossa": 132, "reggae": 76, "half-time": 140}
+
+
+def grooves() -> None:
+    """Drums of six styles by rules: 12 files of 8 bars each, MIDI; some bars end in a fill."""
+    chance = {"x": 0.97, "o": 0.6, ".": 0.2, "-": 0.0}
+    files = {}
+    for style, lines in GROOVES.items():
+        draw = np.random.default_rng([0, len(files)])
+        usual = np.array([[chance[mark] for mark in line] for line in lines]).T
+        for number in range(12):
+            grid = np.zeros((8 * 16, len(DRUMS)), np.bool_)
+            for bar in range(8):
+                part = grid[16 * bar : 16 * bar + 16]
+                part[:, :4] = draw.random((16, 4)) < usual
+                part[part[:, 3], 2] = False  # the hat is open or closed
+                if bar % 4 == 3 and draw.random() < 0.5:  # a fill of toms, from high to low
+                    part[12:] = False
+                    part[np.arange(12, 16), 6 - np.sort(draw.integers(3, size=4))] = True
+                part[0, 7] = bar == 0 and draw.random() < 0.3
+            music = from_grid(grid, TIMES[style] * 2 ** draw.uniform(-0.15, 0.15), 4, 4)
+            raw = midi_bytes(music.as_midi(), music.tempo, (4, 4))
+            files[f"{style}/{number:02}.mid"] = raw
+    write_zip("grooves/grooves.zip", files, packed=True)
+
+
+VOICES = {"piano": 0, "bells": 9, "organ": 19, "strings": 48, "brass": 56, "flute": 73}
+
+
+def tones() -> None:
+    """Notes of six voices of aigc's own synthesizer: 10 pitches of each, 8 kHz, 8 bits."""
+    files = {}
+    for voice, program in VOICES.items():
+        draw = np.random.default_rng([0, program])
+        for pitch in range(50, 80, 3):
+            ticks, loud = int(draw.integers(200, 300)), int(draw.integers(90, 128))
+            note = np.array([[0, ticks, pitch, program, loud]])
+            samples = render(note, 0.001, sample_rate=8000) * np.float32(loud / 127)
+            files[f"{voice}/{pitch}.wav"] = eight_bits(samples)
+    write_zip("tones/tones.zip", files, packed=True)
+
+
+def eight_bits(samples: np.ndarray) -> bytes:
+    """A mono WAV file of 8 kHz."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(1)
+        file.setframerate(8000)
+        file.writeframes(np.round(samples * 127 + 128).astype(np.uint8).tobytes())
+    return buffer.getvalue()
 
 
 def shapes() -> None:

@@ -1,4 +1,4 @@
-"""Which data sets recipes use."""
+"""Which data sets and models recipes use."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from aigc_cli import registry
 from aigc_cli.catalog.builtin import PREFIX
 from aigc_cli.catalog.entry import names
+from aigc_cli.catalog.weights import find_entry, is_model
 from aigc_cli.recipe import strict_yaml
 
 
@@ -45,6 +46,20 @@ def how_to_get(data: object) -> str | None:
     if fetched:
         return f"aigc data get {' '.join(fetched)}"
     return "built in" if sets else None
+
+
+def how_to_get_all(recipe: Mapping[str, Any]) -> str | None:
+    """The line that gets the data of a recipe and the models of the catalog that it starts from or
+    looks through; a recipe without data takes images of the user's, or built-in ones.
+    """
+    model = recipe.get("model")
+    named = [recipe.get("init_from"), model.get("features") if isinstance(model, Mapping) else None]
+    got = [find_entry(name)[0] for name in named if isinstance(name, str) and is_model(name)]
+    commands = [f"aigc model get {name}" for name in dict.fromkeys(got)]
+    data = how_to_get(recipe["data"]) if recipe.get("data") else "built in"
+    if data is not None and (data != "built in" or not commands):
+        commands.insert(0, data)
+    return "; ".join(commands) or None
 
 
 def recipes_by_set() -> dict[str, list[str]]:

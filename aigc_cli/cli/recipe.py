@@ -214,7 +214,7 @@ def schema(
 
 def _rows() -> list[dict[str, Any]]:
     """What `ls` knows of each recipe without importing its family: its names and its header."""
-    from aigc_cli.catalog.uses import how_to_get
+    from aigc_cli.catalog.uses import how_to_get_all
     from aigc_cli.recipe import header, strict_yaml
 
     rows = []
@@ -226,7 +226,7 @@ def _rows() -> list[dict[str, Any]]:
         kind = section.get("kind") if isinstance(section, dict) else None
         names = {"recipe": f"{file.room}/{file.name}", "family": top.get("family"), "data": kind}
         facts = dict.fromkeys(header.KEYS) | header.facts(raw.decode(errors="replace"))
-        rows.append(names | facts | {"get": how_to_get(section), "path": str(file.path)})
+        rows.append(names | facts | {"get": how_to_get_all(top), "path": str(file.path)})
     return rows
 
 

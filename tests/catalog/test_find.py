@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 import zipfile
 from collections import Counter
@@ -17,12 +18,12 @@ from aigc_cli.catalog.entry import expand, load, names
 from aigc_cli.catalog.find import data_folder, resolve, size_text
 from aigc_cli.catalog.get import copy_builtin
 from aigc_cli.catalog.prepare import PREPARE
-from aigc_cli.catalog.uses import how_to_get, sets_of
+from aigc_cli.catalog.uses import how_to_get, how_to_get_all, sets_of
 from aigc_cli.cli import invoke
 from aigc_cli.data._paths import json_part
 from aigc_cli.errors import DataError
 from aigc_cli.recipe.load import load_recipe
-from aigc_cli.registry import recipes
+from aigc_cli.registry import load_family, recipes
 
 
 @pytest.mark.parametrize("name", names())
@@ -85,15 +86,18 @@ def test_every_shipped_recipe_says_where_its_data_comes_from(name, monkeypatch):
             assert "/" not in text or "%" in text, text
 
 
-DEMOS = [name for name in recipes() if re.fullmatch(r"[a-z0-9]+(_classifier)?_demo", name)]
+DEMOS = [name for name in recipes() if name.endswith("_demo") and "instruction" not in name]
 
 
-def test_every_verb_has_a_demo():
+def test_every_verb_and_modality_has_a_demo():
     families = {load_recipe(name).family for name in DEMOS}
     assert families >= {
-        "dcgan", "pix2pix", "cyclegan", "colorize", "style_optim", "classifier",
-        "edsr", "lm", "seq2seq", "text_classifier",
+        "dcgan", "vae", "flow", "pix2pix", "cyclegan", "munit", "colorize", "style_optim",
+        "deepdream", "classifier", "edsr", "lm", "chat", "seq2seq", "summarize", "text_vae",
+        "text_classifier", "music_lm", "music_vae", "rhythm_vae", "wavenet", "audio_classifier",
     }  # fmt: skip
+    made = {load_family(family).Model.makes for family in families}
+    assert made >= {"image", "text", "music", "audio"}
 
 
 @pytest.mark.parametrize("name", DEMOS)
@@ -103,6 +107,12 @@ def test_a_demo_needs_no_download(name):
     assert not recipe.is_trained or how_to_get(recipe.as_dict()["data"]) == "built in"
     features = recipe.model.model_dump().get("features")
     assert features in (None, "none") or features.startswith("random:")
+
+
+@pytest.mark.parametrize("name", DEMOS)
+def test_the_shell_session_of_ci_runs_every_demo(name):
+    session = (Path(__file__).parents[1] / "smoke.sh").read_text("utf-8")
+    assert re.search(rf"\b(demo|sample) {name}\b", session)
 
 
 def test_a_set_that_is_not_here_is_one_line_with_command_and_size(capsys):
@@ -204,6 +214,23 @@ def test_sets_of_a_recipe():
     assert how_to_get(data) == "aigc data get bsds500"
     assert how_to_get({"train": "builtin:emoji:yellow"}) == "built in"
     assert how_to_get({"train": "mine"}) is None
+
+
+def test_a_recipe_is_got_with_the_models_that_it_needs():
+    chat = {"init_from": "smollm2", "data": {"train": "instruction_demo/alpaca_en_demo.json"}}
+    assert how_to_get_all(chat) == "aigc data get instruction_demo; aigc model get smollm2"
+    dream = {"model": {"features": "imagenet"}}
+    assert how_to_get_all(dream) == "aigc model get efficientnet_lite0"
+    assert how_to_get_all({"model": {"features": "random:vgg19"}}) == "built in"
+    assert how_to_get_all({"data": {"train": "mine"}}) is None
+
+
+def test_every_recipe_is_got_by_one_line(capsys):
+    assert invoke(["recipe", "ls", "--json"]) == 0
+    shipped = [r for r in json.loads(capsys.readouterr().out)["recipes"] if "toy" not in r["path"]]
+    assert len(shipped) > 100
+    for row in shipped:
+        assert re.fullmatch(r"built in|(aigc (data|model) get [\w ]+(; )?)+", row["get"]), row
 
 
 def test_ls_filters_by_modality_and_word(capsys):
