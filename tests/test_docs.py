@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer
 
-from aigc_cli.cli._app import app
+from aigc_cli.cli._app import app, two_words
 from aigc_cli.metrics.find import belongs, resolve
 from aigc_cli.modalities import find_modality
 from aigc_cli.recipe.header import facts as header_facts
@@ -120,7 +120,7 @@ def test_commands_are_found() -> None:
 def test_commands_parse(words: list[str]) -> None:
     """Commands, options and their values are known, and overrides fit the recipe they change."""
     command: Any = typer.main.get_command(app)
-    path = []
+    path, words = [], two_words(words)
     while hasattr(command, "commands") and words and not words[0].startswith("-"):
         path.append(words[0])
         assert words[0] in command.commands, " ".join(path)

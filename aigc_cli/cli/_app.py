@@ -78,7 +78,7 @@ app = typer.Typer(
 
 def invoke(args: Sequence[str]) -> int:
     """Run one command line; report what ended it on stderr or in JSON; return the exit code."""
-    args = _two_words(_global_options_last(args))
+    args = two_words(_global_options_last(args))
     try:
         return _call(args)
     except BrokenPipeError:  # the reader has gone, as in `| head -1`
@@ -167,7 +167,7 @@ def _global_options_last(args: Sequence[str]) -> list[str]:
     return [*others, *common, *args[end:]]
 
 
-def _two_words(args: list[str]) -> list[str]:
+def two_words(args: list[str]) -> list[str]:
     """`augment features` is a command of its own, beside `augment DATA`."""
     names = {tuple(name.split()) for _, name, _ in COMMANDS if " " in name}
     return [" ".join(args[:2]), *args[2:]] if tuple(args[:2]) in names else args
