@@ -2,6 +2,8 @@
 
     python -m benchmarks.serve RUN [--clients 50] [--rounds 3]
 
+The last line has the medians over rounds as JSON.
+
 RUN is of a family that continues texts. Both servers run in turn, each of a fresh process; every
 answer is compared with the one that a server gave alone.
 """
@@ -16,7 +18,6 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from statistics import median, quantiles
-from typing import Any
 
 
 def ask(port: int, number: int) -> tuple[float, str]:
@@ -34,7 +35,7 @@ def ask(port: int, number: int) -> tuple[float, str]:
     return time.perf_counter() - begun, found["choices"][0]["text"]
 
 
-def measure(run: str, batch_size: int, clients: int, requests: int) -> dict[str, Any]:
+def measure(run: str, batch_size: int, clients: int, requests: int) -> dict[str, float]:
     words = ["serve", f"m={run}", "--port", "0", "--batch-size", str(batch_size), "--json"]
     words += ["--queue", str(clients), "--timeout", "300", "--device", "cpu"]
     server = subprocess.Popen([sys.executable, "-m", "aigc_cli", *words], stdout=subprocess.PIPE)
@@ -65,11 +66,17 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
+    seen: dict[int, list[dict[str, float]]] = {1: [], 16: []}
     for _ in range(given.rounds):
-        for batch_size in (1, 16):
-            found = measure(given.run, batch_size, given.clients, given.requests)
-            told = ", ".join(f"{name} {value:.2f}" for name, value in found.items())
+        for batch_size, rounds in seen.items():
+            rounds.append(measure(given.run, batch_size, given.clients, given.requests))
+            told = ", ".join(f"{name} {value:.2f}" for name, value in rounds[-1].items())
             print(f"batch size {batch_size}: {told}", flush=True)
+    medians = {
+        size: {name: round(median(each[name] for each in rounds), 3) for name in rounds[0]}
+        for size, rounds in seen.items()
+    }
+    print(json.dumps(medians))
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ step "a page of the run, a graph of the model, and a server"
 grep -q "<svg" "$run/report.html"
 expect 0 "$AIGC" model export "$run" --format onnx --out graph
 test -f graph/README.md
+"$AIGC" launch slurm edsr_small_x2 --gpus 0 | bash -n
 "$AIGC" serve "edsr=$run" --port 0 --json >address 2>/dev/null &
 server=$!
 until [ -s address ]; do sleep 0.2; done

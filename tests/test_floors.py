@@ -139,6 +139,7 @@ ALLOWED: dict[str, str] = {
     "cli/recipe.py": "a key of its own JSON",
     "run/encoders.py": "networks for images, and for texts, that are known by their names",
     "run/graph.py": "the name of an input; only networks of images have graphs",
+    "run/job_files.py": "a field of containers in Kubernetes",
     "run/serving/completions.py": "a field of the shape that clients of chat services speak",
 }
 """Files above that name a modality, each with its reason."""

@@ -42,6 +42,7 @@ COMMANDS = (
     ("Results", "run", "run:app"),
     ("Results", "model", "model:app"),
     ("Results", "serve", "serve:serve"),
+    ("Scale", "launch", "launch:launch"),
 )
 
 

@@ -177,7 +177,8 @@ def _export(found: Mapping[str, Any]) -> Iterator[str]:
         )
         yield (
             f"`model.int8.onnx`: {small['bytes']:,} bytes instead of {found['bytes']:,}, "
-            f"{small['milliseconds']} ms; differs by {small['difference']['mean']:.2g} in the "
+            f"{small['milliseconds']['onnxruntime']} ms beside {small['milliseconds']['pytorch']} "
+            f"of PyTorch; differs by {small['difference']['mean']:.2g} in the "
             f"mean and {small['difference']['largest']:.2g} at most{f'; {lost}' if lost else ''}."
         )
     yield ""

@@ -114,6 +114,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
         )
         yield (
             f"int8: {small['bytes']:,} bytes instead of {found['bytes']:,}, "
-            f"{small['milliseconds']} ms; differs by {small['difference']['mean']:.1e} in the "
+            f"{small['milliseconds']['onnxruntime']} ms beside {small['milliseconds']['pytorch']} "
+            f"of PyTorch; differs by {small['difference']['mean']:.1e} in the "
             f"mean, {small['difference']['largest']:.1e} at most{f'; {quality}' if quality else ''}"
         )
