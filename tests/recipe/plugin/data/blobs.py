@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from aigc_cli.data._data import Prepared
 from aigc_cli.errors import DataError
 from aigc_cli.recipe.sections import Name, Section
 from aigc_cli.specs import SPECS
@@ -20,14 +21,14 @@ class Config(Section):
     """Only blobs with one of these words."""
 
 
-class Data:
+class Data(Prepared):
     def __init__(self, config, *, seed, bases=(), spec=None):
         self.report = {}
         self.spec = SPECS["blobs"]()  # the family defines it
         self.train = self.val = range(config.size)
 
 
-def fit(config, *, bases=()):
+def suggest(config, *, bases=()):
     """The number of blobs is their size."""
     files = [file for base in bases for file in (base / config.path).glob("*.blob")]
     if not files:
