@@ -32,6 +32,8 @@ def with_files(config: dict[str, Any], folder: Path) -> dict[str, Any]:
         if key in config:
             source, target = Path(config[key]), folder / Path(config[key]).name
             (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
+            if (images := source.parent / "images").is_dir():  # what notes beside them name
+                shutil.copytree(images, folder / "images", dirs_exist_ok=True)
             changed[key.replace("train", "val")] = str(target)
     return changed
 

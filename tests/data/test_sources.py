@@ -295,7 +295,7 @@ def test_builtin_photographs_are_in_color_and_held_out():
     "text, message, hint",
     [
         ("builtin:fotos", "unknown builtin data 'fotos'", "did you mean 'photos'?"),
-        ("builtin:photos:val", "unknown split 'val'", "choose from: train, validation"),
+        ("builtin:photos:val", "unknown split 'val'", "did you mean 'validation'?"),
     ],
 )
 def test_unknown_builtin(text, message, hint):
