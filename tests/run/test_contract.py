@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from aigc_cli.models._contract import _broken
 from aigc_cli.registry import families, load_data_kind, load_family
+from aigc_cli.specs import SPECS
 from tests.run.conftest import PLUGIN, Ending
 
 Aigc = Callable[..., Ending]
@@ -75,6 +76,16 @@ MISTAKES = {
 }
 
 
+@pytest.fixture
+def no_other_specs() -> Iterator[None]:
+    """A second copy of a file of specs takes the place of the first."""
+    known = dict(SPECS)
+    yield
+    SPECS.clear()
+    SPECS.update(known)
+
+
+@pytest.mark.usefixtures("no_other_specs")
 @pytest.mark.parametrize("file", MISTAKES)
 def test_every_file_of_a_modality_is_named_for_its_mistakes(
     aigc: Aigc, here: Path, monkeypatch: pytest.MonkeyPatch, file: str
