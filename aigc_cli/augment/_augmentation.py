@@ -168,9 +168,9 @@ class Augmentation(ABC):
         self, thing: Any, part: Part, draw: Draw, made: Callable[[str], Any]
     ) -> tuple[Any, Sequence[Operation]]:
         """A training thing into which goes what a model draws, where `made_of` says so: `made`
-        gives a thing of that modality, of a class.
+        gives a thing of that modality, of a class. Asked for only where `made_of` names one.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__module__}: made_of without composed")
 
     def asks(self) -> bool:
         """Whether models are given a training item even where they could draw without one."""

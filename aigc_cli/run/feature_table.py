@@ -118,7 +118,8 @@ def require_sklearn() -> None:
 
     if importlib.util.find_spec("sklearn") is None:
         raise MissingError(
-            "selection and the linear probe need scikit-learn", hint="pip install 'aigc[features]'"
+            "selection and the linear probe need scikit-learn",
+            hint='pip install "aigc-cli[features]"',
         )
 
 
