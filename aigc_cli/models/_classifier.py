@@ -7,18 +7,25 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aigc_cli.models._base import Batch, GenerativeModule
+from aigc_cli.metrics.labels._classes import by_class, count
+from aigc_cli.models._base import Batch
+from aigc_cli.models._yardstick import Scores, YardstickModule
 from aigc_cli.sampling.noise import SampleNoise
 
 
-class ClassifierModule(GenerativeModule):
+class ClassifierModule(YardstickModule):
     """`takes` says what it is given; the classes are `spec.labels`."""
 
     makes: ClassVar[str] = "labels"
+    scores: ClassVar = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
+    decisive: ClassVar = "macro_f1"
+    class_score: ClassVar = "recall"
+    of_classes: ClassVar = True
 
     embeds: ClassVar[bool] = False
     """Whether `embed` gives features, in which sets can be compared."""
@@ -45,6 +52,24 @@ class ClassifierModule(GenerativeModule):
         """As `classify`, of things as `batch_of` takes them."""
         batch = self.batch_of(things)
         return self.classify({name: values.to(self.device) for name, values in batch.items()})
+
+    def score(self, batches: Iterable[Batch]) -> Scores:
+        names: Sequence[str] = self.spec.labels  # type: ignore[attr-defined]
+        preds: list[int] = []
+        target: list[int] = []
+        for batch in batches:
+            preds += self.classify(batch).argmax(1).tolist()
+            target += batch["label"].tolist()
+        rows = by_class(count([names[i] for i in preds], [names[i] for i in target], names), names)
+        present = [row for row in rows if row["n"]]
+        return Scores(
+            {
+                "accuracy": float(np.mean(np.equal(preds, target))),
+                "macro_f1": float(np.mean([row["f1"] or 0.0 for row in present])),
+            },
+            {row["class"]: row["recall"] for row in present},
+            len(target),
+        )
 
     def sample(
         self, noise: SampleNoise, options: Any, given: Any = None, references: Any = ()

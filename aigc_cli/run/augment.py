@@ -32,7 +32,10 @@ Row = tuple[Line, bytes | None]
 
 
 def augment(
-    request: Augmenting, *, told: Callable[[int, int], None] = lambda done, of: None
+    request: Augmenting,
+    *,
+    told: Callable[[int, int], None] = lambda done, of: None,
+    of_classes: bool = False,
 ) -> dict[str, Any]:
     """Write the set into `request.out`; returns what augment.json records. `told` hears how many
     items are done.
@@ -41,11 +44,14 @@ def augment(
     interrupted.
 
     Raises:
-        InputError, DataError: as `open_sources`; sizes or classes that make no sense. OutputError:
-            `out` is in use. DiskFullError: no space left; what is written stays to be continued.
+        InputError, DataError: as `open_sources`; sizes or classes that make no sense; with
+            `of_classes`, items of no class. OutputError: `out` is in use. DiskFullError: no space
+            left; what is written stays to be continued.
     """
     prepare_folder(request.out, overwrite=request.overwrite or request.go_on, journal=ASKED)
     sources = open_sources(request)
+    if of_classes and "" in sources.members:
+        raise InputError("--measure needs items with classes, which the yardstick tells apart")
     after = sizes_after(sources.members, request.growth, request.balance, request.classes)
     generated = Generated(request, sources) if request.sources else None
     work = Work(sources, request, Plan(sources.members, after, request.seed), generated)
@@ -76,12 +82,10 @@ def augment_and_measure(
 
     Raises: as `augment` and `measure`.
     """
-    out = request.out
+    out, family = request.out, yardstick.require()
     record = finished(out) if request.go_on else None
     if record is None:
-        record = augment(request)
-    if "" in record["before"]:
-        raise InputError("--measure needs items with classes, which the yardstick tells apart")
+        record = augment(request, of_classes=family.of_classes)
     varied = None
     if request.sources:  # the classical operations are what a model must be better than
         varied = out / "varied"

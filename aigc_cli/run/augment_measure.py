@@ -14,17 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, default_collate
 
 from aigc_cli.augment._augmentation import Augmentation
 from aigc_cli.data._stream import StepSampler
 from aigc_cli.errors import InputError
-from aigc_cli.metrics.labels._classes import by_class, count
 from aigc_cli.models._base import Run
-from aigc_cli.models._classifier import ClassifierModule
-from aigc_cli.recipe.load import Recipe, load_recipe
+from aigc_cli.models._yardstick import YardstickModule
+from aigc_cli.recipe.load import load_recipe
+from aigc_cli.registry import load_family
 from aigc_cli.run.augment_journal import LIST, Line
 from aigc_cli.run.augment_verdict import compared
 from aigc_cli.run.build import attach_networks, build, count_steps
@@ -32,7 +31,7 @@ from aigc_cli.run.devices import choose_device
 from aigc_cli.run.iteration import Iteration
 
 ROWS = "measure.jsonl"
-MEASURED = ("accuracy", "macro_f1")
+SCORED = 64  # items at a time
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,23 @@ class Yardstick:
     """Real data to be judged on; None: what the set holds out."""
     seeds: int = 3
     device: str = "auto"
+
+    def require(self) -> type[YardstickModule]:
+        """The family, before anything is made or trained.
+
+        Raises:
+            RecipeError, InputError: no such recipe, wrong overrides, or its family scores nothing.
+            MissingError: a package that scores is not installed.
+        """
+        recipe = load_recipe(self.recipe, self.overrides, whole=False)
+        family = load_family(recipe.family).Model
+        if not issubclass(family, YardstickModule):
+            raise InputError(
+                f"--yardstick {self.recipe}: family {recipe.family!r} neither classifies nor "
+                "detects, so it has no score by which data could be compared"
+            )
+        family.require_scores()
+        return family
 
 
 Arms = Mapping[str, str]
@@ -85,12 +101,6 @@ def _lines(out: Path, *made: str) -> Iterable[Line]:
                 yield line
 
 
-def yardstick_recipe(yardstick: Yardstick, train: str, test: str, seed: int) -> Recipe:
-    """Raises RecipeError, InputError: no such recipe, wrong overrides, or no classifier."""
-    given = [f"data.train={train}", f"data.val={test}", f"seed={seed}", *yardstick.overrides]
-    return load_recipe(yardstick.recipe, given)
-
-
 def measure(
     arms: Arms,
     yardstick: Yardstick,
@@ -101,9 +111,9 @@ def measure(
     """Train on every arm with every seed; what is done already, by `measure.jsonl`, is not done
     again. Returns what measure.json records.
 
-    Raises:
-        InputError: the recipe is none of a classifier. As `build`, of its data.
+    Raises: as `Yardstick.require`, and as `build` of the data.
     """
+    family = yardstick.require()
     asked = [yardstick.recipe, *yardstick.overrides, test]
     done = _done(out / ROWS, asked)
     with (out / ROWS).open("a", encoding="utf-8") as file:
@@ -115,13 +125,15 @@ def measure(
                 done[arm, seed] = row
                 file.write(json.dumps({**row, "asked": asked}) + "\n")
                 file.flush()
-                told(f"{arm}, seed {seed}: accuracy {row['accuracy']:.4f}")
+                value = row["scores"][family.decisive]
+                told(f"{arm}, seed {seed}: {family.scores[family.decisive]} {value:.4f}")
     rows = [row for (arm, seed), row in done.items() if arm in arms and seed < yardstick.seeds]
     return {
         "yardstick": yardstick.recipe,
         "overrides": list(yardstick.overrides),
         "test": test,
-        **compared(rows, list(arms)),
+        "class_score": family.class_score,
+        **compared(rows, list(arms), family.scores, family.decisive),
     }
 
 
@@ -136,11 +148,11 @@ def _done(path: Path, asked: Sequence[str]) -> dict[tuple[str, int], dict[str, A
 
 
 def _judged(yardstick: Yardstick, train: str, test: str, seed: int) -> dict[str, Any]:
-    """Train one classifier and judge it."""
-    recipe = yardstick_recipe(yardstick, train, test, seed)
+    """Train one model and score it."""
+    given = [f"data.train={train}", f"data.val={test}", f"seed={seed}", *yardstick.overrides]
+    recipe = load_recipe(yardstick.recipe, given)
     data, model = build(recipe)
-    if not isinstance(model, ClassifierModule):
-        raise InputError(f"--yardstick {yardstick.recipe}: is no recipe of a classifier")
+    assert isinstance(model, YardstickModule)
     attach_networks(model, recipe)
     device = choose_device(yardstick.device)
     steps = count_steps(recipe, len(data.train))
@@ -157,28 +169,24 @@ def _judged(yardstick: Yardstick, train: str, test: str, seed: int) -> dict[str,
         collate_fn=getattr(data.train, "collate", None),
     )  # fmt: skip
     for batch in loader:
-        step({name: values.to(device) for name, values in batch.items()})
+        step(_moved(batch, device))
     step.raise_if_diverged()
 
-    # Judged with the averaged weights, as a run is; nothing was chosen by this data.
-    names = list(model.spec.labels)  # type: ignore[attr-defined]
-    preds: list[int] = []
-    target: list[int] = []
+    # Scored with the averaged weights, as a run is; nothing was chosen by this data.
+    held_out = DataLoader(
+        data.val, batch_size=SCORED, collate_fn=getattr(data.val, "collate", default_collate)
+    )
     model.eval()
     with model.averaged_weights(), torch.inference_mode():
-        for batch in DataLoader(
-            data.val, batch_size=256, collate_fn=getattr(data.val, "collate", default_collate)
-        ):
-            given = {name: values.to(device) for name, values in batch.items()}
-            preds += model.classify(given).argmax(1).tolist()
-            target += batch["label"].tolist()
-    rows = by_class(count([names[i] for i in preds], [names[i] for i in target], names), names)
-    present = [row for row in rows if row["n"]]
+        scores = model.score(_moved(batch, device) for batch in held_out)
     return {
         "trained_on": len(data.train),
         "steps": steps,
-        "n": len(target),
-        "accuracy": float(np.mean(np.equal(preds, target))),
-        "macro_f1": float(np.mean([row["f1"] or 0.0 for row in present])),
-        "recall": {row["class"]: row["recall"] for row in present},
+        "n": scores.count,
+        "scores": dict(scores.whole),
+        "classes": dict(scores.classes),
     }
+
+
+def _moved(batch: Mapping[str, Any], device: str) -> dict[str, Any]:
+    return {name: values.to(device) for name, values in batch.items()}

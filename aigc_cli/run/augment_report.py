@@ -1,4 +1,4 @@
-"""The measured gain as a page of its own: table, bars of recall, no script and nothing to fetch."""
+"""The measured gain as a page of its own: table, bars of classes, no script, nothing to fetch."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ def interval_text(value: Mapping[str, float]) -> str:
 
 def table_rows(measured: Mapping[str, Any]) -> list[dict[str, str]]:
     """A row for each arm, for the terminal and the page."""
-    rows = []
+    rows, names = [], measured["names"]
     for arm, found in measured["arms"].items():
         gain = found.get("gain")
         rows.append({
             "training data": arm,
             "items": f"{found['trained_on']:,}",
-            "accuracy": interval_text(found["accuracy"]),
-            "macro-F1": interval_text(found["macro_f1"]),
-            "gain in F1": "-" if gain is None else f"{gain['macro_f1']['mean']:+.3f}",
+            **{said: interval_text(found["scores"][key]) for key, said in names.items()},
+            "gain": "-" if gain is None else f"{gain[measured['decisive']]['mean']:+.3f}",
             "verdict": found.get("verdict", "-"),
         })  # fmt: skip
     return rows
@@ -56,16 +55,16 @@ border-bottom:1px solid #ddd}}td:first-child,th:first-child{{text-align:left}}</
 {measured["seeds"]} seeds, judged on {measured["n"]:,} real items of {escape(measured["test"])}.</p>
 <table><tr>{head}</tr>{body}</table>
 <p>{escape(measured["protocol"])}.</p>
-<h2>Recall of each class</h2>{recall_plot(measured)}
+<h2>Classes, by {escape(measured["class_score"])}</h2>{class_plot(measured)}
 <h2>Training items</h2><table><tr><th>class</th><th>before</th><th>after</th></tr>{sizes}</table>
 </html>
 """
 
 
-def recall_plot(measured: Mapping[str, Any]) -> str:
+def class_plot(measured: Mapping[str, Any]) -> str:
     """Bars with their intervals as SVG, a group for each class."""
     arms = list(measured["arms"].items())
-    labels = list(arms[0][1]["recall"])
+    labels = list(arms[0][1]["classes"])
     group = ROW * len(arms) + 10
     parts = []
     for i, label in enumerate(labels):
@@ -74,7 +73,7 @@ def recall_plot(measured: Mapping[str, Any]) -> str:
             f'<text x="{LEFT - 8}" y="{top + group / 2}" text-anchor="end">{escape(label)}</text>'
         )
         for j, (_, found) in enumerate(arms):
-            value, y = found["recall"][label], top + j * ROW
+            value, y = found["classes"][label], top + j * ROW
             color = COLORS[j % len(COLORS)]
             parts.append(
                 f'<rect x="{LEFT}" y="{y}" width="{WIDE * value["mean"]:.1f}" height="{BAR}" '

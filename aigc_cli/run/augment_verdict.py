@@ -35,34 +35,44 @@ def verdict(gain: Mapping[str, float]) -> str:
     return "worse" if gain["high"] < 0 else "no significant gain"
 
 
-def compared(rows: Sequence[Mapping[str, Any]], arms: Sequence[str]) -> dict[str, Any]:
-    """Accuracy, macro-F1 and recalls of each arm, and what each gains over the first."""
+def compared(
+    rows: Sequence[Mapping[str, Any]],
+    arms: Sequence[str],
+    names: Mapping[str, str],
+    decisive: str,
+) -> dict[str, Any]:
+    """The scores `names` of each arm, of all items and of each class, and what each arm gains over
+    the first; the verdict is that of the score `decisive`.
+    """
     by_arm = {arm: sorted((r for r in rows if r["arm"] == arm), key=_seed) for arm in arms}
     first = by_arm[arms[0]]
     found: dict[str, Any] = {}
     for arm, own in by_arm.items():
         found[arm] = {
             "trained_on": own[0]["trained_on"],
-            "accuracy": mean_interval([row["accuracy"] for row in own]),
-            "macro_f1": mean_interval([row["macro_f1"] for row in own]),
-            "recall": {
-                label: mean_interval([row["recall"][label] for row in own])
-                for label in own[0]["recall"]
+            "scores": {key: mean_interval([row["scores"][key] for row in own]) for key in names},
+            "classes": {
+                label: mean_interval([row["classes"][label] for row in own])
+                for label in own[0]["classes"]
             },
         }
         if own is first:
             continue
         gains = {
-            key: mean_interval([a[key] - b[key] for a, b in zip(own, first, strict=True)])
-            for key in ("accuracy", "macro_f1")
-        }
+            key: mean_interval([
+                a["scores"][key] - b["scores"][key] for a, b in zip(own, first, strict=True)
+            ])
+            for key in names
+        }  # fmt: skip
         found[arm]["gain"] = gains
-        found[arm]["verdict"] = verdict(gains["macro_f1"])
+        found[arm]["verdict"] = verdict(gains[decisive])
     return {
-        "protocol": f"{PROTOCOL}; the verdict is that of macro-F1",
+        "protocol": f"{PROTOCOL}; the verdict is that of {names[decisive]}",
         "seeds": len(first),
         "steps": first[0]["steps"],
         "n": first[0]["n"],
+        "names": dict(names),
+        "decisive": decisive,
         "arms": found,
     }
 

@@ -13,9 +13,11 @@ from aigc_cli.augment._augmentation import Draw
 from aigc_cli.augment.boxes import Augmentation, Options, Scene, along, blended, most_shared
 from aigc_cli.data._box_parts import open_boxes
 from aigc_cli.data.boxes import example
+from aigc_cli.errors import InputError
 from aigc_cli.media.boxes import Boxes
 from aigc_cli.media.image import Raster
-from aigc_cli.run.augment import augment
+from aigc_cli.run.augment import augment, augment_and_measure
+from aigc_cli.run.augment_measure import Yardstick
 from aigc_cli.run.augmenting import Augmenting
 from tests.augment.conftest import Aigc, contents, killed_after, rows
 
@@ -143,3 +145,41 @@ def test_mistakes_in_notes_are_told_and_can_be_left_out(
     )
     assert code == 2
     assert "the items have no classes" in err
+
+
+DETECTOR = """
+family: yolo
+data: {kind: boxes, train: d, width: 64, height: 64, cache: "off"}
+model: {widths: [4, 4, 8, 8, 8], neck: 8, depth: 1}
+trainer: {max_steps: 2, global_batch: 2, precision: fp32}
+"""
+
+
+def test_measuring_scores_a_detector_by_mean_average_precision(notes: str, tmp_path: Path) -> None:
+    """The scores are those of the metric, of the same boxes."""
+    pytest.importorskip("faster_coco_eval")
+    (tmp_path / "yolo.yaml").write_text(DETECTOR)
+    request = Augmenting(notes, tmp_path / "o", ("paste=2",), workers=0)
+    yardstick = Yardstick(str(tmp_path / "yolo.yaml"), seeds=2, device="cpu")
+    found = augment_and_measure(request, yardstick)["measured"]
+    assert list(found["arms"]) == ["real", "real + varied"]
+    assert [arm["trained_on"] for arm in found["arms"].values()] == [5, 10]
+    assert found["n"] == 1
+    assert found["names"] == {"map_50": "mAP at 0.5", "map": "mAP"}
+    for arm in found["arms"].values():
+        assert arm["classes"].keys() == {"bar", "square"}
+        assert 0 <= arm["scores"]["map"]["mean"] <= arm["scores"]["map_50"]["mean"] <= 1
+        classes = [arm["classes"][name]["mean"] for name in ("bar", "square")]
+        assert arm["scores"]["map_50"]["mean"] == pytest.approx(np.mean(classes), abs=1e-3)
+    assert "AP at 0.5" in (tmp_path / "o/report.html").read_text()
+
+
+def test_a_yardstick_that_scores_nothing_is_refused_before_anything_is_made(
+    notes: str, tmp_path: Path
+) -> None:
+    request = Augmenting(notes, tmp_path / "o", workers=0)
+    with pytest.raises(InputError, match="family 'edsr' neither classifies nor detects"):
+        augment_and_measure(request, Yardstick("edsr_demo"))
+    with pytest.raises(InputError, match="needs items with classes"):
+        augment_and_measure(request, Yardstick("classifier_demo"))
+    assert not list(tmp_path.glob("o/*"))

@@ -163,10 +163,13 @@ def test_the_verdict_is_that_of_paired_seeds(gains: list[float], words: str) -> 
     base = [0.5, 0.7, 0.9]  # seeds differ far more than the two sets do
     more = [b + g for b, g in zip(base, gains, strict=True)]
     measured = [
-        {"arm": arm, "seed": seed, "trained_on": 1, "steps": 1, "n": 1, "recall": {},
-         "accuracy": value, "macro_f1": value}
+        {"arm": arm, "seed": seed, "trained_on": 1, "steps": 1, "n": 1, "classes": {},
+         "scores": {"map": value}}
         for arm, values in (("real", base), ("more", more))
         for seed, value in enumerate(values)
     ]  # fmt: skip
-    assert compared(measured, ["real", "more"])["arms"]["more"]["verdict"] == words
+    assert (
+        compared(measured, ["real", "more"], {"map": "mAP"}, "map")["arms"]["more"]["verdict"]
+        == words
+    )
     assert verdict(mean_interval(gains)) == words

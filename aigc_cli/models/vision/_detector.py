@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -13,8 +13,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from aigc_cli.media.boxes import Boxes
-from aigc_cli.metrics.boxes._coco import image_ap
-from aigc_cli.models._base import Batch, Example, GenerativeModule, Terms
+from aigc_cli.metrics.boxes._coco import image_ap, measure_coco, require_backend
+from aigc_cli.models._base import Batch, Example, Terms
+from aigc_cli.models._yardstick import Scores, YardstickModule
 from aigc_cli.nn.adam import fused_adamw
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
@@ -56,7 +57,7 @@ JUDGED = Options(score=0.01)
 """As COCO judges: nearly all boxes count, by how sure they are."""
 
 
-class DetectorModule(GenerativeModule):
+class DetectorModule(YardstickModule):
     """A family has the network `net`, with the member `backbone`, and writes `losses` and `raw`.
     Each image counts the same in the loss, whatever there is in it.
     """
@@ -67,6 +68,10 @@ class DetectorModule(GenerativeModule):
     metrics: ClassVar[dict[str, Literal["max", "min"]]] = {"image_ap_50": "max"}
     averaged = ("net",)
     judged = JUDGED
+    scores: ClassVar = {"map_50": "mAP at 0.5", "map": "mAP"}
+    decisive: ClassVar = "map_50"
+    class_score: ClassVar = "AP at 0.5"
+    of_classes: ClassVar = False
     config: BackboneConfig
     net: nn.Module
 
@@ -153,6 +158,23 @@ class DetectorModule(GenerativeModule):
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
         return self._judge(self.find(batch["image"], JUDGED), batch)
+
+    @classmethod
+    def require_scores(cls) -> None:
+        require_backend()
+
+    def score(self, batches: Iterable[Batch]) -> Scores:
+        found: list[Boxes] = []
+        target: list[Boxes] = []
+        for batch in batches:
+            found += self.find(batch["image"], JUDGED)
+            target += self.real(batch)
+        values = measure_coco(found, target)
+        return Scores(
+            {key: values[key] for key in self.scores},
+            {row["class"]: row["AP at 0.5"] for row in values["classes"]},
+            len(target),
+        )
 
     def _judge(self, found: Sequence[Boxes], batch: Batch) -> dict[str, Tensor]:
         values = [image_ap(one, real) for one, real in zip(found, self.real(batch), strict=True)]
