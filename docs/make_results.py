@@ -1,12 +1,15 @@
-"""Tables of results, from records that nobody types: `docs/records/ROW.json`.
+"""Tables of results, from records that nobody types into a page: `docs/records/TABLE.yaml`.
 
     python docs/make_results.py           write the tables into their pages
     python docs/make_results.py run ROW   measure a row again and show the difference; with --write
                                           the record becomes what was found
 
-A record says by which commands its numbers come about; the last one prints JSON, in which `read`
-says where each measure is. Commands run in `results/ROW`, which is kept, so that a training that is
-over is not done again.
+A page has a table between `<!-- results TABLE -->` and `<!-- end -->`. Its file has the `head`,
+what all rows have in common (`shared`) and the `rows`. A row is a line of Markdown in which
+`{psnr_y:.2f}` stands for a measure of its record, and `{edsr_demo.psnr_y:.2f}` for one of another
+record, in whatever table. A record says by which commands its numbers come about, run in
+`results/ROW`, which is kept, so that a training that is over is not done again; `read` says where
+the JSON that the last one prints has each measure. What is not known of an old row is `unknown`.
 """
 
 from __future__ import annotations
@@ -14,112 +17,168 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from string import Formatter
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "docs" / "records"
-KEYS = {
-    "page",
-    "table",
-    "title",
-    "commands",
-    "read",
-    "seed",
-    "hardware",
-    "date",
-    "commit",
-    "measures",
-}
+BLOCK = re.compile(r"<!-- results (\w+) -->\n.*?<!-- end -->", re.DOTALL)
+TYPED = re.compile(
+    r"(?<![\w.{])\d+[.,]\d+(?![\w.])"  # not 0.2.11, a version
+    r"|(?<![\w.{])\d+ ?(?:dB|ms|nats|tokens/s|%)(?!\w)"
+)
+"""A number as a measurement has it."""
 
-TABLES: dict[str, list[tuple[str, str]]] = {
-    "onnx": [
-        ("run", "{title}"),
-        ("bytes, fp32 and int8", "{bytes:,}, {int8_bytes:,}"),
-        ("largest difference from PyTorch", "{largest:.1e}"),
-        ("quality, fp32 and int8", "{quality:.4f}, {int8_quality:.4f} {unit}"),
-        ("milliseconds: PyTorch, fp32", "{pytorch:.2f}, {fp32:.2f}"),
-        ("PyTorch, int8", "{int8_pytorch:.2f}, {int8:.2f}"),
-    ],
-    "serve": [
-        ("run", "{title}"),
-        ("requests a second, alone and in batches", "{single_rate:.2f}, {batch_rate:.2f}"),
-        ("p95, seconds", "{single_p95:.2f}, {batch_p95:.2f}"),
-        ("one request with nobody else, seconds", "{alone:.2f}"),
-    ],
-}
-"""Columns of each table: the head, and what a record's measures make of it."""
+Unknown = Literal["unknown"]
 
 
-def records() -> dict[str, dict[str, Any]]:
-    """All records by the name of their row.
+class Quote(BaseModel):
+    """A row that has no numbers of its own."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    row: str
+
+
+class Record(Quote):
+    """A row, and where its numbers are from."""
+
+    name: str = Field(pattern=r"^[a-z]\w*$")
+    recipe: str
+    commands: list[str] | Unknown
+    read: dict[str, str] = {}
+    hardware: str
+    seed: int | Unknown
+    date: date | Unknown
+    commit: str = Field(pattern=r"^(unknown|[0-9a-f]{7,40})$")
+    measures: dict[str, int | float | str] | None
+    """None: not measured yet, so the row is not shown."""
+
+
+class Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+    head: str
+    foot: str = ""
+    """A line below the table for each record, in which `{commit}` and the like are its fields."""
+    rows: list[Record | Quote]
+
+
+class Numbers(Formatter):
+    """Rounds as one does by hand: 0.3075 to 0.308, whatever is nearest to it in binary."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        exact = isinstance(value, float) and format_spec.endswith("f")
+        return str(format(Decimal(repr(value)) if exact else value, format_spec))
+
+
+def tables() -> dict[str, Table]:
+    """Every table by its name.
 
     Raises:
-        ValueError: one is not whole.
+        ValueError: a file is not whole, a name stands twice, or a number is typed into a row.
     """
-    found = {}
-    for path in sorted(RECORDS.glob("*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record.keys() != KEYS or record["table"] not in TABLES:
-            raise ValueError(f"{path.name}: needs {', '.join(sorted(KEYS))}, of a known table")
-        found[path.stem] = record
+    found: dict[str, Table] = {}
+    for path in sorted(RECORDS.glob("*.yaml")):
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        shared = data.pop("shared", {})
+        data["rows"] = [{**shared, **one} if "name" in one else one for one in data["rows"]]
+        kinds = [Record if "name" in one else Quote for one in data["rows"]]
+        try:
+            rows = [kind(**one) for kind, one in zip(kinds, data["rows"], strict=True)]
+            found[path.stem] = Table(**{**data, "rows": rows})
+        except ValidationError as error:
+            raise ValueError(f"{path.name}: {error}") from error
+        for one in found[path.stem].rows:
+            words = re.sub(r"`[^`]*`|\]\([^)]*\)|\{[^}]*\}", "", one.row)
+            if typed := TYPED.search(words):
+                raise ValueError(f"{path.name}: '{typed[0]}' is typed, not a measure: {one.row}")
+    names = [one.name for one in in_all(found)]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"{', '.join(sorted(twice))}: more than one record of this name")
     return found
 
 
-def table(name: str) -> str:
-    """A table in Markdown, and below it where its numbers are from."""
-    rows = {row: one for row, one in records().items() if one["table"] == name and one["measures"]}
-    columns = TABLES[name]
-    lines = [f"| {' | '.join(head for head, _ in columns)} |", "|---" * len(columns) + "|"]
-    for one in rows.values():
-        facts = {"title": one["title"], **one["measures"]}
-        lines.append(f"| {' | '.join(cell.format(**facts) for _, cell in columns)} |")
-    lines += [
-        "",
-        *(
-            f"{row}: {one['hardware']}, {one['date']}, commit {one['commit']}; "
-            f"again by `make results ROW={row}`."
-            for row, one in rows.items()
-        ),
-    ]
-    return "\n".join(lines)
+def in_all(found: dict[str, Table]) -> list[Record]:
+    return [one for table in found.values() for one in table.rows if isinstance(one, Record)]
+
+
+def records() -> dict[str, Record]:
+    """All records by the name of their row."""
+    return {one.name: one for one in in_all(tables())}
+
+
+def written(table: Table, known: dict[str, Record]) -> str:
+    """A table in Markdown.
+
+    Raises:
+        ValueError: a row names a measure that no record has.
+    """
+    others = {name: SimpleNamespace(**(one.measures or {})) for name, one in known.items()}
+    lines = [f"| {table.head} |", "|---" * (table.head.count("|") + 1) + "|"]
+    feet = []
+    for one in table.rows:
+        own: dict[str, Any] = {}
+        if isinstance(one, Record):
+            if one.measures is None:
+                continue
+            own = one.measures
+            feet.append(table.foot.format(**dict(one)))
+        try:
+            line = Numbers().vformat(f"| {one.row} |", (), {**others, **own})
+        except (KeyError, AttributeError) as error:
+            raise ValueError(f"{one.row}: no record has this measure: {error}") from error
+        lines.append(line)
+    lines = [re.sub(r" {2,}\|", " |", line) for line in lines]
+    return "\n".join([*lines, "", *feet] if table.foot else lines)
 
 
 def pages() -> dict[Path, str]:
     """Every page with tables, as it should be."""
-    found = {}
-    for name in sorted({record["page"] for record in records().values()}):
-        text = (ROOT / name).read_text(encoding="utf-8")
-        found[ROOT / name] = BLOCK.sub(
-            lambda block: f"<!-- results {block[1]} -->\n{table(block[1])}\n<!-- end -->", text
-        )
-    return found
+    found, known, made = tables(), records(), {}
+    for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]):
+        text = path.read_text(encoding="utf-8")
+        if BLOCK.search(text):
+            made[path] = BLOCK.sub(
+                lambda block: (
+                    f"<!-- results {block[1]} -->\n{written(found[block[1]], known)}\n<!-- end -->"
+                ),
+                text,
+            )
+    return made
 
 
-BLOCK = re.compile(r"<!-- results (\w+) -->\n.*?<!-- end -->", re.DOTALL)
+def measure(record: Record) -> dict[str, Any]:
+    """Run the commands of a row, and read its measures from what the last one prints.
 
-
-def measure(row: str) -> dict[str, Any]:
-    """Run the commands of a row, and read its measures from what the last one prints."""
-    record = records()[row]
-    folder = ROOT / "results" / row
+    `aigc` and `python` are those that run this file. What `read` does not name is left out.
+    """
+    if record.commands == "unknown":
+        raise SystemExit(f"'{record.name}': its commands are unknown")
+    folder = ROOT / "results" / record.name
     folder.mkdir(parents=True, exist_ok=True)
-    env, out = {**os.environ, "PYTHONPATH": str(ROOT)}, ""
-    for command in record["commands"]:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    env, out = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path}, ""
+    for command in record.commands:
         print(f"$ {command}", file=sys.stderr, flush=True)
-        words = shlex.split(command)
-        program = {"aigc": [sys.executable, "-m", "aigc_cli"], "python": [sys.executable]}
-        words = [*program.get(words[0], words[:1]), *words[1:]]
         done = subprocess.run(
-            words, cwd=folder, env=env, check=True, stdout=subprocess.PIPE, text=True
+            ["bash", "-c", command], cwd=folder, env=env, stdout=subprocess.PIPE, text=True
         )
+        if done.returncode:
+            raise SystemExit(f"ended with exit code {done.returncode}: {command}")
         out = done.stdout
+    if not record.read:
+        print(out, end="")
+        return {}
     printed = json.loads(out.strip().splitlines()[-1])
-    return {name: value_at(printed, path) for name, path in record["read"].items()}
+    return {name: value_at(printed, where) for name, where in record.read.items()}
 
 
 def value_at(data: Any, path: str) -> Any:
@@ -134,38 +193,40 @@ def value_at(data: Any, path: str) -> Any:
 def compared(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """A line for each measure, old and new."""
     lines = []
-    for name, new in now.items():
-        old = before.get(name)
+    for name in {**before, **now}:
+        old, new = before.get(name), now.get(name, "not read from what the commands print")
         share = f"  {100 * (new / old - 1):+.1f} %" if old and isinstance(new, (int, float)) else ""
         lines.append(f"{name:16} {old} -> {new}{share}")
     return lines
 
 
+def keep(name: str, found: dict[str, Any]) -> None:
+    """Write what was found into the file of a row's table, with the day and the commit."""
+    git = ["git", "-C", Path(__file__).parent, "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip() or "unknown"
+    for path in RECORDS.glob("*.yaml"):
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for one in data["rows"]:
+            if one.get("name") == name:
+                one["date"], one["commit"] = datetime.now(UTC).date(), commit
+                one["measures"] = {**(one["measures"] or {}), **found}
+                text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=float("inf"))
+                path.write_text(text, encoding="utf-8")
+
+
 def main(words: list[str]) -> None:
-    if words[:1] == ["run"]:
-        (row,) = [word for word in words[1:] if not word.startswith("--")]
-        if row not in records():
-            raise SystemExit(f"there is no row '{row}'; choose from: {', '.join(records())}")
-        record = records()[row]
-        found = measure(row)
-        print("\n".join(compared(record["measures"], found)))
+    again = words[:1] == ["run"]
+    if again:
+        names = [word for word in words[1:] if not word.startswith("--")]
+        known = records()
+        if len(names) != 1 or names[0] not in known:
+            raise SystemExit(f"which row? one of: {', '.join(known)}")
+        record = known[names[0]]
+        found = measure(record)
+        print("\n".join(compared(record.measures or {}, found)))
         if "--write" in words:
-            git = subprocess.run(
-                ["git", "rev-parse", "--short", "HEAD"],
-                cwd=ROOT,
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            record |= {
-                "measures": found,
-                "date": datetime.now(UTC).date().isoformat(),
-                "commit": git.stdout.strip(),
-            }
-            (RECORDS / f"{row}.json").write_text(
-                json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-            )
-    if words[:1] != ["run"] or "--write" in words:
+            keep(names[0], found)
+    if not again or "--write" in words:
         for path, text in pages().items():
             path.write_text(text, encoding="utf-8")
             print(path.relative_to(ROOT))
