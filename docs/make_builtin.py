@@ -22,8 +22,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
+from aigc_cli.media.boxes import Boxes, coco_image, coco_json, coco_objects
 from aigc_cli.media.drums import DRUMS, from_grid
 from aigc_cli.media.midi import midi_bytes
 from aigc_cli.media.synth import render
@@ -52,6 +53,7 @@ def main(data: Path) -> None:
     grooves()
     tones()
     shapes()
+    scenes()
     sizes = {path.name: sum(f.stat().st_size for f in path.iterdir()) for path in folders()}
     print(*(f"{size:>9,} {name}" for name, size in sizes.items()), sep="\n")
     print(f"{sum(sizes.values()):>9,} together")
@@ -240,6 +242,66 @@ def shapes() -> None:
     }
     files = {f"{name}.obj": obj(*mesh) for name, mesh in made.items()}
     write_zip("shapes/shapes.zip", files, packed=True)
+
+
+def scenes() -> None:
+    """48 + 16 drawings of balls, bricks and tents on two-colored ground, with their boxes."""
+    draw = random.Random(0)
+    classes = {name: number for number, name in enumerate(("ball", "brick", "tent"), 1)}
+    for part, count in (("train", 48), ("validation", 16)):
+        pictures, objects = [], []
+        for number in range(count):
+            image, found = scene(draw)
+            name = f"{number:02}.webp"
+            path = OUT / "scenes" / part / "images" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image.save(path, lossless=True, quality=100, method=6, exact=True)
+            pictures.append(coco_image(number + 1, name, *image.size))
+            objects += coco_objects(found, number + 1, len(objects) + 1, classes)
+        path = OUT / "scenes" / part / "coco.json"
+        path.write_bytes(coco_json(pictures, objects, classes))
+
+
+def scene(draw: random.Random, side: int = 96) -> tuple[Image.Image, Boxes]:
+    """One to five objects that hide each other by a fifth at most; each color of any object."""
+
+    def color(low: int, high: int) -> tuple[int, ...]:
+        return tuple(draw.randrange(low, high, 15) for _ in range(3))
+
+    image = Image.new("RGB", (side, side), color(120, 256))
+    pen = ImageDraw.Draw(image)
+    pen.rectangle((0, draw.randrange(side // 4, side), side, side), fill=color(120, 256))
+    boxes: list[list[int]] = []
+    names: list[str] = []
+    for _ in range(draw.randint(1, 5)):
+        w = h = draw.randrange(12, 44)
+        name = draw.choice(("ball", "brick", "tent"))
+        if name != "ball":
+            h = max(8, round(w * draw.choice((0.5, 0.7, 1.0))))
+        left, top = draw.randrange(side - w), draw.randrange(side - h)
+        box = [left, top, left + w, top + h]
+        if any(shared(box, other) > 0.2 for other in boxes):
+            continue
+        corners = (left, top, left + w - 1, top + h - 1)
+        match name:
+            case "ball":
+                pen.ellipse(corners, fill=color(0, 120))
+            case "brick":
+                pen.rectangle(corners, fill=color(0, 120))
+            case "tent":
+                points = ((left + w // 2, top), (left + w - 1, top + h - 1), (left, top + h - 1))
+                pen.polygon(points, fill=color(0, 120))
+        boxes.append(box)
+        names.append(name)
+    return image, Boxes(np.array(boxes, dtype=np.float64), tuple(names))
+
+
+def shared(a: list[int], b: list[int]) -> float:
+    """The part of the smaller box that both have."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+    return max(0, width) * max(0, height) / min(areas)
 
 
 def knot(p: int, q: int, t: np.ndarray) -> np.ndarray:

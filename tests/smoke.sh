@@ -86,11 +86,15 @@ family cyclegan_emoji "--input $run/previews/step-0000030 direction=b2a" \
     data.train_b=builtin:photos:train data.val_b=builtin:photos:validation \
     model.num_features=8 model.num_blocks=1 model.discriminator_features=8
 
-step "augment: balanced classes, the same again, test data refused"
+step "augment: balanced classes, the same again, boxes, texts, music, test data refused"
 expect 0 "$AIGC" augment builtin:fashion:validation --keep 10% --balance classes --out larger
 "$AIGC" augment builtin:fashion:validation --keep 10% --balance classes --out larger --overwrite --json --workers 0 |
     json 'len(set(d["after"].values())) == 1 or exit(1)'
 test -f larger/augment.jsonl
+expect 0 "$AIGC" augment builtin:scenes:train --val builtin:scenes:validation paste=2 --out pasted
+grep -q '"paste"' pasted/augment.jsonl
+expect 0 "$AIGC" augment text_classifier_demo --on-leak drop --keep 5% --out edited
+expect 0 "$AIGC" augment builtin:pop909 --keep 4 --out transposed
 expect 2 "$AIGC" augment builtin:fashion:validation --val builtin:fashion:validation --out leaking
 
 step "every demo in an empty folder, without any download; up to four at once"
@@ -122,6 +126,7 @@ demo dcgan_demo "-n|4|label=7"
 demo pix2pix_demo "--input|builtin:emoji:yellow"
 demo cyclegan_demo "--input|builtin:emoji:yellow|direction=a2b"
 demo colorize_demo "--input|builtin:emoji:yellow|temperature=0.38"
+demo yolo_demo "--input|builtin:scenes:validation"
 demo classifier_demo "--input|builtin:fashion:validation"
 demo lm_demo "--prompt|ROMEO:|max_tokens=8"
 demo music_lm_demo "-n|1|bars=1|max_tokens=60"

@@ -53,7 +53,7 @@ def kept(members: Members, share: float, seed: int) -> Members:
     """That share of each class, at random; the total is the share of all, rounded."""
     exact = {label: share * len(items) for label, items in members.items()}
     sizes = {label: int(size) for label, size in exact.items()}
-    missing = round(sum(exact.values())) - sum(sizes.values())
+    missing = round(share * sum(map(len, members.values()))) - sum(sizes.values())
     for label in sorted(exact, key=lambda c: sizes[c] - exact[c])[:missing]:
         sizes[label] += 1
     return _first(members, sizes, seed)

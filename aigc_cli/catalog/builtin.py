@@ -45,7 +45,7 @@ def parts_of(text: str) -> list[str]:
 
 
 def find_builtin(text: str) -> Path:
-    """The path that `builtin:SET[:PART]` means.
+    """The path that `builtin:SET[:PART]` means; a set of one part is that part.
 
     Raises:
         DataError: there is no such set or part, or it is no set of files.
@@ -59,4 +59,6 @@ def find_builtin(text: str) -> Path:
         raise DataError(f"builtin:{name} has no part {part!r}", hint=did_you_mean(part, parts))
     if name == "photos":
         raise DataError("builtin:photos are images of the package scikit-image, no files of aigc")
+    if not part and len(parts) == 1:
+        (part,) = parts
     return FOLDER / name / (parts[part] if part else "")

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from aigc_cli import __version__
 from aigc_cli.catalog import consent, digests
-from aigc_cli.catalog.builtin import PREFIX, find_builtin
+from aigc_cli.catalog.builtin import FOLDER, PREFIX, find_builtin
 from aigc_cli.catalog.entry import Entry, FileList, Source, expand, load
 from aigc_cli.catalog.fetch import Tick, below_mirror, disk_error, fetch
 from aigc_cli.catalog.find import data_folder
@@ -96,7 +96,8 @@ def get(
 def copy_builtin(text: str, to: Path) -> Path:
     """A built-in set, as files of the user's: `to/SET`. Raises as `get`."""
     name = text.removeprefix(PREFIX).partition(":")[0]
-    source, target = find_builtin(f"{PREFIX}{name}"), to / name
+    find_builtin(f"{PREFIX}{name}")  # which knows what there is
+    source, target = FOLDER / name, to / name
     if os.path.lexists(target):
         raise OutputError(f"{str(target)!r} exists", hint="name another folder with --to")
     try:

@@ -48,13 +48,14 @@ def augment(
             `of_classes`, items of no class. OutputError: `out` is in use. DiskFullError: no space
             left; what is written stays to be continued.
     """
+    made = not request.out.exists()
     prepare_folder(request.out, overwrite=request.overwrite or request.go_on, journal=ASKED)
-    sources = open_sources(request)
-    if of_classes and "" in sources.members:
-        raise InputError("--measure needs items with classes, which the yardstick tells apart")
-    after = sizes_after(sources.members, request.growth, request.balance, request.classes)
-    generated = Generated(request, sources) if request.sources else None
-    work = Work(sources, request, Plan(sources.members, after, request.seed), generated)
+    try:
+        work = _plan(request, of_classes)
+    except BaseException:
+        if made:
+            request.out.rmdir()
+        raise
     if request.overwrite:
         clear(request.out)
     journal = Journal(request.out, work.asked())
@@ -63,12 +64,22 @@ def augment(
         for line, row in _rows(work, journal):
             journal.add(line, row)
             told(journal.count, work.copied + len(work.plan))
-        sources.augmentation.finish(request.out, journal.lines())
+        work.sources.augmentation.finish(request.out, journal.lines())
         record = work.record(Counter(line.get("label", "") for line in _training(journal)))
         journal.end(record)
     finally:
         journal.close()
     return {"out": str(request.out), **record}
+
+
+def _plan(request: Augmenting, of_classes: bool) -> Work:
+    """What there is to do; nothing is written."""
+    sources = open_sources(request)
+    if of_classes and "" in sources.members:
+        raise InputError("--measure needs items with classes, which the yardstick tells apart")
+    after = sizes_after(sources.members, request.growth, request.balance, request.classes)
+    generated = Generated(request, sources) if request.sources else None
+    return Work(sources, request, Plan(sources.members, after, request.seed), generated)
 
 
 def augment_and_measure(
