@@ -4,7 +4,8 @@
     python docs/make_results.py run ROW   measure a row again and show the difference; with --write
                                           the record becomes what was found
 
-A page has a table between `<!-- results TABLE -->` and `<!-- end -->`. Its file has the `head`,
+A page has a table between `<!-- results TABLE -->` and `<!-- end -->`, in Chinese with
+`<!-- results TABLE zh -->`, where each row has the same line as `zh`. Its file has the `head`,
 what all rows have in common (`shared`) and the `rows`. A row is a line of Markdown in which
 `{psnr_y:.2f}` stands for a measure of its record, and `{edsr_demo.psnr_y:.2f}` for one of another
 record, in whatever table. A record says by which commands its numbers come about, run in
@@ -31,10 +32,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "docs" / "records"
-BLOCK = re.compile(r"<!-- results (\w+) -->\n.*?<!-- end -->", re.DOTALL)
+BLOCK = re.compile(r"<!-- results (\w+)( zh)? -->\n.*?<!-- end -->", re.DOTALL)
 TYPED = re.compile(
     r"(?<![\w.{])\d+[.,]\d+(?![\w.])"  # not 0.2.11, a version
-    r"|(?<![\w.{])\d+ ?(?:dB|ms|nats|tokens/s|%)(?!\w)"
+    r"|(?<![\w.{])\d+ ?(?:dB|ms|nats|tokens/s|%)(?!\w)",
+    re.ASCII,
 )
 """A number as a measurement has it."""
 
@@ -46,6 +48,8 @@ class Quote(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
     row: str
+    zh: str = ""
+    """The same in Chinese, where a page in Chinese has the table."""
 
 
 class Record(Quote):
@@ -66,6 +70,7 @@ class Record(Quote):
 class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     head: str
+    zh: str = ""
     foot: str = ""
     """A line below the table for each record, in which `{commit}` and the like are its fields."""
     rows: list[Record | Quote]
@@ -97,7 +102,7 @@ def tables() -> dict[str, Table]:
         except ValidationError as error:
             raise ValueError(f"{path.name}: {error}") from error
         for one in found[path.stem].rows:
-            words = re.sub(r"`[^`]*`|\]\([^)]*\)|\{[^}]*\}", "", one.row)
+            words = re.sub(r"`[^`]*`|\]\([^)]*\)|\{[^}]*\}", "", f"{one.row} {one.zh}")
             if typed := TYPED.search(words):
                 raise ValueError(f"{path.name}: '{typed[0]}' is typed, not a measure: {one.row}")
     names = [one.name for one in in_all(found)]
@@ -115,14 +120,14 @@ def records() -> dict[str, Record]:
     return {one.name: one for one in in_all(tables())}
 
 
-def written(table: Table, known: dict[str, Record]) -> str:
+def written(table: Table, known: dict[str, Record], *, zh: bool = False) -> str:
     """A table in Markdown.
 
     Raises:
-        ValueError: a row names a measure that no record has.
+        ValueError: a row names a measure that no record has, or has no words in Chinese.
     """
     others = {name: SimpleNamespace(**(one.measures or {})) for name, one in known.items()}
-    lines = [f"| {table.head} |", "|---" * (table.head.count("|") + 1) + "|"]
+    lines = [f"| {table.zh if zh else table.head} |", "|---" * (table.head.count("|") + 1) + "|"]
     feet = []
     for one in table.rows:
         own: dict[str, Any] = {}
@@ -132,7 +137,10 @@ def written(table: Table, known: dict[str, Record]) -> str:
             own = one.measures
             feet.append(table.foot.format(**dict(one)))
         try:
-            line = Numbers().vformat(f"| {one.row} |", (), {**others, **own})
+            if zh and not one.zh:
+                raise ValueError(f"{one.row}: needs `zh`, the same row in Chinese")
+            text = f"| {one.zh if zh else one.row} |"
+            line = Numbers().vformat(text, (), {**others, **own})
         except (KeyError, AttributeError) as error:
             raise ValueError(f"{one.row}: no record has this measure: {error}") from error
         lines.append(line)
@@ -147,8 +155,12 @@ def pages() -> dict[Path, str]:
         text = path.read_text(encoding="utf-8")
         if BLOCK.search(text):
             made[path] = BLOCK.sub(
-                lambda block: (
-                    f"<!-- results {block[1]} -->\n{written(found[block[1]], known)}\n<!-- end -->"
+                lambda block: "\n".join(
+                    (
+                        block[0].partition("\n")[0],
+                        written(found[block[1]], known, zh=bool(block[2])),
+                        "<!-- end -->",
+                    )
                 ),
                 text,
             )

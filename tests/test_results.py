@@ -63,7 +63,7 @@ def test_no_table_beside_them_has_a_measured_number(page: Path) -> None:
 
 
 def test_every_table_has_its_page() -> None:
-    shown = {name for text in PAGES.values() for name in MADE["BLOCK"].findall(text)}
+    shown = {name for text in PAGES.values() for name, _ in MADE["BLOCK"].findall(text)}
     assert shown == set(MADE["tables"]())
 
 
@@ -81,6 +81,17 @@ def test_a_row_may_quote_another_record(make: dict[str, Any], tmp_path: Path) ->
     write(tmp_path, RECORD, {"row": "the same | {squares.minutes:.1f} minutes"})
     (text,) = make["pages"]().values()
     assert "| the same | 2.0 minutes |" in text
+
+
+def test_a_table_in_chinese_wants_every_row_in_chinese(
+    make: dict[str, Any], tmp_path: Path
+) -> None:
+    page = tmp_path / "README.md"
+    page.write_text(page.read_text().replace("demos -->", "demos zh -->"))
+    with pytest.raises(ValueError, match="needs `zh`"):
+        make["pages"]()
+    write(tmp_path, {**RECORD, "zh": "方形 | {psnr_y:.2f} dB"})
+    assert "| 方形 | 30.00 dB |" in make["pages"]()[page]
 
 
 def test_a_row_that_is_not_measured_yet_is_not_shown(make: dict[str, Any], tmp_path: Path) -> None:
