@@ -21,6 +21,7 @@ from torch.utils.data import default_collate
 from aigc_cli.data._cache import cache_folder
 from aigc_cli.data._check import BadImagesError, Report, check
 from aigc_cli.data._images import Checked, SourceConfig, in_8_bits
+from aigc_cli.data._named_files import holds_one
 from aigc_cli.data._sources import open_source, zip_folder
 from aigc_cli.data._stream import key_at
 from aigc_cli.errors import DataError, InputError, Problem
@@ -49,9 +50,11 @@ Pixels = NDArray[np.uint8]
 
 def recognizes(source: str, endings: frozenset[str]) -> bool:
     """Whether a source of data holds images: by its files' endings, or what their bytes say."""
-    if source.startswith(("builtin:", "hf:")) or zip_folder(source, ()) is not None:
+    if source.startswith(("builtin:", "hf:")):
         return True
     path = Path(source)
+    if path.suffix.lower() == ".zip" or zip_folder(source, ()) is not None:
+        return holds_one(source, tuple(endings))
     if path.is_dir():
         return any(_looks(file, endings) for file in islice(path.rglob("*"), LOOKED_AT))
     if path.suffix == ".txt":
@@ -61,7 +64,7 @@ def recognizes(source: str, endings: frozenset[str]) -> bool:
 
 def _looks(path: Path, endings: frozenset[str]) -> bool:
     name = path.name.lower()
-    if Path(name).suffix in (*endings, ".zip", ".npz") or "ubyte" in name or "idx3" in name:
+    if Path(name).suffix in (*endings, ".npz") or "ubyte" in name or "idx3" in name:
         return path.is_file()
     if Path(name).suffix:
         return False

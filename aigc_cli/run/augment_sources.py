@@ -9,7 +9,6 @@ from typing import Any
 
 from aigc_cli.augment._augmentation import Augmentation, Part
 from aigc_cli.augment._plan import Members, kept, long_tailed, members_of, parse_keep
-from aigc_cli.catalog.find import resolve
 from aigc_cli.errors import DataError, InputError
 from aigc_cli.recipe.load import Recipe, section_from_texts
 from aigc_cli.registry import load_augmentation
@@ -145,9 +144,7 @@ def find_augmentation(request: Augmenting) -> tuple[Recipe | str, Augmentation, 
         InputError: no such data, or none that is augmented. RecipeError: wrong options.
     """
     overrides = [f"data.{text}" for text in request.data_options]
-    is_set = request.data.startswith("builtin:") and not request.data.startswith("builtin:photos")
-    text = resolve(request.data) if is_set else request.data  # what is in it tells its modality
-    subject, modality = find_subject(text, overrides if _is_recipe(request) else ())
+    subject, modality = find_subject(request.data, overrides if _is_recipe(request) else ())
     made = load_augmentation(modality.name).Augmentation
     options = section_from_texts(made.Options, request.options, "augment")
     return subject, made(options), modality.name

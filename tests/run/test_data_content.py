@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +52,15 @@ def test_a_list_of_images_is_still_one(aigc: Aigc, here: Path) -> None:
     (here / "list.txt").write_text("# mine\nphotos/photo 00.png\nphotos/photo 01.png\n")
     assert recognized("list.txt").name == "image"
     assert aigc("data", "check", "list.txt", "--json").json["parts"]["data"]["pictures"] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "modality"), [("a.mid", "music"), ("in/a.wav", "audio"), ("in/a.PNG", "image")]
+)
+def test_a_zip_is_known_by_the_names_in_it(tmp_path: Path, name: str, modality: str) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(name, "content")
+    assert recognized(str(tmp_path / "a.zip")).name == modality
 
 
 def test_folders_are_known_by_their_files(tmp_path: Path) -> None:
