@@ -241,8 +241,8 @@ class GenerativeModule(nn.Module, ABC):
         if not self.conditional or names is None:
             if chosen is not None:
                 raise InputError(
-                    f"label={chosen}: the model was not trained to make images of a class",
-                    hint="leave it out, or train with model.conditional=true on labeled images",
+                    f"label={chosen}: the model was trained without classes",
+                    hint="leave it out, or train with model.conditional=true on items of classes",
                 )
             return None
         if chosen is None:

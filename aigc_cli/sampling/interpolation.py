@@ -19,6 +19,7 @@ class InterpolatedNoise(SampleNoise):
 
     def __init__(self, seed: int, first: int, count: int, *, steps: int) -> None:
         self.first, self.count = first, count
+        self.numbers = range(first, first + count)
         places = [divmod(row, steps) for row in range(first, first + count)]
         self._from = [SampleNoise(seed, sample, 1) for sample, _ in places]
         self._to = [SampleNoise(seed, sample + 1, 1) for sample, _ in places]

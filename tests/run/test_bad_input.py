@@ -189,7 +189,7 @@ def test_a_class_that_the_model_does_not_know(aigc: Aigc, here: Path) -> None:
     assert "label=dgo: the model knows no such class\nhint: did you mean 'dog'?" in ending.err
     ending = aigc("sample", "false", "label=dog", "--out", "made")
     assert ending.code == 2
-    assert "label=dog: the model was not trained to make images of a class" in ending.err
+    assert "label=dog: the model was trained without classes" in ending.err
     assert not list((here / "made").glob("*"))
 
 

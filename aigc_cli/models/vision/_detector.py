@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from aigc_cli.errors import InputError
 from aigc_cli.media.boxes import Boxes
 from aigc_cli.metrics.boxes._coco import image_ap, measure_coco, require_backend
 from aigc_cli.models._base import Batch, Example, Terms
@@ -58,7 +59,7 @@ JUDGED = Options(score=0.01)
 
 
 class DetectorModule(YardstickModule):
-    """A family has the network `net`, with the member `backbone`, and writes `losses` and `raw`.
+    """A family writes `network`, which has the member `backbone`, `losses` and `raw`.
     Each image counts the same in the loss, whatever there is in it.
     """
 
@@ -81,8 +82,16 @@ class DetectorModule(YardstickModule):
         self.labels = spec.labels
         self.canvas = (spec.height, spec.width)
         self.mean_boxes = np.asarray(spec.mean_boxes).reshape(-1, 4)
+        try:
+            self.net = self.network()
+        except ValueError as error:
+            raise InputError(f"model.{error}") from error
 
     # What a family writes.
+
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """`net`, for `config`, `labels` and `canvas`; a ValueError names the key that is wrong."""
 
     @abstractmethod
     def losses(self, images: Tensor, targets: Sequence[tuple[Tensor, Tensor]]) -> Terms:

@@ -16,12 +16,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from aigc_cli.errors import InputError
 from aigc_cli.models._base import Terms
 from aigc_cli.models.vision._detector import JUDGED, BackboneConfig, DetectorModule
 from aigc_cli.models.vision._detector import Options as DetectorOptions
 from aigc_cli.nn.pyramid import STRIDES, Pyramid, backbone
-from aigc_cli.specs import Spec
 
 POOLED = 7  # places of a side of what is pooled of a region
 RATIOS = (0.5, 1.0, 2.0)
@@ -112,12 +110,8 @@ class Model(DetectorModule):
     config: Config
     net: Net
 
-    def __init__(self, config: Config, spec: Spec) -> None:
-        super().__init__(config, spec)
-        try:
-            self.net = Net(config, len(self.labels))
-        except ValueError as error:
-            raise InputError(f"model.{error}") from error
+    def network(self) -> Net:
+        return Net(self.config, len(self.labels))
 
     def losses(self, images: Tensor, targets: Sequence[tuple[Tensor, Tensor]]) -> Terms:
         maps = self.net.maps(images)

@@ -15,12 +15,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from aigc_cli.errors import InputError
 from aigc_cli.models._base import Terms
 from aigc_cli.models.vision._detector import BackboneConfig, DetectorModule
 from aigc_cli.models.vision._detector import Options as DetectorOptions
 from aigc_cli.nn.pyramid import STRIDES, Pyramid, backbone, groups_of
-from aigc_cli.specs import Spec
 
 
 class Config(BackboneConfig):
@@ -92,12 +90,8 @@ class Model(DetectorModule):
     config: Config
     net: Net
 
-    def __init__(self, config: Config, spec: Spec) -> None:
-        super().__init__(config, spec)
-        try:
-            self.net = Net(config, len(self.labels), self.canvas)
-        except ValueError as error:
-            raise InputError(f"model.{error}") from error
+    def network(self) -> Net:
+        return Net(self.config, len(self.labels), self.canvas)
 
     def losses(self, images: Tensor, targets: Sequence[tuple[Tensor, Tensor]]) -> Terms:
         from torchvision.ops import box_iou

@@ -26,13 +26,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from aigc_cli.errors import InputError
 from aigc_cli.models._base import Terms
 from aigc_cli.models.vision._detector import BackboneConfig, DetectorModule
 from aigc_cli.models.vision._detector import Options as DetectorOptions
 from aigc_cli.nn.pyramid import STRIDES, Pyramid, backbone, groups_of
 from aigc_cli.recipe.dial import Dial
-from aigc_cli.specs import Spec
 
 EDGE = 1.5  # strides, or so, from a place to an edge before training
 PRIOR = 0.01  # of a class at a place before training, as in Lin et al., 2017 (focal loss)
@@ -169,12 +167,8 @@ class Model(DetectorModule):
     config: Config
     net: Net
 
-    def __init__(self, config: Config, spec: Spec) -> None:
-        super().__init__(config, spec)
-        try:
-            self.net = Net(config, len(self.labels))
-        except ValueError as error:
-            raise InputError(f"model.{error}") from error
+    def network(self) -> Net:
+        return Net(self.config, len(self.labels))
 
     def losses(self, images: Tensor, targets: Sequence[tuple[Tensor, Tensor]]) -> Terms:
         from torchvision.ops import generalized_box_iou_loss
