@@ -30,6 +30,7 @@ from aigc_cli.registry import place_in_user_file
 # A panel of "" hides the command, which is how an alias is made.
 COMMANDS = (
     ("Work", "train", "train:train"),
+    ("Work", "tune", "tune:tune"),
     ("Work", "sample", "sample:sample"),
     ("Work", "evaluate", "evaluate:evaluate"),
     ("", "eval", "evaluate:evaluate"),

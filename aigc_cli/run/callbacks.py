@@ -133,7 +133,7 @@ class Cadence(pl.Callback):
             message = f"{waited} {self.validation.monitor}: ending"
             self.progress.emit({"event": "note", "message": message})
             is_last = True
-        if asked == TIME_IS_UP:
+        if asked == TIME_IS_UP or ("validation" in due and not is_last and self.progress.enough()):
             self.progress.status = "stopped"
             is_last = True
         self._save_when_due(trainer, module, is_last=is_last)

@@ -30,6 +30,8 @@ class Progress:
     """What is still to be done after the step that was saved: "validation", "preview"."""
     status: str = "running"
     saved_step: int = -1
+    enough: Callable[[], bool] = lambda: False
+    """Whether somebody who heard of the last validation wants the run to end."""
     warnings: Counter[str] = field(default_factory=Counter)
     """How many rows of the log showed each failure of health."""
 

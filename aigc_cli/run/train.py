@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,10 +95,12 @@ def train(
     overwrite: bool = False,
     max_time_s: float | None = None,
     accept_changed_data: bool = False,
+    enough: Callable[[], bool] | None = None,
     emit: Emit = _silent,
 ) -> Result:
     """Train in this process, alone or as one of the processes a launcher started.
 
+    enough: asked after each validation whether the run may end there; for one process.
     resume: None starts anew; "auto" continues `out`, or the newest run of this recipe, when there
     is a checkpoint and starts otherwise; a path continues that run folder or checkpoint, on the
     same data unless `accept_changed_data`.
@@ -114,6 +117,7 @@ def train(
         accept_changed_data=accept_changed_data,
         emit=emit,
     )
+    session.progress.enough = enough or session.progress.enough
     if session.is_first:
         session.folder.create()
         session.folder.lock()
