@@ -6,7 +6,7 @@ WORKERS ?= --numprocesses logical --maxprocesses 4 --dist worksteal
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format bench schema docs results clean
+.PHONY: help install demo test test-all lint format bench schema docs site results clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ schema: $(INSTALLED) ## write recipes/schema.json
 
 docs: $(INSTALLED) ## write docs/cli.md from the commands' own help
 	$(BIN)/python docs/make_cli.py
+
+site: $(INSTALLED) ## the documentation as a web site, in build/site
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement docs/requirements.txt
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 results: $(INSTALLED) ## measure a row of the results again and show the difference: make results ROW=onnx_edsr
 	$(BIN)/python docs/make_results.py run $(ROW)
