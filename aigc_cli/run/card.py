@@ -100,17 +100,17 @@ def _data(data: Any) -> Iterator[str]:
 def _measures(run: Path, state: State) -> Iterator[str]:
     """What `aigc evaluate` found of it, or else the validation it was chosen by."""
     yield from ("## Measures", "")
-    rows = [
-        (name, score, row.get("data"))
+    rows = {  # of what was measured again the last
+        (name, row.get("data"), score.get("n"), score.get("protocol")): score
         for row in history.details(run)["evaluations"]
         if (row.get("model") or {}).get("step") == state["step"]
         for name, score in (row.get("metrics") or {}).items()
         if isinstance(score, dict)
-    ]
+    }
     if rows:
         yield "| metric | value | beside it | n | data | protocol |"
         yield "|---|---|---|---|---|---|"
-        for name, score, data in rows:
+        for (name, data, *_), score in rows.items():
             known = ("value", "n", "unit", "higher_is_better", "protocol", "ci95")
             others = {k: v for k, v in score.items() if k not in known and isinstance(v, float)}
             cells = (

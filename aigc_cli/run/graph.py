@@ -3,14 +3,14 @@
 What is exported is `sample` itself with the options that were asked for: the image that is given,
 the class, and whatever is drawn become inputs. So no family knows of graphs, and a graph computes
 what `aigc sample` writes, but for tiles: it takes whole images, one at a time, and as many draws as
-fit. A classifier's graph is its `classify`.
+fit. A classifier's graph is its `classify`; a detector's tells the boxes of all places.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from aigc_cli.errors import InputError
 from aigc_cli.models._classifier import ClassifierModule
 from aigc_cli.models._image import ImageModule
+from aigc_cli.models.vision._detector import DenseModule, DetectorModule
 from aigc_cli.recipe.sections import Section
 from aigc_cli.run.trained import Trained
 from aigc_cli.sampling.noise import SampleNoise
@@ -40,6 +41,10 @@ class Port:
     meaning: str
 
 
+def _as_it_is(image: Tensor) -> Tensor:
+    return image
+
+
 @dataclass(frozen=True)
 class Graph:
     """`module(*inputs) -> output`; images are (1 or n, C, H, W) in [0, 1]."""
@@ -52,7 +57,8 @@ class Graph:
     size: tuple[int, int] | None
     """Of the image that is given, where it may not vary."""
     classes: tuple[str, ...] = ()
-    facts: dict[str, Any] = field(default_factory=dict)
+    fit: Callable[[Tensor], Tensor] = _as_it_is
+    """An image (C, h, w) as the graph takes it."""
 
     def example(self, count: int = 2) -> tuple[Tensor, ...]:
         """Inputs to make the graph with."""
@@ -82,8 +88,8 @@ class Graph:
 
 
 def graph_of(trained: Trained, size: tuple[int, int] | None = None) -> Graph:
-    """The graph of a model whose images, or whose classes of images, other programs can compute;
-    of images of one `size` (height, width), or of any.
+    """The graph of a model whose images, or whose classes or boxes of images, other programs can
+    compute; of images of one `size` (height, width), or of any.
 
     Raises:
         InputError: the family has none.
@@ -91,6 +97,13 @@ def graph_of(trained: Trained, size: tuple[int, int] | None = None) -> Graph:
     model, family = trained.model, trained.recipe.family
     if isinstance(model, ClassifierModule) and isinstance(model.spec, ImageSpec):
         return _classifying(model, size)
+    if isinstance(model, DenseModule):
+        return _detecting(model, size)
+    if isinstance(model, DetectorModule):
+        raise InputError(
+            f"family '{family}' looks at as many regions as it proposes, which a graph cannot",
+            hint="yolo and ssd look once, and their runs can be exported",
+        )
     if model.training_free:
         raise InputError(
             f"family '{family}' has no network to export: it optimizes each image anew",
@@ -98,7 +111,7 @@ def graph_of(trained: Trained, size: tuple[int, int] | None = None) -> Graph:
         )
     if not isinstance(model, ImageModule):
         raise InputError(
-            f"--format onnx is for families of images and classifiers of them, not for '{family}'",
+            f"--format onnx is for images, and for classes or boxes of them, not for '{family}'",
             hint="--format hf is for language models, --format safetensors for all",
         )
     changed = {k: v for k, v in WHOLE.items() if k in type(trained.recipe.sample).model_fields}
@@ -114,6 +127,23 @@ def _classifying(model: ClassifierModule, size: tuple[int, int] | None) -> Graph
     image = Port("image", shape, f"RGB or gray in [0, 1], brought to {side} x {side} pixels")
     output = Port("probabilities", ("n", len(spec.labels)), "of the classes, in their order")
     return Graph(Classifying(model), (image,), output, True, (side, side), tuple(spec.labels or ()))
+
+
+def _detecting(model: DenseModule, size: tuple[int, int] | None) -> Graph:
+    H, W = model.canvas
+    if size not in (None, (H, W)):
+        raise InputError(f"--size: the detector takes images of {H} x {W} pixels only")
+    with torch.no_grad():
+        places = model.dense(torch.zeros(1, 3, H, W))[0].shape[1]
+    image = Port("image", ("n", 3, H, W), f"RGB in [0, 1], at the upper left of {H} x {W} pixels")
+    meaning = (
+        "of each place left, top, right, bottom as parts of the sides, and the score of each class"
+    )
+    output = Port("boxes", ("n", places, 4 + len(model.labels)), meaning)
+    return Graph(
+        Detecting(model), (image,), output, True, (H, W), tuple(model.labels),
+        lambda image: model.fit(image)[0],
+    )  # fmt: skip
 
 
 def _sampling(model: ImageModule, options: Section, size: tuple[int, int] | None) -> Graph:
@@ -198,6 +228,19 @@ class Classifying(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return self.model.classify({"image": image * 2 - 1})
+
+
+class Detecting(nn.Module):
+    """`model.dense`, of images (n, 3, H, W) in [0, 1] -> (n, A, 4 + K)."""
+
+    def __init__(self, model: DenseModule) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> Tensor:
+        boxes, scores = self.model.dense(image * 2 - 1)
+        sides = torch.tensor([*reversed(self.model.canvas)] * 2)
+        return torch.cat([boxes / sides, scores], -1)
 
 
 class _Probe:

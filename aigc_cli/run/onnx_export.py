@@ -142,7 +142,7 @@ def probes(
         first = 10_000 if training else 0
         return [_drawn(graph, first + number) for number in range(4)]
     seen = _from_files(trained, source) if source else _from_data(trained, training=training)
-    items = list(seen)
+    items = [(graph.fit(given), references, truth) for given, references, truth in seen]
     if graph.size is None:  # several pieces of each, where they are few
         items *= -(-FEWEST // len(items))
     found: list[Probe] = []

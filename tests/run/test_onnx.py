@@ -131,6 +131,34 @@ def test_every_family_of_images_has_a_graph(family: str, tmp_path: Path) -> None
     assert report["checked"]["inputs"] >= 2
 
 
+@pytest.mark.parametrize("family", ["yolo", pytest.param("ssd", marks=pytest.mark.slow)])
+def test_the_boxes_of_a_graph_are_those_that_sample_finds(family: str, tmp_path: Path) -> None:
+    """After the same suppression of boxes that overlap, written out here."""
+    import onnxruntime
+    from torchvision.ops import batched_nms
+
+    trained = untrained(family, tmp_path / "data")
+    write_onnx(trained, tmp_path)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    image = torch.rand(1, 3, 20, 60)
+    model, options = trained.model, trained.recipe.sample.model_copy(update={"score": 0.01})
+    canvas, scale = model.fit(image[0] * 2 - 1)
+    (made,) = session.run(None, {"image": ((canvas[None] + 1) / 2).numpy()})
+    boxes, scores = torch.from_numpy(made[0, :, :4]), torch.from_numpy(made[0, :, 4:])
+    H, W = model.canvas
+    boxes = boxes.clamp(0, 1) * torch.tensor([W, H, W, H])
+    place, number = (scores >= 0.01).nonzero(as_tuple=True)
+    there = (boxes[place, 2:] > boxes[place, :2]).all(1)
+    place, number = place[there], number[there]
+    kept = batched_nms(boxes[place], scores[place, number], number, options.overlap)[:100]
+    boxes = (boxes[place][kept] / scale).clamp(max=torch.tensor([60.0, 20.0, 60.0, 20.0]))
+    kept, boxes = (x[(boxes[:, 2:] > boxes[:, :2]).all(1)] for x in (kept, boxes))
+    (found,) = model.sample(SampleNoise(0, 0, 1), options, image[0] * 2 - 1)
+    assert len(found) == len(kept) > 0
+    assert np.abs(found.boxes - boxes.numpy()).max() < 1e-3
+    assert list(found.names) == [model.labels[i] for i in number[kept].tolist()]
+
+
 def test_draws_and_classes_are_inputs(tmp_path: Path) -> None:
     graph = graph_of(untrained("dcgan", tmp_path, label=None))
     names = [port.name for port in graph.inputs]
@@ -146,7 +174,10 @@ def test_labels_of_a_model_are_its_own_after_a_graph_was_made(tmp_path: Path) ->
     assert "labels_of" not in vars(trained.model)
 
 
-@pytest.mark.parametrize("family, told", [("lm", "--format hf"), ("deepdream", "style_fast")])
+@pytest.mark.parametrize(
+    "family, told",
+    [("lm", "--format hf"), ("deepdream", "style_fast"), ("faster_rcnn", "yolo and ssd")],
+)
 def test_families_without_a_graph_say_what_there_is_instead(
     family: str, told: str, tmp_path: Path
 ) -> None:

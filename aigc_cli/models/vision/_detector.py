@@ -202,17 +202,38 @@ class DetectorModule(YardstickModule):
         self, noise: SampleNoise, options: Any, given: Any = None, references: Any = ()
     ) -> list[Boxes]:
         """The objects in an image (3, h, w) of any size, in its pixels."""
-        image, (H, W) = given, self.canvas
-        h, w = image.shape[1:]
-        scale = min(W / w, H / h)
-        size = (min(H, max(1, round(h * scale))), min(W, max(1, round(w * scale))))
-        if size != (h, w):
-            image = F.interpolate(image[None], size, mode="bicubic", antialias=True)[0].clamp(-1, 1)
-        canvas = F.pad(image, (0, W - size[1], 0, H - size[0]))
+        h, w = given.shape[1:]
+        canvas, scale = self.fit(given)
         (found,) = self.find(canvas[None], options)
         boxes = np.clip(found.boxes / scale, 0, (w, h, w, h))
         seen = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(1))  # not beside the image
         return [Boxes(boxes, found.names, found.scores).some(seen.tolist())] * noise.count
+
+    def fit(self, image: Tensor) -> tuple[Tensor, float]:
+        """An image (3, h, w) at the upper left of the canvas (3, H, W), as large as it fits; and
+        by how much it grew.
+        """
+        (h, w), (H, W) = image.shape[1:], self.canvas
+        scale = min(W / w, H / h)
+        size = (min(H, max(1, round(h * scale))), min(W, max(1, round(w * scale))))
+        if size != (h, w):
+            image = F.interpolate(image[None], size, mode="bicubic", antialias=True)[0].clamp(-1, 1)
+        return F.pad(image, (0, W - size[1], 0, H - size[0])), scale
+
+
+class DenseModule(DetectorModule):
+    """A family that looks once: every place tells a box and how sure it is of each class."""
+
+    @abstractmethod
+    def dense(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Of images (B, 3, H, W) the boxes (B, A, 4) in pixels and scores (B, A, K) of A places."""
+
+    def raw(self, images: Tensor, score: float) -> list[tuple[Tensor, Tensor, Tensor]]:
+        found = []
+        for boxes, scores in zip(*self.dense(images), strict=True):
+            place, number = (scores >= score).nonzero(as_tuple=True)
+            found.append((boxes[place], scores[place, number], number))
+        return found
 
 
 def _numbers(values: Tensor) -> np.ndarray:

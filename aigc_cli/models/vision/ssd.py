@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from aigc_cli.models._base import Terms
-from aigc_cli.models.vision._detector import BackboneConfig, DetectorModule
+from aigc_cli.models.vision._detector import BackboneConfig, DenseModule
 from aigc_cli.models.vision._detector import Options as DetectorOptions
 from aigc_cli.nn.pyramid import STRIDES, Pyramid, backbone, groups_of
 
@@ -84,7 +84,7 @@ class Net(nn.Module):
         return found["cls_logits"].float(), found["bbox_regression"].float(), defaults
 
 
-class Model(DetectorModule):
+class Model(DenseModule):
     """Cross-entropy of default boxes, and smooth L1 of those on objects."""
 
     config: Config
@@ -110,14 +110,11 @@ class Model(DetectorModule):
             terms["boxes"].append(found["bbox_regression"])
         return {name: torch.stack(values).mean() for name, values in terms.items()}
 
-    def raw(self, images: Tensor, score: float) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def dense(self, images: Tensor) -> tuple[Tensor, Tensor]:
         logits, offsets, defaults = self.net(images)
-        found = []
-        for scores, moved in zip(logits.softmax(-1)[..., 1:], offsets, strict=True):
-            boxes = self.net.ssd.box_coder.decode_single(moved, defaults)
-            place, number = (scores >= score).nonzero(as_tuple=True)
-            found.append((boxes[place], scores[place, number], number))
-        return found
+        around = defaults.expand_as(offsets).flatten(0, 1)
+        boxes: Tensor = self.net.ssd.box_coder.decode_single(offsets.flatten(0, 1), around)
+        return boxes.view_as(offsets), logits.softmax(-1)[..., 1:]
 
 
 class Options(DetectorOptions):

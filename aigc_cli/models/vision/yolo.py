@@ -27,7 +27,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from aigc_cli.models._base import Terms
-from aigc_cli.models.vision._detector import BackboneConfig, DetectorModule
+from aigc_cli.models.vision._detector import BackboneConfig, DenseModule
 from aigc_cli.models.vision._detector import Options as DetectorOptions
 from aigc_cli.nn.pyramid import STRIDES, Pyramid, backbone, groups_of
 from aigc_cli.recipe.dial import Dial
@@ -161,7 +161,7 @@ def aligned(
     return owner.where(taken, owner.new_tensor(-1)), target
 
 
-class Model(DetectorModule):
+class Model(DenseModule):
     """Binary cross-entropy of the classes against aligned scores, and GIoU of the boxes."""
 
     config: Config
@@ -195,13 +195,9 @@ class Model(DetectorModule):
             "boxes": self.config.box_weight * torch.stack(of_boxes).mean(),
         }
 
-    def raw(self, images: Tensor, score: float) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def dense(self, images: Tensor) -> tuple[Tensor, Tensor]:
         logits, boxes, _ = self.net(images)
-        found = []
-        for ours, edges in zip(logits.sigmoid(), boxes, strict=True):
-            place, number = (ours >= score).nonzero(as_tuple=True)
-            found.append((edges[place], ours[place, number], number))
-        return found
+        return boxes, logits.sigmoid()
 
 
 class Options(DetectorOptions):
