@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -126,7 +126,8 @@ def _notes_voc(folder: Path) -> bool:
 
 
 def read_coco(path: Path) -> Notes:
-    """Every image of a COCO file. Crowds are left out, as are masks that are no polygons.
+    """Every image of a COCO file. Crowds are left out, as are masks that are no polygons; what has
+    scores was found by a model, and comes the surest first.
 
     Raises:
         DataError: it is no such file.
@@ -144,7 +145,7 @@ def read_coco(path: Path) -> Notes:
             hint="it needs images, annotations and categories, each a list of objects with an id",
         ) from error
     bad: list[tuple[str, str]] = []
-    rows: dict[Any, list[tuple[list[float], str, Outline]]] = {number: [] for number in entries}
+    rows: dict[Any, list[Any]] = {number: [] for number in entries}
     for place, entry in enumerate(objects):
         where = f"{path.name}: annotation {_said(entry, place)}"
         reason = _add_object(entry, rows, names)
@@ -154,7 +155,11 @@ def read_coco(path: Path) -> Notes:
     for number, entry in sorted(entries.items(), key=lambda pair: str(pair[1].get("file_name"))):
         name = str(entry.get("file_name", ""))
         found = _find_image(path.parent, name)
-        images.append(Noted(found, name, path.name, _boxes(rows[number])))
+        boxes = _boxes([row[:3] for row in rows[number]])
+        if boxes and all(row[3] is not None for row in rows[number]):
+            scores = np.array([row[3] for row in rows[number]], dtype=np.float64)
+            boxes = replace(boxes, scores=scores).some(np.argsort(-scores, kind="stable").tolist())
+        images.append(Noted(found, name, path.name, boxes))
     classes = [names[number] for number in sorted(names, key=lambda n: (str(type(n)), n))]
     used = {name for noted in images for name in noted.boxes.names}
     return Notes(images, [name for name in classes if name in used], "COCO", bad)
@@ -171,6 +176,7 @@ def _add_object(entry: Any, rows: dict[Any, list[Any]], names: dict[Any, str]) -
             return None
         image, category = entry["image_id"], entry["category_id"]
         left, top, width, height = map(float, entry["bbox"])
+        score = None if entry.get("score") is None else float(entry["score"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         return f"has no image_id, category_id and bbox of four numbers: {error}"
     if image not in rows:
@@ -178,7 +184,8 @@ def _add_object(entry: Any, rows: dict[Any, list[Any]], names: dict[Any, str]) -
     if category not in names:
         return f"names class {category!r}, which is not in `categories`"
     outline = _polygons(entry.get("segmentation"))
-    rows[image].append(([left, top, left + width, top + height], names[category], outline))
+    box = [left, top, left + width, top + height]
+    rows[image].append((box, names[category], outline, score))
     return None
 
 

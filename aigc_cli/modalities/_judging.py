@@ -81,6 +81,10 @@ class Judging:
 
     # Files.
 
+    def claims(self, path: Path) -> bool:
+        """Whether a file that has one of `endings` is meant for this modality, by its content."""
+        return True
+
     def open_corpus(
         self,
         generated: Path,
@@ -340,7 +344,7 @@ def find_judging(name: str) -> Judging:
 
 
 def judging_of_files(path: Path) -> Judging:
-    """Of what the files are, by their endings.
+    """Of what the files are, by their endings, and by content where these say too little.
 
     Raises:
         InputError: no modality knows them.
@@ -348,7 +352,7 @@ def judging_of_files(path: Path) -> Judging:
     named = path.with_suffix("") if path.suffix == ".gz" else path
     for file in sorted((registry.PACKAGE / "modalities").glob("_judging_*.py")):
         light = find_judging(file.stem.removeprefix("_judging_"))
-        if named.suffix.lower() in light.endings:
+        if named.suffix.lower() in light.endings and light.claims(path):
             return light
     from aigc_cli.modalities import find_modality
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from aigc_cli.data._box_files import read_notes
+from aigc_cli.data._box_files import format_of, read_notes
 from aigc_cli.errors import DataError
 from aigc_cli.media.boxes import Boxes
 from aigc_cli.metrics._things import Corpus
@@ -19,6 +19,10 @@ class Judging(_judging.Judging):
 
     usual = ("map_50", "map")
     beside = ("map_50", "map")
+    endings = frozenset({".json"})
+
+    def claims(self, path: Path) -> bool:
+        return path.is_file() and format_of(path) == "coco"
 
     def open_corpus(
         self,
@@ -35,6 +39,9 @@ class Judging(_judging.Judging):
         real = [_by_name(path) for path in references]
         others = [_by_name(path) for path in (generated, *([baseline] if baseline else []))]
         names = sorted(real[0] if real else others[0])[:limit]
+        if any(name not in found for found in others for name in names):
+            real, others = (list(map(_without_folders, each)) for each in (real, others))
+            names = sorted(real[0] if real else others[0])[:limit]
         for path, found in zip((generated, baseline), others, strict=False):
             if absent := [name for name in names if name not in found]:
                 raise DataError(
@@ -54,6 +61,14 @@ class Judging(_judging.Judging):
 
 def _by_name(path: Path) -> dict[str, Boxes]:
     return {noted.name: noted.boxes for noted in read_notes(str(path)).images}
+
+
+def _without_folders(found: dict[str, Boxes]) -> dict[str, Boxes]:
+    """By the names of the files alone, where these differ: what is found in images/a.png belongs to
+    a.png.
+    """
+    short = {PurePosixPath(name).name: boxes for name, boxes in found.items()}
+    return short if len(short) == len(found) else found
 
 
 class Found(Corpus):

@@ -11,8 +11,9 @@ import pytest
 import torch
 import yaml
 
+from aigc_cli.data._box_files import read_notes
 from aigc_cli.data.boxes import Data
-from aigc_cli.media.boxes import Boxes
+from aigc_cli.media.boxes import Boxes, coco_image, coco_json, coco_objects
 from aigc_cli.media.image import Raster, read_image, write_image
 from aigc_cli.metrics.boxes._coco import image_ap
 from aigc_cli.recipe.example import example_recipe
@@ -29,6 +30,21 @@ def write_recipe(here: Path, family: str, **data: object) -> str:
     whole["data"] |= data
     (here / "recipe.yaml").write_text(yaml.safe_dump(whole))
     return "recipe.yaml"
+
+
+def test_a_surer_box_counts_first_whatever_its_place_in_the_file(aigc: Aigc, here: Path) -> None:
+    """Average precision of a right box and a less sure wrong one: 1; the other way 0.5."""
+    image, classes = coco_image(1, "a.png", 100, 100), {"cell": 1}
+    real = Boxes(np.array([[10.0, 10, 40, 40]]), ("cell",))
+    right_and_wrong = np.array([[50.0, 50, 90, 90], [10, 10, 40, 40]])
+    (here / "real.json").write_bytes(coco_json([image], coco_objects(real, 1, 1, classes), classes))
+    for right, value in ((0.9, 1.0), (0.1, 0.5)):
+        found = Boxes(right_and_wrong, ("cell", "cell"), np.array([0.5, right]))
+        notes = coco_json([image], coco_objects(found, 1, 1, classes), classes)
+        (here / "found.json").write_bytes(notes)
+        ending = aigc("evaluate", "--generated", "found.json", "--reference", "real.json", "--json")
+        assert ending.code == 0, ending.err
+        assert ending.json["metrics"]["map_50"]["value"] == pytest.approx(value, abs=1e-6)
 
 
 def test_found_boxes_are_in_pixels_of_the_photo(aigc: Aigc, here: Path) -> None:
@@ -52,12 +68,17 @@ def test_found_boxes_are_in_pixels_of_the_photo(aigc: Aigc, here: Path) -> None:
     shown = aigc("data", "show", "found/boxes.json")
     assert "boxes    " in shown.out
     assert "faults" not in shown.out
-    again = aigc(
-        "evaluate", "--generated", "found/boxes.json", "--reference", "found/boxes.json",
-        "-m", "map_50", "--json",
-    )  # fmt: skip
-    assert again.code == 0, again.err
-    assert again.json["metrics"]["map_50"]["value"] == pytest.approx(1)
+    moved = json.dumps(notes).replace("photo.png", "images/photo.png")
+    (here / "moved.json").write_text(moved)
+    scored = [entry["score"] for entry in notes["annotations"]]
+    assert read_notes("found/boxes.json").images[0].boxes.scores == pytest.approx(scored)
+    for reference in ("found/boxes.json", "moved.json"):
+        again = aigc(
+            "evaluate", "--generated", "found/boxes.json", "--reference", reference, "--json"
+        )
+        assert again.code == 0, again.err
+        assert again.json["metrics"].keys() == {"map_50", "map"}
+        assert again.json["metrics"]["map_50"]["value"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("family", DETECTORS)
