@@ -198,6 +198,37 @@ def get(
     output.result({"sets": rows}, "\n".join(row["path"] for row in rows))
 
 
+@app.command()
+def shard(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="A folder, zip, list.txt, file, hf:NAME, builtin:NAME or a data set.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="New or empty folder.", show_default=False)
+    ],
+    size: Annotated[str, typer.Option(help="Largest shard, such as 500kB or 1GB.")] = "64MB",
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Store data in tar files of one size, which train from any disk, server or bucket."""
+    from aigc_cli.run.inputs import require_paths
+
+    require_paths("DATA", data)
+    from aigc_cli.run.shard import shard as store
+    from aigc_cli.run.shard import size_of, told
+
+    limit = size_of(size)
+    with transferring("shards", None, json=json, quiet=quiet) as tick:
+        facts = store(data, out, limit, tick)
+    Output(json, quiet).result(facts, told(facts))
+
+
 def _known_modality(modality: str | None) -> str | None:
     from typing import get_args
 

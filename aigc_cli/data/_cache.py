@@ -18,7 +18,6 @@ import threading
 import weakref
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from itertools import accumulate
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -106,9 +105,9 @@ class Pack:
         self, folder: Path | None, key: Iterable[object], shapes: Sequence[tuple[int, ...]]
     ) -> None:
         self.shapes = list(shapes)
-        head = 4 * len(self.shapes)
-        ends = accumulate((_aligned(prod(shape)) for shape in self.shapes), initial=_aligned(head))
-        *self._starts, self._size = ends
+        sizes = [_aligned(4 * len(self.shapes)), *(_aligned(prod(s)) for s in self.shapes)]
+        ends = np.cumsum(sizes)  # 8 bytes a row; a list of numbers takes 36
+        self._starts, self._size = ends[:-1], int(ends[-1])
         name = digest([VERSION, *key, *self.shapes])
         self._path = folder / "pictures" / f"{name}.pack" if folder else None
         self._open()
@@ -170,7 +169,7 @@ class Pack:
         return found != 0 and found == _checksum(self._row(index))
 
     def _row(self, index: int) -> Bytes:
-        start, shape = self._starts[index], self.shapes[index]
+        start, shape = int(self._starts[index]), self.shapes[index]
         return self._map[start : start + prod(shape)].reshape(shape)
 
     def _write(self, index: int, row: Bytes) -> bool:
@@ -178,7 +177,7 @@ class Pack:
             raise ValueError(f"row {index} is {row.dtype} {row.shape}, not {self.shapes[index]}")
         row = np.ascontiguousarray(row)
         try:
-            _write_at(self._file, row.data.cast("B"), self._starts[index])
+            _write_at(self._file, row.data.cast("B"), int(self._starts[index]))
             _write_at(self._file, _checksum(row).to_bytes(4, sys.byteorder), 4 * index)
         except OSError as error:
             if not self._full:
@@ -248,7 +247,7 @@ class Background:
             self._thread.join()
 
     def _run(self) -> None:
-        for index in self._order:
+        for index in map(int, self._order):
             if self._stop.is_set():
                 return
             try:

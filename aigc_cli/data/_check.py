@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -22,8 +21,10 @@ from zlib import crc32
 
 import numpy as np
 import PIL
+from numpy.typing import NDArray
 
 from aigc_cli.data._cache import digest
+from aigc_cli.data._seen import Seen, Seens
 from aigc_cli.data._sources import Source
 from aigc_cli.errors import AigcError, DataError, Problem
 from aigc_cli.media.files import write_bytes
@@ -38,49 +39,30 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What decoding one image showed."""
-
-    height: int
-    width: int
-    mode: str
-    """gray or RGB, `A` when it has transparency, and its bits when they are 16; gray is also what
-    has three channels that are equal.
-    """
-    content: int = 0
-    """CRC-32 of the pixels."""
-
-
-@dataclass(frozen=True)
 class Report:
     """What is in a source: usable images by number, and the others as (name, reason)."""
 
     source: Source = field(compare=False)
-    seen: dict[int, Seen]
+    seen: Mapping[int, Seen]
     bad: list[tuple[str, str]] = field(default_factory=list)
-    fingerprints: dict[int, str] = field(default_factory=dict, compare=False)
+    fingerprints: Mapping[int, str] = field(default_factory=dict, compare=False)
     """Of each usable image, from before it was decoded."""
 
     @property
     def modes(self) -> dict[str, int]:
-        return dict(Counter(seen.mode for seen in self.seen.values()).most_common())
+        return Seens.of(self.seen).counts()
 
     @property
     def sizes(self) -> dict[str, list[int]]:
         """[width, height] of the smallest, the median and the largest image by area."""
-        sizes = sorted(
-            ([s.width, s.height] for s in self.seen.values()), key=lambda wh: (wh[0] * wh[1], wh)
-        )
-        if not sizes:
-            return {}
-        return {"min": sizes[0], "median": sizes[len(sizes) // 2], "max": sizes[-1]}
+        return Seens.of(self.seen).sizes()
 
     @property
     def content(self) -> str:
         """Digest of all pixels and classes, wherever the images lie."""
         state = blake2b(repr(self.source.labels()).encode(errors="surrogateescape"))
-        for number, seen in self.seen.items():
-            state.update(f"{number} {seen.height} {seen.width} {seen.content};".encode())
+        for text in Seens.of(self.seen).texts():
+            state.update(text)
         return state.hexdigest()
 
     def as_dict(self) -> dict[str, Any]:
@@ -127,7 +109,10 @@ def check(
 
     `unfit` may say why a readable image cannot be used. With a cache folder, what was seen is
     remembered until the file changes; failures are not, as their cause may lie outside the file.
+    What a source knows already, as shards do, is not decoded again.
     """
+    if (known := source.seen(numbers)) is not None:
+        return _judged(source, known, unfit)
     memory = _Memory(source, numbers, cache)
     seen: dict[int, Seen] = {}
     bad: list[tuple[str, str]] = []
@@ -141,6 +126,31 @@ def check(
             seen[number] = result
     memory.save()
     return Report(source, seen, bad, {number: memory.fingerprints[number] for number in seen})
+
+
+def _judged(source: Source, known: Seens, unfit: Callable[[Seen], str | None]) -> Report:
+    reasons = known.reasons(unfit)
+    numbers = known.numbers
+    bad = [(source.name(int(numbers[place])), reason) for place, reason in reasons.items()]
+    if reasons:
+        known = known.take(np.setdiff1d(np.arange(len(known)), list(reasons)))
+    return Report(source, known, bad, Fingerprints(source, known.numbers))
+
+
+class Fingerprints(Mapping[int, str]):
+    """Those of a source that cannot change unseen, read when they are asked for."""
+
+    def __init__(self, source: Source, numbers: NDArray[np.int64]) -> None:
+        self._source, self._numbers = source, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __iter__(self) -> Iterator[int]:
+        return map(int, self._numbers)
+
+    def __getitem__(self, number: int) -> str:
+        return self._source.fingerprint(number)
 
 
 def without(report: Report, reasons: Mapping[int, str]) -> Report:

@@ -15,8 +15,9 @@ from typing import Any
 
 from aigc_cli.catalog.builtin import PREFIX, builtins
 from aigc_cli.catalog.entry import load, names
-from aigc_cli.data._paths import find_path
-from aigc_cli.data._sources import Source, is_hidden, open_source, subfolders
+from aigc_cli.data._names import is_hidden
+from aigc_cli.data._paths import find_path, find_shards
+from aigc_cli.data._sources import Source, open_source, subfolders
 from aigc_cli.data._text_files import Record, open_texts
 from aigc_cli.errors import DataError
 from aigc_cli.media.image import Raster
@@ -77,6 +78,8 @@ def _named_parts(source: str, bases: Sequence[Path]) -> dict[str, str]:
 def files_in(source: str, bases: Sequence[Path] = ()) -> list[Path]:
     """Files that lie directly in a folder; none when it is something else."""
     try:
+        if find_shards(source, bases):
+            return []
         path = find_path(source, bases)
         return sorted(p for p in path.iterdir() if p.is_file() and not is_hidden(p.name))
     except (DataError, OSError):

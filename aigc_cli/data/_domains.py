@@ -12,8 +12,8 @@ from PIL import Image
 from pydantic import Field, model_validator
 
 from aigc_cli.data._cache import Bytes, Pack
-from aigc_cli.data._check import Seen
 from aigc_cli.data._images import SourceConfig, Sources, planes
+from aigc_cli.data._seen import Seen
 from aigc_cli.data._sources import subfolders
 from aigc_cli.data._suggest import Suggestions
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeVar
 
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from aigc_cli.data._cache import Background, Bytes
 from aigc_cli.data._check import Report
+from aigc_cli.data._seen import Seens
 from aigc_cli.data._sources import Source, open_source
 from aigc_cli.errors import DataError, RunError
 from aigc_cli.media.image import MAX_PIXELS, Raster
@@ -58,7 +61,7 @@ class ImagePart:
     """The images of a source that train, or that validate."""
 
     source: Source
-    numbers: list[int]
+    numbers: Sequence[int]
 
 
 class ImageData:
@@ -102,11 +105,11 @@ def split(
     found: dict[str, ImagePart] = {}
     if val is not None:
         other = open_source(val, bases=bases, max_pixels=max_pixels, key=val_key)
-        found[val_key] = ImagePart(other, list(range(len(other))))
+        found[val_key] = ImagePart(other, range(len(other)))
         if val_only:
             return found
     trains = open_source(train, bases=bases, max_pixels=max_pixels, key=train_key)
-    numbers = list(range(len(trains)))
+    numbers = range(len(trains))
     if val is not None:
         return {train_key: ImagePart(trains, numbers), **found}
     if len(trains) == 1:
@@ -115,8 +118,10 @@ def split(
             hint=f"name other images with {val_key}",
         )
     rest, held_out = held_apart(numbers)
-    validating = {val_key: ImagePart(trains, held_out)}
-    return validating if val_only else {train_key: ImagePart(trains, rest), **validating}
+    validating = {val_key: ImagePart(trains, array("q", held_out))}
+    return (
+        validating if val_only else {train_key: ImagePart(trains, array("q", rest)), **validating}
+    )
 
 
 def held_apart(items: Sequence[T]) -> tuple[list[T], list[T]]:
@@ -142,9 +147,19 @@ class Checked:
     """The usable images of a check, numbered without gaps; they must not change during a run."""
 
     def __init__(self, report: Report) -> None:
-        self._source, self._numbers = report.source, list(report.seen)
-        self.seen = list(report.seen.values())
-        self.fingerprints = [report.fingerprints[number] for number in self._numbers]
+        self._source, self.seen = report.source, Seens.of(report.seen).rows
+        self._numbers = array("q", report.seen)
+        self._sealed = report.source.seal()
+        self._fingerprints = (
+            None if self._sealed else [report.fingerprints[number] for number in self._numbers]
+        )
+
+    @property
+    def key(self) -> list[object]:
+        """All that the pixels depend on: changes when the bytes of an image do."""
+        if self._fingerprints is not None:
+            return [*self._fingerprints]
+        return [self._sealed, blake2b(self._numbers.tobytes()).hexdigest()]
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -168,7 +183,7 @@ class Checked:
             picture = self._source.read(number)
         except DataError as error:
             raise PictureChangedError(f"image changed during the run: {error.message}") from error
-        if self._source.fingerprint(number) != self.fingerprints[index]:
+        if self._fingerprints and self._source.fingerprint(number) != self._fingerprints[index]:
             raise PictureChangedError(f"image changed during the run: {self.name(index)}")
         return picture
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +10,10 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 from pydantic import Field
 
 from aigc_cli.catalog.builtin import parts_of as builtin_parts
+from aigc_cli.data import _named_files
 from aigc_cli.data._cache import digest
 from aigc_cli.data._images import Sources
-from aigc_cli.data._paths import find_path, zip_folder
 from aigc_cli.data._rows import HeldOut
-from aigc_cli.data._sources import clean_name, is_hidden
 from aigc_cli.errors import DataError
 from aigc_cli.media import musicxml
 from aigc_cli.media.midi import MAX_BYTES
@@ -23,7 +21,6 @@ from aigc_cli.media.score import tunes
 from aigc_cli.recipe.sections import Name, Section
 
 ENDINGS = (".mid", ".midi", ".abc", *musicxml.ENDINGS)
-MAX_FILES = 1_000_000
 LISTED = 5  # skipped files that a message names
 
 T = TypeVar("T")
@@ -121,55 +118,7 @@ def _files(text: str, bases: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
         for part in whole:
             yield from _files(part, bases)
         return
-    archive, inner = zip_folder(text, bases) or (find_path(text, bases), "")
-    suffix = archive.suffix.lower()
-    if suffix == ".zip":
-        yield from _in_zip(archive, inner)
-    elif archive.is_dir():
-        for path in sorted(archive.rglob("*")):
-            name = path.relative_to(archive)
-            if path.suffix.lower() in ENDINGS and not any(map(is_hidden, name.parts)):
-                yield clean_name(name.as_posix()), _bytes(path)
-    elif suffix in ENDINGS:
-        yield clean_name(archive.name), _bytes(archive)
-    elif suffix == ".txt":
-        try:
-            lines = archive.read_text(encoding="utf-8").splitlines()
-        except UnicodeDecodeError as error:
-            raise DataError(f"{archive}: is no list of files in UTF-8: {error}") from error
-        for line in lines:
-            if line.strip():
-                yield clean_name(line.strip()), _bytes(archive.parent / line.strip())
-    else:
-        raise DataError(f"{text!r} is no folder, zip, MIDI file or .txt list of MIDI files")
-
-
-def _bytes(path: Path) -> bytes:
-    if not path.is_file():
-        raise DataError(f"{path}: is no file")
-    with path.open("rb") as file:
-        return file.read(MAX_BYTES + 1)
-
-
-def _in_zip(archive: Path, inner: str) -> Iterator[tuple[str, bytes]]:
-    try:
-        with zipfile.ZipFile(archive) as whole:
-            names = sorted(whole.namelist())
-            if len(names) > MAX_FILES:
-                raise DataError(
-                    f"{archive}: holds {len(names):,} files, the limit is {MAX_FILES:,}"
-                )
-            for name in names:
-                inside = name.startswith(f"{inner}/") or not inner
-                if (
-                    inside
-                    and name.lower().endswith(ENDINGS)
-                    and not any(map(is_hidden, name.split("/")))
-                ):
-                    with whole.open(name) as file:
-                        yield clean_name(name), file.read(MAX_BYTES + 1)
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
-        raise DataError(f"{archive}: is no zip that can be read: {error}") from error
+    yield from _named_files.files_in(text, ENDINGS, MAX_BYTES, "MIDI file", bases)
 
 
 def gather(

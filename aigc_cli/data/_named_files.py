@@ -1,4 +1,6 @@
-"""Files by name in a folder, a zip, a folder in a zip, or a list; the bytes of one at a time."""
+"""Files by name in a folder, a zip, shards, a folder in one of these, or a list; the bytes of one
+at a time.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,9 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from aigc_cli.data._paths import find_path, zip_folder
-from aigc_cli.data._sources import clean_name, folder_labels, is_hidden
+from aigc_cli.data._names import clean_name, folder_labels, is_hidden
+from aigc_cli.data._paths import find_path, find_shards, zip_folder
+from aigc_cli.data._shards import Shards
 from aigc_cli.errors import DataError
 
 MAX_FILES = 1_000_000
@@ -23,6 +26,11 @@ def files_in(
     Raises:
         DataError: nothing is there, or it is no folder, zip, list or such a file.
     """
+    if shards := find_shards(text, bases):
+        stored = Shards(*shards)
+        for number in _stored(stored, endings):
+            yield stored.name(number), stored.read(number, most)
+        return
     archive, inner = zip_folder(text, bases) or (find_path(text, bases), "")
     suffix = archive.suffix.lower()
     if suffix == ".zip":
@@ -42,11 +50,14 @@ def files_in(
         for line in filter(None, map(str.strip, lines)):
             yield clean_name(line), _bytes(archive.parent / line, most)
     else:
-        raise DataError(f"{text!r} is no folder, zip, {what} or .txt list of them")
+        raise DataError(f"{text!r} is no folder, zip, {what}, .txt list of them or shards")
 
 
 def names_in(text: str, endings: tuple[str, ...], bases: Sequence[Path] = ()) -> list[str]:
     """The names that `files_in` gives, without reading files. Raises as it does."""
+    if shards := find_shards(text, bases):
+        stored = Shards(*shards)
+        return [stored.name(number) for number in _stored(stored, endings)]
     archive, inner = zip_folder(text, bases) or (find_path(text, bases), "")
     if archive.suffix.lower() == ".zip":
         return list(map(clean_name, _names(archive, inner, endings)))
@@ -56,6 +67,8 @@ def names_in(text: str, endings: tuple[str, ...], bases: Sequence[Path] = ()) ->
 def holds_one(source: str, endings: tuple[str, ...], bases: Sequence[Path] = ()) -> bool:
     """Whether a source of data is such a file, or a folder or zip with one; no file is read."""
     try:
+        if shards := find_shards(source, bases):
+            return next(_stored(Shards(*shards), endings), None) is not None
         archive, inner = zip_folder(source, bases) or (find_path(source, bases), "")
         if archive.suffix.lower() == ".zip":
             return any(_names(archive, inner, endings))
@@ -65,6 +78,13 @@ def holds_one(source: str, endings: tuple[str, ...], bases: Sequence[Path] = ())
         files = (path for path in archive.rglob("*") if not is_hidden(path.name))
         return any(path.suffix.lower() in endings for path in files)
     return archive.suffix.lower() in endings
+
+
+def _stored(shards: Shards, endings: tuple[str, ...]) -> Iterator[int]:
+    """Numbers of the files in shards that end so."""
+    for number, name in enumerate(shards.names()):
+        if name.lower().endswith(endings):
+            yield number
 
 
 def _bytes(path: Path, most: int) -> bytes:

@@ -10,6 +10,8 @@ from pathlib import Path
 from aigc_cli.catalog.find import resolve
 from aigc_cli.errors import DataError, did_you_mean
 
+INDEX = "index.json"  # of shards
+
 
 def zip_folder(text: str, bases: Sequence[Path]) -> tuple[Path, str] | None:
     """The zip and the folder in it that a text such as `photos.zip/cat` means, if it means that."""
@@ -20,6 +22,54 @@ def zip_folder(text: str, bases: Sequence[Path]) -> tuple[Path, str] | None:
     archive, inner = Path(match[1]).expanduser(), match[2]
     paths = [base / archive for base in bases or (Path(),)]
     return next(((path.resolve(), inner) for path in paths if path.is_file()), None)
+
+
+def find_shards(text: str, bases: Sequence[Path]) -> tuple[str, str] | None:
+    """The index.json of shards, a path or an address, and the folder in them that a text such as
+    `shards`, `shards/cat` or `https://host/set/index.json/cat` means, if it means that. Nothing is
+    asked of another machine.
+
+    Raises:
+        DataError: an address that does not end in index.json or a folder behind it.
+    """
+    if is_address(text):
+        before, found, inner = text.partition(f"/{INDEX}")
+        if not found or not text.isprintable():
+            raise DataError(f"{text!r}: an address is that of shards", hint=f"end it in /{INDEX}")
+        return before + found, inner.strip("/")
+    if not text.isprintable() or text.startswith(("builtin:", "hf:")):
+        return None
+    given = Path(resolve(text, bases)).expanduser()
+    for path in (base / given for base in bases or (Path(),)):
+        for folder in (path, *path.parents):
+            if os.path.exists(folder):
+                index = folder if folder.name == INDEX else folder / INDEX
+                if not _is_index(index):
+                    break
+                inner = path.relative_to(folder).as_posix()
+                return str(index.resolve()), "" if inner == "." else inner
+    return None
+
+
+def is_address(text: str) -> bool:
+    """Whether it is something like https://host/place."""
+    return re.match(r"[a-z][a-z0-9+.-]*://", text, re.IGNORECASE) is not None
+
+
+def _is_index(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return re.match(rb'\s*\{\s*"format":\s*"aigc-shards"', file.read(200)) is not None
+    except OSError:
+        return False
+
+
+def is_named(text: str, bases: Sequence[Path] = ()) -> bool:
+    """Whether a text names data otherwise than as a file or folder: in a package, a hub, a zip or
+    shards. Raises as `find_shards`.
+    """
+    inside = text.startswith(("builtin:", "hf:")) or zip_folder(text, bases) is not None
+    return inside or find_shards(text, bases) is not None
 
 
 def json_part(text: str) -> tuple[str, str | None] | None:

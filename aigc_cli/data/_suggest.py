@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from aigc_cli.data._cache import cache_folder
-from aigc_cli.data._check import Seen, check, require_good
+from aigc_cli.data._check import check, require_good
 from aigc_cli.data._images import PictureConfig, open_parts
+from aigc_cli.data._seen import Seen
 
 Suggestions = dict[str, tuple[Any, str]]
 

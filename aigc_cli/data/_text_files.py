@@ -8,6 +8,7 @@
 | `mails.jsonl`           | a JSON object a line                                                 |
 | `demo.json`             | a JSON list of objects                                               |
 | `books/`                | all of these in a folder, by name                                    |
+| `shards`                | what `aigc data shard` made of these, or an address of it            |
 | `hf:name[:split]`       | data set of the Hugging Face hub or of a folder, parquet or arrow    |
 | `builtin:tatoeba:train` | part of a set inside the package; catalog/find.py lists them         |
 | `multi30k/val.de.gz`    | file of a set of the catalog that `aigc data get` fetched            |
@@ -24,15 +25,17 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
 from aigc_cli.data._cache import digest
-from aigc_cli.data._paths import find_path
-from aigc_cli.data._sources import is_hidden, load_split
+from aigc_cli.data._names import is_hidden
+from aigc_cli.data._paths import find_path, find_shards
+from aigc_cli.data._shards import Shards, StoredFile
+from aigc_cli.data._sources import load_split
 from aigc_cli.errors import DataError
 
 BLOCK = 1 << 18  # bytes of a file that are decoded at once
@@ -93,7 +96,7 @@ class Texts:
 class TextFile:
     """One file, of a form that its name tells."""
 
-    def __init__(self, path: Path, name: str | None = None) -> None:
+    def __init__(self, path: Path | StoredFile, name: str | None = None) -> None:
         self.path, self.name = path, name or path.name
         ending = Path(path.stem if path.suffix == ".gz" else path.name).suffix.lower()
         forms = {".jsonl": "objects", ".json": "list", ".csv": "table", ".tsv": "columns"}
@@ -101,9 +104,12 @@ class TextFile:
 
     @cached_property
     def digest(self) -> str:
+        if isinstance(self.path, StoredFile) and (known := self.path.fact("blake2b")):
+            return f"{self.form} {known}"
         try:
             with self.path.open("rb") as file:
-                return f"{self.form} {hashlib.file_digest(file, 'blake2b').hexdigest()}"
+                state = hashlib.file_digest(file, "blake2b")  # type: ignore[arg-type]
+                return f"{self.form} {state.hexdigest()}"
         except OSError as error:
             raise DataError(f"{self.name} cannot be read: {error.strerror}") from error
 
@@ -193,11 +199,8 @@ class TextFile:
 
     def _raw(self) -> Iterator[bytes]:
         """The bytes without a mark of their order; an empty piece ends them."""
-        opener: Callable[[Path], IO[bytes]] = (
-            gzip.open if self.path.suffix == ".gz" else _open  # type: ignore[assignment]
-        )
         try:
-            with opener(self.path) as file:
+            with self.path.open("rb") as packed, self._unpacked(packed) as file:
                 yield file.read(BLOCK).removeprefix(codecs.BOM_UTF8)
                 while raw := file.read(BLOCK):
                     yield raw
@@ -205,6 +208,9 @@ class TextFile:
         except (OSError, EOFError, zlib.error) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise DataError(f"{self.name} cannot be read: {reason}") from error
+
+    def _unpacked(self, file: IO[bytes]) -> IO[bytes]:
+        return gzip.open(file) if self.path.suffix == ".gz" else file  # type: ignore[return-value]
 
 
 class HubTexts:
@@ -243,6 +249,9 @@ def open_texts(
 def _open_one(text: str, bases: Sequence[Path]) -> list[TextFile | HubTexts]:
     if text.startswith("hf:"):
         return [HubTexts(text.removeprefix("hf:"), bases)]
+    if index := find_shards(text, bases):
+        shards = Shards(*index)
+        return [TextFile(StoredFile(shards, n), name) for n, name in enumerate(shards.names())]
     path = find_path(text, bases)
     if not path.is_dir():
         return [TextFile(path)]
@@ -329,7 +338,3 @@ def _encodable(row: dict[str, Any], place: Place) -> dict[str, Any]:
             hint="write both halves, or the character itself in UTF-8",
         ) from error
     return row
-
-
-def _open(path: Path) -> IO[bytes]:
-    return path.open("rb")

@@ -70,7 +70,7 @@ class Scenes:
         numbers = {name: i for i, name in enumerate(spec.labels)}
         self.classes = [[numbers[name] for name in found.names] for found in part.objects]
         shape = (3, spec.height, spec.width)
-        key = ["boxes", *shape, *part.pictures.fingerprints]
+        key = ["boxes", *shape, *part.pictures.key]
         self._pack = Pack(cache, key, [shape] * len(part))
 
     def __len__(self) -> int:

@@ -21,7 +21,7 @@ import numpy as np
 from torch import Tensor
 
 from aigc_cli.data._cache import Background, Bytes, cache_folder
-from aigc_cli.data._check import Report, Seen, check, require_good, without
+from aigc_cli.data._check import Report, check, require_good, without
 from aigc_cli.data._claim import LIKELY, MARKED, Claim, couple, look_at, parts
 from aigc_cli.data._domains import (
     DomainConfig,
@@ -35,6 +35,7 @@ from aigc_cli.data._domains import (
 )
 from aigc_cli.data._example import paint
 from aigc_cli.data._images import Checked, ImageData, Sources, held_apart, in_8_bits, to_range
+from aigc_cli.data._seen import Seen
 from aigc_cli.data._sources import Source, open_source
 from aigc_cli.data._stream import Key, permutation
 from aigc_cli.data._suggest import Suggestions
@@ -241,7 +242,7 @@ class ImagePairs:
 
     def key(self) -> list[object]:
         """All that the pixels depend on."""
-        prints = [*self.a.fingerprints, *(self.b.fingerprints if self.b else ["side by side"])]
+        prints = [*self.a.key, *(self.b.key if self.b else ["side by side"])]
         return ["pairs", self.direction, self.split, self.channels, *prints]
 
     def read(self, index: int) -> Bytes:
@@ -347,7 +348,7 @@ class Data(ImageData):
         self.spec = PairSpec(config.source_channels, config.target_channels, config.image_size)
         train = ImagePairs(self.report["data.train"], self.report.get("data.train_b"), config)
         self.train = TrainingPairs(train, config, cache)
-        order = permutation(seed, 0, len(train)).tolist()  # just ahead of a fresh run
+        order = permutation(seed, 0, len(train))  # just ahead of a fresh run
         self._background = Background(self.train.scaled.pixels, order)
 
 

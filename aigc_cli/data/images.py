@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from aigc_cli.data._cache import Background, Bytes, Pack, cache_folder
-from aigc_cli.data._check import Seen, check, require_good
+from aigc_cli.data._check import check, require_good
 from aigc_cli.data._claim import LIKELY, POSSIBLE, STRUCTURED, Claim, look_at, parts
 from aigc_cli.data._example import paint
 from aigc_cli.data._images import (
@@ -25,6 +25,7 @@ from aigc_cli.data._images import (
     planes,
     to_range,
 )
+from aigc_cli.data._seen import Seen
 from aigc_cli.data._sources import beside_folders
 from aigc_cli.data._stream import Key, permutation
 from aigc_cli.data._suggest import Suggestions, look
@@ -59,7 +60,7 @@ class Images:
         self.labels = None if labels is None else torch.tensor(labels)
         self.shape = (config.channels, config.image_size, config.image_size)
         self.resize = config.resize
-        key = ["images", self.resize, *pictures.fingerprints]
+        key = ["images", self.resize, *pictures.key]
         self._pack = Pack(cache, key, [self.shape] * len(pictures))
 
     def __len__(self) -> int:
@@ -167,7 +168,7 @@ class Data(ImageData):
         self.val = images["data.val"]
         if train := images.get("data.train"):
             self.train = TrainingImages(train, flip=config.flip)
-            order = permutation(seed, 0, len(train)).tolist()  # just ahead of a fresh run
+            order = permutation(seed, 0, len(train))  # just ahead of a fresh run
             self._background = Background(train.pixels, order)
 
 

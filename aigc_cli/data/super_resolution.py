@@ -58,7 +58,7 @@ class ReducedImages:
         self.scale, self.channels = s, C = config.scale, config.channels
         sizes = [(seen.height, seen.width) for seen in pictures.seen]
         small = [(H // s, W // s) for H, W in sizes]
-        key = [C, *pictures.fingerprints]
+        key = [C, *pictures.key]
         self._whole = Pack(cache, ["whole", *key], [(C, H, W) for H, W in sizes])
         self._small = Pack(cache, ["bicubic", s, *key], [(C, h, w) for h, w in small])
 
@@ -181,7 +181,7 @@ class Data(ImageData):
         self.val = pairs["data.val"]
         if train := pairs.get("data.train"):
             self.train = Patches(train, patch_size=config.patch_size, augment=config.augment)
-            order = permutation(seed, 0, len(train)).tolist()  # just ahead of a fresh run
+            order = permutation(seed, 0, len(train))  # just ahead of a fresh run
             self._background = Background(train.low, order)
 
 

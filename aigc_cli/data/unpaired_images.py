@@ -122,7 +122,7 @@ class Domain:
 
     def key(self) -> list[object]:
         """All that the pixels depend on."""
-        return ["domain", *self.pictures.fingerprints]
+        return ["domain", *self.pictures.key]
 
     def read(self, index: int) -> Bytes:
         """uint8 (H, W, C)."""
@@ -223,7 +223,7 @@ class Data(ImageData):
         if spec is not None:
             return
         self.train = TrainingDomains(domains["data.train"], domains["data.train_b"], config, cache)
-        order = permutation(seed, 0, len(self.train)).tolist()  # just ahead of a fresh run
+        order = permutation(seed, 0, len(self.train))  # just ahead of a fresh run
         self._background = Background(self._prepare, order)
 
     def _prepare(self, index: int) -> None:

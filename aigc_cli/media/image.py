@@ -186,6 +186,14 @@ def write_image(
     write_bytes(path, data)
 
 
+def png_bytes(picture: Raster) -> bytes:
+    """A PNG of the same pixels, with alpha and 16 bits where it has them."""
+    samples = picture.pixels
+    if picture.alpha is not None:
+        samples = np.concatenate([samples, picture.alpha[:, :, None]], axis=2)
+    return ENCODERS[".png"](samples, Extras(exif=None, icc=picture.icc, text={}, xmp=None))
+
+
 def write_animation(path: Path, pictures: Sequence[Raster], *, frame_ms: int = 80) -> None:
     """Write an endless GIF of equally large images, with a palette of its own for each frame.
 

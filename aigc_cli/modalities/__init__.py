@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aigc_cli.catalog.find import modality_of
+from aigc_cli.data._paths import find_shards
 from aigc_cli.errors import InputError
 from aigc_cli.registry import load_modality, modalities
 
@@ -59,6 +60,10 @@ def recognized(text: str) -> Modality:
         InputError: none knows it; says what would be known.
     """
     said = modality_of(text)
+    if shards := find_shards(text, ()):
+        from aigc_cli.data._shards import Shards
+
+        said = Shards(*shards).index.modality
     if said in modalities():
         return find_modality(said)
     found = [find_modality(name) for name in sorted(modalities()) if said is None]

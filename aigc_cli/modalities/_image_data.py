@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -22,17 +22,20 @@ from aigc_cli.data._cache import cache_folder
 from aigc_cli.data._check import BadImagesError, Report, check
 from aigc_cli.data._images import Checked, SourceConfig, in_8_bits
 from aigc_cli.data._named_files import holds_one
+from aigc_cli.data._names import clean_name, folder_labels
+from aigc_cli.data._shards import Item
 from aigc_cli.data._sources import open_source, zip_folder
 from aigc_cli.data._stream import key_at
 from aigc_cli.errors import DataError, InputError, Problem
 from aigc_cli.media.image import (
+    SUFFIXES,
     Raster,
     from_tensor,
     probe_image,
     tile_grid,
     write_image,
 )
-from aigc_cli.modalities._modality import Findings, tensor_facts
+from aigc_cli.modalities._modality import Findings, Stored, tensor_facts
 from aigc_cli.recipe.load import Recipe
 from aigc_cli.registry import load_data_kind
 
@@ -106,6 +109,35 @@ def source_part(source: str) -> dict[str, Any]:
     opened = open_source(source)
     report = check(opened, range(len(opened)), cache=cache_folder("auto"))
     return _part_facts(Checked(report), report)
+
+
+def stored(text: str) -> Stored:
+    """As `Modality.stored`, with what decoding showed. Images that are no files become PNG files;
+    classes that are no folders become folders.
+    """
+    source = open_source(text)
+    report = check(source, range(len(source)), cache=cache_folder("auto"))
+    if not report.seen:
+        raise BadImagesError({"data": report}, hint="no image is left to store")
+    names = [source.name(number) for number in report.seen]
+    labels = source.labels()
+    if labels is not None and folder_labels([source.name(n) for n in range(len(source))]) != labels:
+        own = [clean_name(labels[number]).replace("/", "_") for number in report.seen]
+        names = [f"{label}/{name}" for label, name in zip(own, names, strict=True)]
+
+    def items() -> Iterator[Item]:
+        for name, (number, seen) in zip(names, report.seen.items(), strict=True):
+            content = source.content(number)
+            yield Item(with_ending(name, content), content, asdict(seen))
+
+    return Stored(items(), len(source), dict(source.skipped), dict(report.bad))
+
+
+def with_ending(name: str, content: bytes) -> str:
+    """The name of an image file, with an ending where it has none: tools tell files apart by it."""
+    if Path(name).suffix.lower() in SUFFIXES:
+        return name
+    return f"{name}.{probe_image(content, name=name).format.lower()}"
 
 
 def parts_of(data: Any) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,8 +21,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from aigc_cli.data._named_files import files_in, names_in
+from aigc_cli.data._shards import Item
 from aigc_cli.data._stream import key_at
-from aigc_cli.errors import AigcError, InputError, Problem
+from aigc_cli.errors import AigcError, DataError, InputError, Problem
 from aigc_cli.modalities._output import File, Kept, Output
 from aigc_cli.models._base import GenerativeModule
 from aigc_cli.recipe.load import Recipe
@@ -201,6 +203,23 @@ def on_cpu(made: Any) -> Any:
     return made.float().cpu() if isinstance(made, Tensor) else made
 
 
+@dataclass
+class Stored:
+    """Files that go into shards."""
+
+    items: Iterable[Item]
+    """One after the other."""
+    count: int
+    """How many there are, with those that turn out bad."""
+    skipped: Mapping[str, int]
+    """Files of the source that are none of these: by their ending."""
+    bad: Mapping[str, str]
+    """Files that cannot be used and are not stored, with the reason; whole after the last item."""
+
+
+MOST_STORED = 1 << 30  # bytes of a file that is read whole
+
+
 class Modality(ABC):
     """The contract of `modalities/<name>.py`."""
 
@@ -346,6 +365,36 @@ class Modality(ABC):
 
         Raises:
             DataError: it cannot be used.
+        """
+
+    def stored(self, source: str) -> Stored:
+        """The files of a source as `aigc data shard` stores them: unchanged, and in the order in
+        which a kind of data would read them.
+
+        Raises:
+            DataError: there are none.
+        """
+        bad: dict[str, str] = {}
+        names = names_in(source, tuple(self.endings))
+        if not names:
+            raise DataError(f"{source!r} holds no {self.title}: {', '.join(sorted(self.endings))}")
+
+        def items() -> Iterator[Item]:
+            for name, data in files_in(source, tuple(self.endings), MOST_STORED, self.title):
+                try:
+                    self.require_usable(name, data)
+                except DataError as error:
+                    bad[name] = error.message.removeprefix(f"{name}: ")
+                else:
+                    yield Item(name, data)
+
+        return Stored(items(), len(names), {}, bad)
+
+    def require_usable(self, name: str, data: bytes) -> None:  # noqa: B027
+        """See that a file can be read, before it is stored.
+
+        Raises:
+            DataError: it cannot; says why.
         """
 
     @abstractmethod

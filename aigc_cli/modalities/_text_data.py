@@ -10,9 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from aigc_cli.data._sources import is_hidden
-from aigc_cli.data._text_files import open_texts
-from aigc_cli.errors import Problem
+from aigc_cli.data._names import is_hidden
+from aigc_cli.data._shards import Item
+from aigc_cli.data._text_files import TextFile, open_texts
+from aigc_cli.errors import DataError, Problem
+from aigc_cli.modalities._modality import Stored
 from aigc_cli.text.tokenizer import Tokenizer
 
 SHOWN = 600  # characters of an example that are printed; JSON has all
@@ -38,6 +40,27 @@ def _is_utf8(path: Path) -> bool:
     except UnicodeDecodeError:
         return False
     return bool(start) and b"\0" not in start
+
+
+def stored(source: str) -> Stored:
+    """As `Modality.stored`, with the digest by which prepared tokens are found again.
+
+    Raises:
+        DataError: a file is no text, or not what its name says: named as in training.
+    """
+    texts = open_texts(source)
+    parts = [part for part in texts.parts if isinstance(part, TextFile)]
+    if len(parts) < len(texts.parts):
+        raise DataError(f"{source!r}: rows of a hub's data set are no files to be stored")
+
+    def items() -> Iterator[Item]:
+        for part in parts:
+            for _ in part.records():
+                pass
+            content = part.path if isinstance(part.path, Path) else part.path.open().read()
+            yield Item(part.name, content, {"blake2b": part.digest.partition(" ")[2]})
+
+    return Stored(items(), len(parts), {}, {})
 
 
 def source_part(source: str) -> dict[str, Any]:

@@ -160,6 +160,9 @@ class Modality(_modality.Modality):
         """An audio file, or a folder or zip with some and without MIDI, whose sound they may be."""
         return holds_one(source, ENDINGS) and not holds_one(source, _music_files.ENDINGS)
 
+    def require_usable(self, name: str, data: bytes) -> None:
+        read_audio(data, name)
+
     def source_part(self, source: str) -> dict[str, Any]:
         return read_recordings(source).report().as_dict()
 

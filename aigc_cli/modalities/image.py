@@ -13,10 +13,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from aigc_cli.data._check import BadImagesError, Report, Seen, check
+from aigc_cli.data._check import BadImagesError, Report, check
 from aigc_cli.data._domains import DomainConfig, resized
 from aigc_cli.data._example import paint
 from aigc_cli.data._images import in_8_bits
+from aigc_cli.data._seen import Seen
 from aigc_cli.data._sources import Source, open_source
 from aigc_cli.data.images import fitted
 from aigc_cli.errors import InputError
@@ -264,6 +265,9 @@ class Modality(_modality.Modality):
 
     def recognizes(self, source: str) -> bool:
         return image_data.recognizes(source, self.endings)
+
+    def stored(self, source: str) -> _modality.Stored:
+        return image_data.stored(source)
 
     def source_part(self, source: str) -> dict[str, Any]:
         return image_data.source_part(source)

@@ -12,8 +12,8 @@ import numpy as np
 from torch import Tensor
 
 from aigc_cli.data._music_files import ENDINGS, LISTED, files_in
+from aigc_cli.data._names import is_hidden
 from aigc_cli.data._paths import find_path
-from aigc_cli.data._sources import is_hidden
 from aigc_cli.data.midi import read_pieces, report_of, scale_file
 from aigc_cli.errors import DataError
 from aigc_cli.media.events import KEYS, Events, Music, estimate_key, on_grid
@@ -23,6 +23,7 @@ from aigc_cli.media.midi import MICROSECONDS, TICKS, midi_bytes
 from aigc_cli.media.parsing import read_music
 from aigc_cli.media.record import packet
 from aigc_cli.media.roll import piano_roll
+from aigc_cli.media.score import tunes
 from aigc_cli.media.soundfont import Soundfont
 from aigc_cli.media.synth import render, wav_bytes
 from aigc_cli.modalities import _modality
@@ -176,6 +177,10 @@ class Modality(_modality.Modality):
             return path.suffix.lower() == ".zip" and next(files_in(source), None) is not None
         except DataError:
             return False
+
+    def require_usable(self, name: str, data: bytes) -> None:
+        for number, tune in tunes(data) if name.lower().endswith(".abc") else [(0, data)]:
+            read_music(tune, f"{name}:{number}" if number else name)
 
     def source_part(self, source: str) -> dict[str, Any]:
         events = Events(4, 4)

@@ -236,6 +236,9 @@ class Modality(_modality.Modality):
     def recognizes(self, source: str) -> bool:
         return text_data.recognizes(source, self.endings)
 
+    def stored(self, source: str) -> _modality.Stored:
+        return text_data.stored(source)
+
     def source_part(self, source: str) -> dict[str, Any]:
         return text_data.source_part(source)
 

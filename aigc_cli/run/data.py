@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aigc_cli.catalog.find import resolve
-from aigc_cli.data._paths import zip_folder
+from aigc_cli.data._paths import is_named
 from aigc_cli.errors import InputError, OutputError, Problem
 from aigc_cli.modalities import find_modality, modality_of_data, recognized
 from aigc_cli.modalities._modality import Findings, Modality
@@ -26,8 +26,7 @@ def find_subject(text: str, overrides: Sequence[str]) -> tuple[Recipe | str, Mod
     Raises:
         InputError: it is neither, or there are overrides for what is no recipe.
     """
-    is_source = text.startswith(("builtin:", "hf:")) or os.path.exists(text)
-    is_source = is_source or zip_folder(text, ()) is not None or resolve(text) != text
+    is_source = os.path.exists(text) or is_named(text) or resolve(text) != text
     if not is_source or Path(text).suffix in (".yaml", ".yml"):
         try:
             recipe = complete(require_trainable(load_recipe(text, overrides)))

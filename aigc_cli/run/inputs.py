@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aigc_cli import registry
 from aigc_cli.catalog.find import resolve
-from aigc_cli.data._paths import find_path, json_part, zip_folder
+from aigc_cli.data._paths import find_path, is_named, json_part
 from aigc_cli.errors import DataError, InputError, RecipeError
 from aigc_cli.recipe import overrides as command_line
 from aigc_cli.recipe.load import Recipe, load_recipe, require_trainable
@@ -55,7 +55,7 @@ def _require_sources(recipe: Recipe) -> None:
                 continue  # of a package, not of files
             try:
                 file, _ = json_part(text) or (text, None)
-                if zip_folder(file, recipe.bases) is None:
+                if not is_named(file, recipe.bases):
                     find_path(file, recipe.bases)
             except DataError as error:
                 raise DataError(f"data.{name}: {error.message}", hint=error.hint) from error
@@ -89,7 +89,7 @@ def check_budget(subject: str | None, overrides: Sequence[str], goal: str | None
 
 def _is_data(text: str) -> bool:
     """Whether the text names data: a recipe of that name goes before, as its runs may be there."""
-    if text.startswith(("builtin:", "hf:")) or zip_folder(text, ()) is not None:
+    if is_named(text):
         return True
     path = Path(text).expanduser()
     is_recipe = text in ("", *registry.recipes()) or path.suffix.lower() in (".yaml", ".yml")
@@ -167,5 +167,4 @@ def require_paths(option: str, *paths: Path | str | None) -> None:
 
 def is_source(text: str) -> bool:
     """Whether there is such a file or folder, or the text names data in another way."""
-    named = text.startswith(("builtin:", "hf:")) or zip_folder(text, ()) is not None
-    return named or os.path.exists(resolve(text))
+    return is_named(text) or os.path.exists(resolve(text))

@@ -15,7 +15,7 @@ from typing import Any
 from aigc_cli import registry
 from aigc_cli.catalog.find import resolve
 from aigc_cli.data._claim import LIKELY, Claim
-from aigc_cli.data._sources import is_hidden
+from aigc_cli.data._names import is_hidden
 from aigc_cli.errors import InputError
 from aigc_cli.modalities import find_modality, recognized
 from aigc_cli.recipe.dial import Dial

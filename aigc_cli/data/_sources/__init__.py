@@ -10,6 +10,8 @@
 | `train-images-idx3-ubyte.gz` | MNIST's format, with the labels file beside it                   |
 | `hf:user/name[:split]`       | data set of the Hugging Face hub, downloaded by `datasets`       |
 | `hf:folder[:split]`          | the same from disk: saved data set, imagefolder, parquet, arrow  |
+| `shards`, `shards/cat`       | what `aigc data shard` made, or one of the folders in it         |
+| `https://host/x/index.json`  | the same behind an address, also `s3://` and what fsspec knows   |
 | `builtin:photos[:split]`     | photographs inside scikit-image; split is train or validation    |
 | `builtin:emoji:yellow`       | part of a set inside the package; catalog/find.py has the rules  |
 | `fashion_mnist`, `mnist/test` | set of the catalog, or part of it, that `aigc data get` fetched |
@@ -25,7 +27,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aigc_cli.catalog.builtin import parts_of
-from aigc_cli.data._paths import find_path, zip_folder
+from aigc_cli.data._names import (
+    beside_folders,
+    clean_name,
+    folder_labels,
+    is_hidden,
+)
+from aigc_cli.data._paths import find_path, find_shards, zip_folder
+from aigc_cli.data._shards import Shards
 from aigc_cli.data._sources._files import (
     PHOTOS,
     FileSource,
@@ -38,13 +47,8 @@ from aigc_cli.data._sources._files import (
 from aigc_cli.data._sources._hugging_face import HuggingFace, load_split
 from aigc_cli.data._sources._idx import Idx
 from aigc_cli.data._sources._joined import Joined
-from aigc_cli.data._sources._source import (
-    Source,
-    beside_folders,
-    clean_name,
-    folder_labels,
-    is_hidden,
-)
+from aigc_cli.data._sources._sharded import Sharded
+from aigc_cli.data._sources._source import Source
 from aigc_cli.data._sources._zip import Zip
 from aigc_cli.errors import DataError
 from aigc_cli.media.image import MAX_PIXELS
@@ -103,6 +107,8 @@ def _open(text: str, bases: Sequence[Path]) -> Source:
         return HuggingFace.open(rest, bases)
     if place := zip_folder(text, bases):
         return Zip(*place)
+    if shards := find_shards(text, bases):
+        return Sharded(*shards)
     path = find_path(text, bases)
     if path.is_dir():
         return folder(path)
@@ -125,6 +131,9 @@ def subfolders(text: str, bases: Sequence[Path]) -> list[str]:
     if text.startswith(("hf:", "builtin:photos")) or not text.isprintable():
         return []
     try:
+        if shards := find_shards(text, bases):
+            folders = Shards(*shards).folders()[1]
+            return sorted({folder.split("/")[0] for folder in folders} - {""})
         path, inner = zip_folder(text, bases) or (find_path(text, bases), "")
         if path.is_dir():
             return sorted(child.name for child in path.iterdir() if child.is_dir())

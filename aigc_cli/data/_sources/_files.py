@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from aigc_cli.data._names import clean_name, is_hidden
 from aigc_cli.data._paths import listed
-from aigc_cli.data._sources._source import Source, clean_name, is_hidden
+from aigc_cli.data._sources._source import Source
 from aigc_cli.errors import DataError, MissingError, did_you_mean
 from aigc_cli.media.image import SUFFIXES, Raster, begins_like_image, read_image
 
@@ -53,6 +54,12 @@ class FileSource(Source):
     def read(self, index: int) -> Raster:
         path, name = self.paths[index], self.names[index]
         return read_image(Path(path), name=name, max_pixels=self.max_pixels)
+
+    def content(self, index: int) -> bytes:
+        try:
+            return Path(self.paths[index]).read_bytes()
+        except OSError as error:
+            raise DataError(f"{self.names[index]}: cannot be read: {error.strerror}") from error
 
 
 def folder(path: Path) -> FileSource:

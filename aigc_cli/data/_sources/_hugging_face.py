@@ -51,6 +51,12 @@ class HuggingFace(Source):
         names = self._split.features[self._label].names
         return [names[number] for number in self._split[self._label]]
 
+    def content(self, index: int) -> bytes:
+        cell = self._split[index][self._image]
+        if cell is None or cell["bytes"] is None:
+            return super().content(index)
+        return bytes(cell["bytes"])
+
     def read(self, index: int) -> Raster:
         cell = self._split[index][self._image]
         name = self.name(index)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from aigc_cli.data._sources._source import PerProcess, Source
+from aigc_cli.data._names import PerProcess
+from aigc_cli.data._sources._source import Source
 from aigc_cli.errors import DataError
 from aigc_cli.media.image import Raster
 

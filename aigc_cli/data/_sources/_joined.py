@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import PurePosixPath
 
-from aigc_cli.data._sources._source import Source, clean_name
+from aigc_cli.data._names import clean_name
+from aigc_cli.data._sources._source import Source
 from aigc_cli.errors import DataError
 from aigc_cli.media.image import Raster
 
@@ -45,8 +47,20 @@ class Joined(Source):
 
     def read(self, index: int) -> Raster:
         part, number = self._find(index)
-        try:
+        with self._named(index):
             return part.read(number)
+
+    def content(self, index: int) -> bytes:
+        part, number = self._find(index)
+        with self._named(index):
+            return part.content(number)
+
+    @contextmanager
+    def _named(self, index: int) -> Iterator[None]:
+        """An image that cannot be used has its name among all of them."""
+        part, number = self._find(index)
+        try:
+            yield
         except DataError as error:
             reason = error.message.removeprefix(f"{part.name(number)}: ")
             raise DataError(f"{self.name(index)}: {reason}") from error

@@ -1,24 +1,15 @@
-"""What every source of images is, and where paths and names come from."""
+"""What every source of images is."""
 
 from __future__ import annotations
 
-import os
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from itertools import count
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from types import MappingProxyType
-from typing import Any
 
-from aigc_cli.media.image import Raster
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder is one that people do not mean: `.x`, and what archives of other
-    systems carry along.
-    """
-    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
+from aigc_cli.data._names import folder_labels
+from aigc_cli.data._seen import Seens
+from aigc_cli.media.image import Raster, png_bytes
 
 
 class Source(ABC):
@@ -49,6 +40,24 @@ class Source(ABC):
             DataError: the image cannot be used; the message names it.
         """
 
+    def content(self, index: int) -> bytes:
+        """A file of this image: that in which it lies, or else one that decodes to its pixels.
+
+        Raises:
+            DataError: the image cannot be used; the message names it.
+        """
+        return png_bytes(self.read(index))
+
+    def seen(self, numbers: Sequence[int]) -> Seens | None:
+        """What decoding these images would show, where the source knows it."""
+        return None
+
+    def seal(self) -> str | None:
+        """Digest of all bytes of a source whose images are held against their digests whenever they
+        are read, so that their fingerprints need not be compared.
+        """
+        return None
+
     def twin_name(self, index: int) -> str:
         """What the image that belongs to it in another source is called too: no ending."""
         return str(PurePosixPath(self.name(index)).with_suffix(""))
@@ -56,64 +65,3 @@ class Source(ABC):
     def labels(self) -> list[str] | None:
         """Class of each image; None when there are no classes."""
         return folder_labels([self.name(index) for index in range(len(self))])
-
-
-_UNSAFE = re.compile(r"^[A-Za-z]:|\\|^/|/$|//|(?:^|/)\.{1,2}(?:/|$)")
-
-
-def clean_name(name: str) -> str:
-    """`name` as a harmless relative path: no drive, no root, no `..`, nothing unprintable.
-
-    >>> clean_name("../../etc/pass\\nwd"), clean_name("C:\\\\photos\\\\a.png")
-    ('etc/pass?wd', 'photos/a.png')
-    """
-    if name.isprintable() and not _UNSAFE.search(name):
-        return name
-    parts = re.sub(r"^[A-Za-z]:", "", name.replace("\\", "/")).split("/")
-    safe = "/".join(part for part in parts if part not in ("", ".", ".."))
-    return "".join(c if c.isprintable() else "?" for c in safe)
-
-
-def folder_labels(names: Sequence[str]) -> list[str] | None:
-    """Class of each image: the first folder in which the names differ; None when there is none.
-
-    Images in the outermost folder mean that the folders are no classes.
-
-    >>> folder_labels(["train/cat/1.png", "train/dog/1.png"])
-    ['cat', 'dog']
-    """
-    folders = [tuple(name.split("/")[:-1]) for name in names]
-    for depth in count():
-        here = {parts[depth : depth + 1] for parts in folders}
-        if not here or () in here:
-            return None
-        if len(here) > 1:
-            return [parts[depth] for parts in folders]
-    raise AssertionError("unreachable")
-
-
-def beside_folders(names: Sequence[str]) -> list[str]:
-    """Images that lie beside folders of others, which makes the folders no classes.
-
-    >>> beside_folders(["p/cat/1.png", "p/dog/1.png", "p/2.png"])
-    ['p/2.png']
-    """
-    parents = [PurePosixPath(name).parent for name in names]
-    above = {folder for parent in set(parents) for folder in parent.parents}
-    return [name for name, parent in zip(names, parents, strict=True) if parent in above]
-
-
-class PerProcess:
-    """A resource opened again in each process: neither pickled nor shared across a fork."""
-
-    def __init__(self, open_: Callable[[], Any]) -> None:
-        self._open = open_
-        self._owner, self._value = 0, None
-
-    def __call__(self) -> Any:
-        if self._owner != os.getpid():
-            self._owner, self._value = os.getpid(), self._open()
-        return self._value
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_open": self._open, "_owner": 0, "_value": None}

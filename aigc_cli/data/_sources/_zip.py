@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from aigc_cli.data._sources._source import PerProcess, Source, clean_name, is_hidden
+from aigc_cli.data._names import PerProcess, clean_name, is_hidden
+from aigc_cli.data._sources._source import Source
 from aigc_cli.errors import DataError, did_you_mean
 from aigc_cli.media.image import SUFFIXES, Raster, probe_image, read_image
 
@@ -54,6 +55,10 @@ class Zip(Source):
         return f"{self._stamp}|{member.header_offset}|{member.CRC}"
 
     def read(self, index: int) -> Raster:
+        content = self.content(index)
+        return read_image(content, name=self.names[index], max_pixels=self.max_pixels)
+
+    def content(self, index: int) -> bytes:
         name, member = self.names[index], self.members[index]
         if member.file_size > 8 * self.max_pixels + FREE:  # 16-bit RGBA without compression
             raise DataError(f"{name}: unpacks to {member.file_size / 1e6:,.0f} MB")
@@ -61,7 +66,7 @@ class Zip(Source):
             with self._archive().open(member) as stream:
                 if member.file_size > FREE:
                     self._refuse_bomb(stream, name, member.file_size)
-                content = self._archive().read(member)
+                return self._archive().read(member)
         except DataError:
             raise
         except (OSError, zipfile.BadZipFile, EOFError) as error:
@@ -70,7 +75,6 @@ class Zip(Source):
             raise DataError(f"{name}: encrypted, or of an unknown compression") from error
         except Exception as error:  # zlib, lzma and bz2 each have their own for bad streams
             raise DataError(f"{name}: damaged in the zip ({error})") from error
-        return read_image(content, name=name, max_pixels=self.max_pixels)
 
     def _refuse_bomb(self, stream: BinaryIO, name: str, size: int) -> None:
         """From the first bytes, before the member is unpacked.
