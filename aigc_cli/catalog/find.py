@@ -59,7 +59,9 @@ def resolve(text: str, bases: Sequence[Path] = ()) -> str:
         known = [*entry.parts, *entry.layout]
         raise DataError(
             f"{text!r}: the data set {name} in {str(roots[-1])!r} has no {rest!r}",
-            hint=did_you_mean(rest, known),
+            hint=did_you_mean(rest, known)
+            if rest not in known
+            else f"a part of the set is missing there: fetch it anew with aigc data get {name}",
         )
     raise DataError(f"{text!r} is not here: get it with aigc data get {name} ({shown_size(entry)})")
 

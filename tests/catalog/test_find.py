@@ -131,6 +131,13 @@ def test_a_name_means_its_first_part_and_name_slash_part_another(data):
     assert resolve("mnist/test") == str(data / "mnist/t10k-images-idx3-ubyte.gz")
 
 
+def test_a_part_that_is_missing_is_no_wrong_name(data):
+    (data / "mnist").mkdir(parents=True)
+    with pytest.raises(DataError, match="has no 't10k") as caught:
+        resolve("mnist/t10k-images-idx3-ubyte.gz")
+    assert caught.value.hint.endswith("fetch it anew with aigc data get mnist")
+
+
 def test_a_set_may_lie_packed(data):
     (data / "goemotions").mkdir(parents=True)
     (data / "goemotions/train.tsv.gz").write_bytes(gzip.compress(b"so glad\t17\n"))
