@@ -86,6 +86,9 @@ def _below(root: Path, rest: str, entry: Entry) -> Iterator[str]:
             yield str(path.resolve())
         elif path.with_name(f"{path.name}.gz").exists():
             yield str(path.resolve().with_name(f"{path.name}.gz"))
+        arrays, colon, part = inner.partition(".npz:")
+        if colon and (root / f"{arrays}.npz").is_file():
+            yield f"{(root / arrays).resolve()}.npz:{part}"
         top, _, below = inner.partition("/")
         if below and (root / f"{top}.zip").exists():
             yield f"{(root / f'{top}.zip').resolve()}/{below}"

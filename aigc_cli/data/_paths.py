@@ -65,10 +65,11 @@ def _is_index(path: Path) -> bool:
 
 
 def is_named(text: str, bases: Sequence[Path] = ()) -> bool:
-    """Whether a text names data otherwise than as a file or folder: in a package, a hub, a zip or
-    shards. Raises as `find_shards`.
+    """Whether a text names data otherwise than as a file or folder: in a package, a hub, a zip, a
+    file of arrays or shards. Raises as `find_shards`.
     """
     inside = text.startswith(("builtin:", "hf:")) or zip_folder(text, bases) is not None
+    inside = inside or npz_part(text, bases) is not None
     return inside or find_shards(text, bases) is not None
 
 
@@ -76,6 +77,16 @@ def json_part(text: str) -> tuple[str, str | None] | None:
     """The JSON file and the part of it that a text such as `pieces.json:train` means, if one."""
     match = re.fullmatch(r"(.+\.json(?:\.gz)?)(?::([^:/\\]+))?", text, re.IGNORECASE)
     return None if match is None else (match[1], match[2])
+
+
+def npz_part(text: str, bases: Sequence[Path] = ()) -> tuple[Path, str | None] | None:
+    """The .npz file and the part of it that a text such as `x.npz:train` means, if it is there."""
+    match = re.fullmatch(r"(.+\.npz)(?::([^:/\\]+))?", resolve(text, bases), re.IGNORECASE)
+    if match is None:
+        return None
+    given = Path(match[1]).expanduser()
+    paths = [base / given for base in bases or (Path(),)]
+    return next(((path.resolve(), match[2]) for path in paths if path.is_file()), None)
 
 
 def find_path(text: str, bases: Sequence[Path]) -> Path:

@@ -23,6 +23,7 @@ from aigc_cli.data._check import BadImagesError, Report, check
 from aigc_cli.data._images import Checked, SourceConfig, in_8_bits
 from aigc_cli.data._named_files import holds_one
 from aigc_cli.data._names import clean_name, folder_labels
+from aigc_cli.data._paths import npz_part
 from aigc_cli.data._shards import Item
 from aigc_cli.data._sources import open_source, zip_folder
 from aigc_cli.data._stream import key_at
@@ -55,6 +56,8 @@ def recognizes(source: str, endings: frozenset[str]) -> bool:
     """Whether a source of data holds images: by its files' endings, or what their bytes say."""
     if source.startswith(("builtin:", "hf:")):
         return True
+    if npz_part(source) is not None:
+        return True
     path = Path(source)
     if path.suffix.lower() == ".zip" or zip_folder(source, ()) is not None:
         return holds_one(source, tuple(endings))
@@ -67,7 +70,7 @@ def recognizes(source: str, endings: frozenset[str]) -> bool:
 
 def _looks(path: Path, endings: frozenset[str]) -> bool:
     name = path.name.lower()
-    if Path(name).suffix in (*endings, ".npz") or "ubyte" in name or "idx3" in name:
+    if Path(name).suffix in endings or "ubyte" in name or "idx3" in name:
         return path.is_file()
     if Path(name).suffix:
         return False

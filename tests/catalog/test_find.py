@@ -131,6 +131,14 @@ def test_a_name_means_its_first_part_and_name_slash_part_another(data):
     assert resolve("mnist/test") == str(data / "mnist/t10k-images-idx3-ubyte.gz")
 
 
+def test_a_part_may_be_arrays_of_a_file(data):
+    (data / "pneumoniamnist").mkdir(parents=True)
+    (data / "pneumoniamnist/pneumoniamnist.npz").write_bytes(b"")
+    there = data / "pneumoniamnist/pneumoniamnist.npz"
+    assert resolve("pneumoniamnist") == f"{there}:train"
+    assert resolve("pneumoniamnist/test") == f"{there}:test"
+
+
 def test_a_part_that_is_missing_is_no_wrong_name(data):
     (data / "mnist").mkdir(parents=True)
     with pytest.raises(DataError, match="has no 't10k") as caught:

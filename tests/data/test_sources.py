@@ -498,3 +498,55 @@ def test_files_without_an_ending_are_known_by_their_content_and_others_counted(t
     assert names(source) == ["a.png", "camera"]
     assert source.skipped == {".txt": 2, "no ending": 2}
     assert open_source(str(tmp_path / "camera")).read(0).pixels.shape[2] == 3
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (6, 5, 4), np.uint8)
+CLASSES = np.array([[0], [1], [0], [1], [1], [0]])
+
+
+@pytest.mark.parametrize(
+    "arrays, text",
+    [
+        ({"images": PIXELS, "labels": CLASSES}, "a.npz"),
+        ({"train_images": PIXELS, "train_labels": CLASSES}, "a.npz"),
+        (
+            {"train_images": PIXELS, "train_labels": CLASSES, "val_images": PIXELS[:2]},
+            "a.npz:train",
+        ),
+        ({"x_train": PIXELS, "y_train": CLASSES[:, 0], "x_test": PIXELS[:1]}, "a.npz:train"),
+        ({"x_train": np.stack([PIXELS] * 3, -1), "y_train": CLASSES[:, 0]}, "a.npz"),
+    ],
+    ids=["plain", "one part", "MedMNIST", "Keras", "color"],
+)
+def test_npz_with_labels(tmp_path, arrays, text):
+    np.savez_compressed(tmp_path / "a.npz", **arrays)
+    source = open_source(str(tmp_path / text))
+    assert len(source) == 6
+    assert np.array_equal(source.read(3).pixels[:, :, 0], PIXELS[3])
+    assert source.labels() == list("010110")
+    assert np.array_equal(pickle.loads(pickle.dumps(source)).read(5).pixels[:, :, 0], PIXELS[5])
+
+
+@pytest.mark.parametrize(
+    "arrays, text, message",
+    [
+        ({"train_images": PIXELS, "val_images": PIXELS}, "a.npz", "several parts"),
+        ({"train_images": PIXELS, "val_images": PIXELS}, "a.npz:test", "no part 'test'"),
+        ({"weights": PIXELS}, "a.npz", "no images among its arrays weights"),
+        ({"images": PIXELS.astype(float)}, "a.npz", r"images is float64 \(6, 5, 4\)"),
+        ({"images": PIXELS, "labels": CLASSES[:4]}, "a.npz", "4 labels for 6 images"),
+        ({"images": np.array([{}, []], dtype=object)}, "a.npz", "holds objects of Python"),
+        ({"images": np.zeros((1 << 17, 32, 32), np.uint8)}, "a.npz", "more than 50 times its size"),
+    ],
+)  # fmt: skip
+def test_bad_npz_files(tmp_path, arrays, text, message):
+    np.savez_compressed(tmp_path / "a.npz", **arrays)
+    with pytest.raises(DataError, match=message):
+        open_source(str(tmp_path / text))
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04cut"])
+def test_npz_files_that_are_none(tmp_path, content):
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(DataError, match="is no"):
+        open_source(str(tmp_path / "a.npz"))

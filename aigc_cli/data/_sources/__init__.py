@@ -8,6 +8,7 @@
 | `photos.zip/cat`             | those in one of its folders                                      |
 | `photos.txt`                 | one path a line, relative to the file; `#` begins a comment line |
 | `train-images-idx3-ubyte.gz` | MNIST's format, with the labels file beside it                   |
+| `x.npz`, `x.npz:train`       | arrays of MedMNIST or Keras, of a part if there are several      |
 | `hf:user/name[:split]`       | data set of the Hugging Face hub, downloaded by `datasets`       |
 | `hf:folder[:split]`          | the same from disk: saved data set, imagefolder, parquet, arrow  |
 | `shards`, `shards/cat`       | what `aigc data shard` made, or one of the folders in it         |
@@ -33,7 +34,7 @@ from aigc_cli.data._names import (
     folder_labels,
     is_hidden,
 )
-from aigc_cli.data._paths import find_path, find_shards, zip_folder
+from aigc_cli.data._paths import find_path, find_shards, npz_part, zip_folder
 from aigc_cli.data._shards import Shards
 from aigc_cli.data._sources._files import (
     PHOTOS,
@@ -47,6 +48,7 @@ from aigc_cli.data._sources._files import (
 from aigc_cli.data._sources._hugging_face import HuggingFace, load_split
 from aigc_cli.data._sources._idx import Idx
 from aigc_cli.data._sources._joined import Joined
+from aigc_cli.data._sources._npz import Npz
 from aigc_cli.data._sources._sharded import Sharded
 from aigc_cli.data._sources._source import Source
 from aigc_cli.data._sources._zip import Zip
@@ -59,6 +61,7 @@ __all__ = [
     "HuggingFace",
     "Idx",
     "Joined",
+    "Npz",
     "Source",
     "Zip",
     "beside_folders",
@@ -109,6 +112,8 @@ def _open(text: str, bases: Sequence[Path]) -> Source:
         return Zip(*place)
     if shards := find_shards(text, bases):
         return Sharded(*shards)
+    if arrays := npz_part(text, bases):
+        return Npz(*arrays)
     path = find_path(text, bases)
     if path.is_dir():
         return folder(path)
@@ -121,7 +126,7 @@ def _open(text: str, bases: Sequence[Path]) -> Source:
     if re.search(r"-idx3-ubyte(\.gz)?$", path.name):
         return Idx(path)
     raise DataError(
-        f"{text!r} is no folder, image, zip, .txt list or idx3-ubyte file",
+        f"{text!r} is no folder, image, zip, .txt list, .npz or idx3-ubyte file",
         hint=f"write hf:{text} for a parquet or arrow file" if is_table(path) else None,
     )
 
@@ -131,6 +136,8 @@ def subfolders(text: str, bases: Sequence[Path]) -> list[str]:
     if text.startswith(("hf:", "builtin:photos")) or not text.isprintable():
         return []
     try:
+        if npz_part(text, bases):
+            return []
         if shards := find_shards(text, bases):
             folders = Shards(*shards).folders()[1]
             return sorted({folder.split("/")[0] for folder in folders} - {""})
