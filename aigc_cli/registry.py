@@ -65,6 +65,11 @@ class MetricFile:
     path: Path
 
     @property
+    def summary(self) -> str:
+        """What it is: the first line of the file's docstring, read without importing it."""
+        return _first_line(self.path)
+
+    @property
     def group(self) -> tuple[str, ...]:
         """The metrics that the name stands for: `GROUP` of the file; empty for a metric."""
         return tuple(_literals(self._tree().body).get("GROUP", ()))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
 from unittest.mock import patch
@@ -50,26 +49,13 @@ def pages() -> dict[Path, str]:
 
 def cli_page() -> str:
     """Every command's help, groups before their members."""
+    from aigc_cli.cli._tree import commands
+
     sections = [HEAD]
-    for words in commands():
+    for words, _ in commands():
         title = " ".join(("aigc", *words))
         sections.append(f"## {title}\n\n```text\n{help_of(words)}\n```\n")
     return "\n".join(sections)
-
-
-def commands() -> Iterator[tuple[str, ...]]:
-    """The words of each command that the help lists: (), ("train",), ("recipe", "ls") ..."""
-    import typer
-
-    from aigc_cli.cli._app import app
-
-    def walk(words: tuple[str, ...], command: object) -> Iterator[tuple[str, ...]]:
-        yield words
-        for name, inner in getattr(command, "commands", {}).items():
-            if not inner.hidden:
-                yield from walk((*words, name), inner)
-
-    yield from walk((), typer.main.get_command(app))
 
 
 def help_of(words: tuple[str, ...]) -> str:

@@ -34,6 +34,7 @@ step "a stranger looks around"
 { "$AIGC" recipe ls || [ $? = 141 ]; } | head -1 >/dev/null # 141: the reader has gone
 "$AIGC" recipe ls --json | json 'len(d["recipes"])'
 "$AIGC" doctor >/dev/null
+"$AIGC" agent-docs --json | json 'len(d["sections"]["start"]["order"]) > 9 or exit(1)'
 
 step "train by name, resume, sample, evaluate"
 quick=(trainer.max_steps=30 trainer.log_every=10 trainer.validate_every=30 trainer.checkpoint_every=10

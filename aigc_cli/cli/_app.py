@@ -40,6 +40,7 @@ COMMANDS = (
     ("Prepare", "data", "data:app"),
     ("Prepare", "plan", "plan:plan"),
     ("Prepare", "doctor", "doctor:doctor"),
+    ("Prepare", "agent-docs", "agent_docs:agent_docs"),
     ("Results", "run", "run:app"),
     ("Results", "model", "model:app"),
     ("Results", "serve", "serve:serve"),

@@ -44,7 +44,7 @@ def ls(
     debug: Debug = False,
 ) -> None:
     """List the recipes of aigc and of the folders in AIGC_PATH."""
-    every = _rows()
+    every = recipe_rows()
     keep = [_filter(text, every) for text in filters or ()]
     rows = [row for row in every if all(accepts(row) for accepts in keep)]
     if full:
@@ -212,7 +212,7 @@ def schema(
         Output(json, quiet).result({"schema": found}, text)
 
 
-def _rows() -> list[dict[str, Any]]:
+def recipe_rows() -> list[dict[str, Any]]:
     """What `ls` knows of each recipe without importing its family: its names and its header."""
     from aigc_cli.catalog.uses import how_to_get_all
     from aigc_cli.recipe import header, strict_yaml

@@ -18,6 +18,8 @@ HEAVY = ("torch", "pytorch_lightning", "torchvision", "numpy", "datasets", "PIL"
 LIGHT = [
     ["--help"],
     ["--version"],
+    ["agent-docs"],
+    ["agent-docs", "keys", "recipes", "families", "metrics", "--json"],
     ["recipe", "--help"],
     ["recipe", "ls"],
     ["recipe", "ls", "--json"],
