@@ -19,6 +19,7 @@ from aigc_cli.recipe import overrides as command_line
 from aigc_cli.recipe.load import Recipe, load_recipe, require_trainable
 from aigc_cli.run.paths import RUNS, RunPaths, find_checkpoint
 
+WEIGHTS = (".ckpt", ".pth", ".pt", ".safetensors", ".gguf")  # endings of their files
 PARTS = ("val", "train")  # of the recipe's data, for `aigc evaluate --reference`
 
 
@@ -28,6 +29,11 @@ def check_training(recipe: str | None, overrides: Sequence[str], resume: str | N
         InputError: no recipe is named, or there is no such recipe or run to resume.
         RecipeError: all mistakes of the recipe and the overrides. DataError: data is not there.
     """
+    if recipe is not None and recipe.endswith(WEIGHTS) and Path(recipe).is_file():
+        raise InputError(
+            f"{recipe!r} is a file of weights and no recipe",
+            hint=f"train them further with: aigc train RECIPE init_from={shlex.quote(recipe)}",
+        )
     if recipe is not None and _is_data(recipe):
         raise InputError(
             f"{recipe!r} is data and no recipe",

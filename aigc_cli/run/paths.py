@@ -79,7 +79,8 @@ def find_checkpoint(text: str | Path) -> Path:
     runs, or a model of the catalogue.
 
     Raises:
-        InputError: nothing of the kind is there. MissingError: a model that was not got yet.
+        InputError: nothing of the kind is there, or an encoder. MissingError: a model that was
+            not got yet.
     """
     path = Path(text)
     if path.is_file():
@@ -90,7 +91,13 @@ def find_checkpoint(text: str | Path) -> Path:
         from aigc_cli.catalog.weights import find_model, is_model
 
         if is_model(str(text)):
-            return find_model(str(text))
+            found = find_model(str(text))
+            if found.is_dir():
+                raise InputError(
+                    f"{text} is an encoder, which makes vectors and is neither sampled nor scored",
+                    hint="it is for metrics, `aigc augment features --with`, and init_from",
+                )
+            return found
         raise InputError(
             f"{text}: there is no such run or checkpoint", hint="see what there is: aigc run ls"
         )

@@ -229,6 +229,14 @@ def test_data_in_the_place_of_a_recipe(aigc: Aigc, folder: str) -> None:
     assert f"aigc train {folder} --budget 20m" in ending.err
 
 
+def test_weights_in_the_place_of_a_recipe(aigc: Aigc, here: Path) -> None:
+    (here / "model.pth").write_bytes(b"weights")
+    ending = aigc("train", "model.pth")
+    assert ending.code == 2
+    assert ending.err.startswith("error: 'model.pth' is a file of weights and no recipe\n")
+    assert "aigc train RECIPE init_from=model.pth" in ending.err
+
+
 def test_a_folder_does_not_hide_the_recipe_of_its_name(aigc: Aigc, here: Path) -> None:
     """As after `aigc train NAME --out NAME`."""
     (here / "photographs").mkdir()

@@ -116,6 +116,12 @@ def test_a_model_that_was_not_got_says_how(catalog: Path) -> None:
     assert caught.value.hint == "aigc model get tiny"
 
 
+def test_an_encoder_is_no_model_that_samples(catalog: Path) -> None:
+    (catalog / "home/tiny/model").mkdir(parents=True)
+    with pytest.raises(InputError, match="tiny is an encoder, which makes vectors"):
+        find_checkpoint("tiny")
+
+
 def test_without_network_one_sentence_says_what_to_do(
     catalog: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
