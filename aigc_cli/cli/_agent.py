@@ -12,6 +12,8 @@ ORDER = (
     ("aigc plan my.yaml", "parameters, memory and time before they are spent"),
     ("aigc train my.yaml --out RUN --resume auto", "starts, and goes on after any ending"),
     ("aigc train DATA --budget 20m --out RUN", "instead of the four above: data and a time"),
+    ("aigc tune my.yaml --search space.yaml", "better values by short runs, as a recipe"),
+    ("aigc launch slurm my.yaml --out RUN --file job.sbatch", "the same on a cluster; also k8s"),
     ("aigc run show RUN", "state, step, best value, curve, files"),
     ("aigc evaluate RUN", "metrics with protocol; `--require psnr_y>=30` ends with 4 if not met"),
     ("aigc sample RUN -n 4 --out DIR", "files; families that need one take --input or --prompt"),
