@@ -98,6 +98,13 @@ expect 0 "$AIGC" augment text_classifier_demo --on-leak drop --keep 5% --out edi
 expect 0 "$AIGC" augment builtin:pop909 --keep 4 --out transposed
 expect 2 "$AIGC" augment builtin:fashion:validation --val builtin:fashion:validation --out leaking
 
+step "tune: two trials, the best recipe trains"
+printf 'model.lr: {low: 1e-4, high: 1e-2, log: true}\n' >space.yaml
+expect 0 "$AIGC" tune vae_demo trainer.max_steps=2 trainer.validate_every=1 trainer.preview_every=2 \
+    --search space.yaml --trials 2 --out found
+expect 0 "$AIGC" train found/best.yaml --out found/again
+expect 2 "$AIGC" tune vae_demo --search space.yaml --out found
+
 step "every demo in an empty folder, without any download; up to four at once"
 mkdir empty && cd empty
 running=() cores=$(getconf _NPROCESSORS_ONLN)

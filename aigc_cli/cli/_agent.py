@@ -66,7 +66,7 @@ PRINTS: dict[str, dict[str, str]] = {
         "out": "folder",
         "recipe": "path of the best recipe",
         "metric": "name",
-        "direction": "maximize|minimize",
+        "direction": "max|min",
         "best": "{trial, value, set, run}",
         "trials": "[{trial, value, set, step, state}]",
     },

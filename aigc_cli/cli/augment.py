@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from aigc_cli.cli._engine import Address, EngineName, engine_of
 from aigc_cli.cli._output import Debug, Json, Output, Quiet
 from aigc_cli.cli._table import table
 from aigc_cli.cli.sample import Device, GoOn, Seed, check_device
@@ -157,6 +158,8 @@ def augment(
     on_error: OnError = "stop",
     seed: Seed = 0,
     workers: Workers = None,
+    engine: EngineName = "local",
+    address: Address = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
     go_on: GoOn = False,
@@ -169,6 +172,7 @@ def augment(
     from aigc_cli.run.augmenting import Augmenting
 
     check_device(device)
+    cluster = engine_of(engine, workers, address, instead=None)
     parts = sections(options or ())
     inputs.check_data(data, [f"data.{text}" for text in parts["data"]])
     for option, sources in (("--val", [val]), ("--test", test or [])):
@@ -200,6 +204,7 @@ def augment(
         classes=tuple(filter(None, (classes or "").split(","))),
         seed=seed,
         workers=workers,
+        engine=cluster,
         overwrite=overwrite,
         go_on=go_on,
     )

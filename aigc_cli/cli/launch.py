@@ -10,11 +10,11 @@ import typer
 from aigc_cli.cli._output import Debug, Json, Output, Overrides, Quiet, RecipeName
 from aigc_cli.errors import InputError, did_you_mean
 
-CLUSTERS = ("slurm", "k8s")
+CLUSTERS = ("slurm", "k8s", "ray")
 
 
 def launch(
-    cluster: Annotated[str, typer.Argument(metavar="slurm|k8s", show_default=False)],
+    cluster: Annotated[str, typer.Argument(metavar="slurm|k8s|ray", show_default=False)],
     recipe: RecipeName,
     overrides: Overrides = None,
     out: Annotated[
@@ -33,11 +33,17 @@ def launch(
     memory: Annotated[int, typer.Option(min=1, help="GB of each machine.")] = 32,
     time: Annotated[str, typer.Option(help="slurm: Longest time, HH:MM:SS.")] = "04:00:00",
     image: Annotated[
-        str | None, typer.Option(help="k8s: Container image with aigc.", show_default=False)
+        str | None,
+        typer.Option(
+            help="k8s: Container image with aigc; ray: also, for a RayJob instead of a script.",
+            show_default=False,
+        ),
     ] = None,
     volume: Annotated[
         str | None,
-        typer.Option(help="k8s: Claim of the shared disk; the name without.", show_default=False),
+        typer.Option(
+            help="k8s, ray: Claim of the shared disk; the name without.", show_default=False
+        ),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -45,7 +51,7 @@ def launch(
 ) -> None:
     """Write a job file that trains a recipe on a cluster, and goes on after every interruption.
 
-    Nothing is sent: `sbatch FILE` or `kubectl apply -f FILE` does that."""
+    Nothing is sent: `sbatch FILE`, `kubectl apply -f FILE` or `bash FILE` does that."""
     from aigc_cli.media.files import write_bytes
     from aigc_cli.recipe.load import load_recipe
     from aigc_cli.run import job_files
@@ -68,7 +74,8 @@ def launch(
         recipe, tuple(overrides or ()), PurePosixPath(out.as_posix()), short,
         nodes, gpus, cpus, memory, time, image, volume,
     )  # fmt: skip
-    text = {"slurm": job_files.slurm, "k8s": job_files.kubernetes}[cluster](job)
+    writers = {"slurm": job_files.slurm, "k8s": job_files.kubernetes, "ray": job_files.ray}
+    text = writers[cluster](job)
     if file is not None:
         write_bytes(file, text.encode())
     Output(json, quiet).result(

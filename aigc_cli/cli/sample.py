@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aigc_cli.cli._engine import Address, EngineName, Workers, engine_of
 from aigc_cli.cli._output import Debug, Json, Output, Quiet
 from aigc_cli.errors import InputError
 
 if TYPE_CHECKING:
+    from aigc_cli.run.engines.cluster import Engine
     from aigc_cli.run.request import Request
 
 Source = Annotated[
@@ -116,6 +118,9 @@ def sample(
     overwrite: Overwrite = False,
     go_on: GoOn = False,
     device: Device = "auto",
+    engine: EngineName = "local",
+    workers: Workers = None,
+    address: Address = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -125,6 +130,7 @@ def sample(
     from aigc_cli.run.request import Request, default_output
 
     check_device(device)
+    cluster = engine_of(engine, workers, address)
     sections = _sections(options or ())
     inputs.check_source(source, sections["sample"])
     inputs.require_paths("--input", input)
@@ -154,7 +160,7 @@ def sample(
         overwrite=overwrite,
         go_on=go_on,
     )
-    _make(source, request, sections["sample"], device, ema, terminal)
+    _make(source, request, sections["sample"], device, ema, cluster, terminal)
 
 
 def _sections(options: Sequence[str]) -> dict[str, list[str]]:
@@ -173,6 +179,7 @@ def _make(
     options: Sequence[str],
     device: str,
     ema: bool,
+    engine: Engine | None,
     terminal: Output,
 ) -> None:
     """Tell paths, or texts where they are few, as they are made."""
@@ -195,7 +202,7 @@ def _make(
             print(text, flush=True)
 
     told = Told(made, shown)
-    report = make(source, request, options, device=device, ema=ema, told=told)
+    report = make(source, request, options, device=device, ema=ema, engine=engine, told=told)
     if "tokens" in report:
         terminal.log(f"{report['tokens']} tokens, {report['tokens_per_s']} tokens/s")
     for name, reason in report["skipped"].items():

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from aigc_cli.cli._engine import Address, EngineName, Workers, engine_of
 from aigc_cli.cli._output import Debug, Json, Output, Overrides, Quiet, recipe_names
 from aigc_cli.errors import InputError
 
@@ -77,6 +78,9 @@ def train(
             show_default=False,
         ),
     ] = None,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    address: Address = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -103,6 +107,9 @@ def train(
         raise InputError(
             "--overwrite and --resume contradict each other", hint="leave out one of them"
         )
+    cluster = engine_of(engine, workers, address, instead=f"use --devices {workers}")
+    if cluster is not None and (devices or budget or smoke):
+        raise InputError("--engine ray contradicts --devices, --budget and --smoke")
     seconds = parse_duration(max_time) if max_time is not None else None
     shortcuts = {"devices": devices, "device": device, "precision": precision}
     given = [f"trainer.{name}={value}" for name, value in shortcuts.items() if value is not None]
@@ -151,6 +158,8 @@ def train(
                 overwrite=overwrite,
                 max_time_s=seconds,
                 accept_changed_data=accept_changed_data,
+                engine=cluster,
+                words=[*([recipe] if recipe else []), *(overrides or []), *given],
                 emit=emit,
             )
     if folder is not None and not json:

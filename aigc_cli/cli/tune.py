@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from aigc_cli.cli._engine import Address, EngineName, Workers, engine_of
 from aigc_cli.cli._output import Debug, Json, Output, Overrides, Quiet, RecipeName
 from aigc_cli.cli._table import table
 from aigc_cli.cli.sample import GoOn
@@ -43,6 +44,9 @@ def tune(
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace the search in --out.")] = False,
     go_on: GoOn = False,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    address: Address = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -52,6 +56,7 @@ def tune(
     from aigc_cli.recipe.search_space import read_space
     from aigc_cli.run.inputs import check_training
 
+    cluster = engine_of(engine, workers, address)
     given = tuple(overrides or ())
     check_training(recipe, given, None)
     space = read_space(search, recipe, given)
@@ -60,6 +65,7 @@ def tune(
     from aigc_cli.run.tune import tune as find
 
     require_optuna()
+    from aigc_cli.run.engines.trials import on_ray
     from aigc_cli.run.tune_trial import in_this_process
 
     chosen = resolve(recipe, given, None)
@@ -68,7 +74,7 @@ def tune(
         overwrite, go_on, shlex.join(["aigc", *sys.argv[1:]]),
     )  # fmt: skip
     with watching(json=False, quiet=quiet or json) as emit:
-        result = find(asked, in_this_process, emit)
+        result = find(asked, on_ray(cluster) if cluster else in_this_process, emit)
     output = Output(json, quiet)
     output.result(result, None if json else _text(result))
     best = shlex.quote(result["recipe"])

@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from aigc_cli.run.augment_measure import Yardstick, arms_of, measure
 from aigc_cli.run.augment_report import html
 from aigc_cli.run.augment_sources import Sources, find_augmentation, open_sources
 from aigc_cli.run.augmenting import Augmenting
-from aigc_cli.run.workers import in_order
+from aigc_cli.run.engines.pool import in_order_on_ray
+from aigc_cli.run.workers import CHUNK, in_order
 
 Row = tuple[Line, bytes | None]
 
@@ -130,12 +132,27 @@ def finished(out: Path) -> dict[str, Any] | None:
 
 def _rows(work: Work, journal: Journal) -> Iterator[Row]:
     """What is not in the journal yet."""
-    for done in in_order(work, work.request.workers, journal.count):
+    engine = work.request.engine
+    made = in_order(work, work.request.workers, journal.count)
+    if engine is not None and journal.count < len(work):
+        alone = replace(work, generated=None)  # models stay here
+        chunks = (
+            range(first, min(first + CHUNK, len(work)))
+            for first in range(journal.count, len(work), CHUNK)
+        )
+        found = in_order_on_ray(engine, partial(_open_far, alone), chunks)
+        made = (row for rows in found for row in rows)
+    for done in made:
         if isinstance(done, AigcError):
             raise done
         yield done
     if work.generated is not None:
         yield from work.generated.rows(work.plan, work.copied, journal.lines())
+
+
+def _open_far(work: Work) -> Callable[[range], list[Row | AigcError]]:
+    """In a worker of a cluster."""
+    return lambda numbers: [work[number] for number in numbers]
 
 
 def _training(journal: Journal) -> Iterator[Line]:

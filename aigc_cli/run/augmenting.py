@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from aigc_cli.run.engines.cluster import Engine
+
 
 @dataclass(frozen=True)
 class Augmenting:
@@ -31,6 +33,8 @@ class Augmenting:
     classes: tuple[str, ...] = ()
     seed: int = 0
     workers: int | None = None
+    engine: Engine | None = None
+    """The cluster whose workers vary; None: processes of this machine."""
     sources: tuple[str, ...] = ()
     """Runs or checkpoints that make the new items; none: they are varied."""
     sampling: tuple[str, ...] = ()

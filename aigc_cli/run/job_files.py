@@ -72,18 +72,8 @@ def kubernetes(job: Cluster) -> str:
     Raises:
         InputError: no image, or a name or a folder that Kubernetes does not take.
     """
-    if job.image is None:
-        raise InputError("launch k8s needs an image that has aigc", hint="name it with --image")
-    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?", job.name):
-        raise InputError(
-            f"--name {job.name}: is not of lower-case letters, digits and inner dashes"
-        )
+    _require_pods(job)
     per_node = max(job.gpus, 1)
-    if not job.out.is_absolute():
-        raise InputError(
-            f"--out {job.out}: is not absolute, and pods have no common folder but a disk",
-            hint="such as --out /shared/run, where the disk is then mounted at /shared",
-        )
     run = [
         "torchrun",
         f"--nnodes={job.nodes}",
@@ -95,27 +85,11 @@ def kubernetes(job: Cluster) -> str:
         "aigc_cli",
         *job.command,
     ]
-    limits: dict[str, object] = {"cpu": job.cpus * per_node, "memory": f"{job.memory_gb}Gi"}
-    limits |= {"nvidia.com/gpu": job.gpus} if job.gpus else {}
-    container: dict[str, object] = {
-        "name": "train",
-        "image": job.image,
-        "command": run,
-        "resources": {"limits": limits, "requests": dict(limits)},
-        "volumeMounts": [
-            {"name": "shared", "mountPath": str(job.out.parent)},
-            {"name": "memory", "mountPath": "/dev/shm"},  # noqa: S108
-        ],
-    }
     pod = {
         "subdomain": job.name,
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": 120,
-        "containers": [container],
-        "volumes": [
-            {"name": "shared", "persistentVolumeClaim": {"claimName": job.volume or job.name}},
-            {"name": "memory", "emptyDir": {"medium": "Memory"}},
-        ],
+        **_pod(job, {"name": "train", "command": run}, job.cpus * per_node, job.gpus),
     }
     service = {
         "apiVersion": "v1",
@@ -136,3 +110,88 @@ def kubernetes(job: Cluster) -> str:
         },
     }
     return yaml.safe_dump_all([service, manifest], sort_keys=False)
+
+
+def ray(job: Cluster) -> str:
+    """A RayJob for KubeRay where an image is named, else a script that submits to a cluster.
+
+    Raises:
+        InputError: a name or a folder that Kubernetes does not take.
+    """
+    per_node = max(job.gpus, 1)
+    workers = ["--engine", "ray", "--workers", str(job.nodes * per_node)]
+    command = shlex.join(["aigc", *job.command, *workers])
+    if job.image is None:
+        return (
+            "#!/bin/bash\n"
+            "# RAY_API_SERVER_ADDRESS=http://HEAD:8265 names the cluster; aigc is installed\n"
+            "# on its machines, and they see this folder.\n"
+            f'ray job submit --no-wait -- env -C "$PWD" {command}\n'
+        )
+    _require_pods(job)
+
+    def group(cpus: int, gpus: int, params: dict[str, str]) -> dict[str, object]:
+        container: dict[str, object] = {"name": "ray"}
+        return {"rayStartParams": params, "template": {"spec": _pod(job, container, cpus, gpus)}}
+
+    manifest = {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayJob",
+        "metadata": {"name": job.name},
+        "spec": {
+            "entrypoint": command,
+            "shutdownAfterJobFinishes": True,
+            "backoffLimit": 10,
+            "rayClusterSpec": {
+                "headGroupSpec": group(2, 0, {"num-cpus": "0"}),  # it trains nothing
+                "workerGroupSpecs": [
+                    {
+                        "groupName": "workers",
+                        "replicas": job.nodes,
+                        "minReplicas": job.nodes,
+                        "maxReplicas": job.nodes,
+                        **group(job.cpus * per_node, job.gpus, {"num-cpus": str(per_node)}),
+                    }
+                ],
+            },
+        },
+    }
+    return yaml.safe_dump(manifest, sort_keys=False)
+
+
+def _require_pods(job: Cluster) -> None:
+    """
+    Raises:
+        InputError: no image, or a name or a folder that Kubernetes does not take.
+    """
+    if job.image is None:
+        raise InputError("launch k8s needs an image that has aigc", hint="name it with --image")
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?", job.name):
+        raise InputError(
+            f"--name {job.name}: is not of lower-case letters, digits and inner dashes"
+        )
+    if not job.out.is_absolute():
+        raise InputError(
+            f"--out {job.out}: is not absolute, and pods have no common folder but a disk",
+            hint="such as --out /shared/run, where the disk is then mounted at /shared",
+        )
+
+
+def _pod(job: Cluster, container: dict[str, object], cpus: int, gpus: int) -> dict[str, object]:
+    """A pod of one container with its share of a machine, the shared disk and shared memory."""
+    limits: dict[str, object] = {"cpu": cpus, "memory": f"{job.memory_gb}Gi"}
+    limits |= {"nvidia.com/gpu": gpus} if gpus else {}
+    mounts = [
+        {"name": "shared", "mountPath": str(job.out.parent)},
+        {"name": "memory", "mountPath": "/dev/shm"},  # noqa: S108
+    ]
+    resources = {"limits": limits, "requests": dict(limits)}
+    return {
+        "containers": [
+            {"image": job.image, **container, "resources": resources, "volumeMounts": mounts}
+        ],
+        "volumes": [
+            {"name": "shared", "persistentVolumeClaim": {"claimName": job.volume or job.name}},
+            {"name": "memory", "emptyDir": {"medium": "Memory"}},
+        ],
+    }

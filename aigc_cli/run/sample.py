@@ -6,8 +6,9 @@ comes in and goes out is the business of the modalities that the family takes an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,23 @@ import torch
 from aigc_cli import __version__
 from aigc_cli.media.files import write_bytes
 from aigc_cli.modalities import find_modality
-from aigc_cli.modalities._modality import Inputs, Modality, Task, Writer, listed, on_cpu
+from aigc_cli.modalities._modality import Input, Inputs, Modality, Task, Writer, listed, on_cpu
 from aigc_cli.modalities._output import LABELS, File, Output, digest_of
 from aigc_cli.models._classifier import ClassifierModule
 from aigc_cli.recipe.load import section_from_texts
 from aigc_cli.recipe.sections import Section
+from aigc_cli.run.engines.cluster import Engine
+from aigc_cli.run.engines.pool import in_order_on_ray
 from aigc_cli.run.inputs_of import WithReferences, check_request, validation_items
 from aigc_cli.run.labels import Best, best_of, labels_table
 from aigc_cli.run.request import Request
 from aigc_cli.run.trained import Trained, load_trained
 from aigc_cli.sampling.interpolation import InterpolatedNoise
 from aigc_cli.sampling.noise import SampleNoise
+
+Job = tuple[str, Sequence[int]]
+"""A form, and the numbers of a batch of it."""
+Mapped = Callable[[Iterable[Job]], Iterator[Any]]
 
 EXAMPLES = 4  # validation items that are shown when there is no input
 
@@ -46,30 +53,43 @@ def sample(
     *,
     device: str = "auto",
     ema: bool = True,
+    engine: Engine | None = None,
     told: Told | None = None,
 ) -> dict[str, Any]:
     """Make samples of a run, checkpoint or training-free recipe in `request.out`; returns what
     samples.json records.
 
     The same seed gives the same samples, whatever the batch size. Options are `key=value` of the
-    family.
+    family. engine: the cluster whose workers compute; writing stays here.
 
     Raises:
         InputError: no input where the model needs one, or the other way round. DataError: inputs
             that cannot be used, all of them named, before anything is written. OutputError: `out`
             is in use.
     """
-    return make(load_trained(source, overrides, device=device, ema=ema), request, told=told)
+    trained = load_trained(source, overrides, device=device, ema=ema)
+    far = None
+    if engine is not None:
+        opened = partial(_open_far, source, request, tuple(overrides), device, ema)
+        gpus = int(trained.model.device.type == "cuda")
+        far = partial(in_order_on_ray, engine, opened, gpus=gpus)
+    return make(trained, request, far=far, told=told)
 
 
 def make(
-    trained: Trained, request: Request, *, items: Any = None, told: Told | None = None
+    trained: Trained,
+    request: Request,
+    *,
+    items: Any = None,
+    far: Mapped | None = None,
+    told: Told | None = None,
 ) -> dict[str, Any]:
     """As `sample`, of a model in memory; `items` are validation items to show where the family
-    needs an input and none is given, otherwise those of the recipe.
+    needs an input and none is given, otherwise those of the recipe. `far` maps tasks elsewhere.
     """
     told = told or Told()
     call = _Call.of(trained, request, items)
+    call.far = far
     output = Output(request.out, request.output, own=call.own_files)
     output.prepare(overwrite=request.overwrite or request.go_on)
     entries = []
@@ -97,6 +117,15 @@ def make(
     return {"ok": True, "out": str(request.output or request.out), **record, **call.ending()}
 
 
+def _open_far(
+    source: str, request: Request, overrides: tuple[str, ...], device: str, ema: bool
+) -> Callable[[Job], Any]:
+    """In a worker of a cluster: the same call, which only computes."""
+    call = _Call.of(load_trained(source, overrides, device=device, ema=ema), request, None)
+    call.is_far = True
+    return call.compute
+
+
 @dataclass
 class _Call:
     """One request, checked: which form it has, what comes in and who writes."""
@@ -110,6 +139,10 @@ class _Call:
     """None: labels."""
     between: bool
     writer: Writer | None = field(default=None, init=False)
+    far: Mapped | None = field(default=None, init=False)
+    """Computes jobs elsewhere, in order; None: here."""
+    is_far: bool = field(default=False, init=False)
+    """Whether this is elsewhere."""
 
     @classmethod
     def of(cls, trained: Trained, request: Request, items: Any) -> _Call:
@@ -192,38 +225,67 @@ class _Call:
 
     # The forms.
 
+    def compute(self, job: Job) -> Any:
+        """What a model makes of a batch: the part of a form that may be done elsewhere."""
+        form, numbers = job
+        computed: Any = getattr(self, f"_{form}")(numbers)
+        return computed
+
+    def _computed(self, form: str, batches: Sequence[Sequence[int]]) -> Iterator[Any]:
+        """Of each batch in turn, here or elsewhere."""
+        jobs = ((form, numbers) for numbers in batches)
+        return map(self.compute, jobs) if self.far is None or not batches else self.far(jobs)
+
     def _draw(self, writer: Writer, output: Output) -> Iterator[list[File]]:
         """Samples out of noise alone, a batch at a time."""
         assert self.makes is not None
-        model, seed = self.task.model, self.request.seed
-        count = self.request.count or self.makes.usual_count
-        for numbers in _batches(count, self.request.batch_size):
-            kept = [k for number in numbers if (k := output.kept(number)) is not None]
-            if len(kept) == len(numbers) and all(map(writer.again, kept)):
+        seed, count = self.request.seed, self.request.count or self.makes.usual_count
+        batches = list(_batches(count, self.request.batch_size))
+        known = [[output.kept(number) for number in numbers] for numbers in batches]
+        left = [n for n, kept in zip(batches, known, strict=True) if None in kept]
+        computed = self._computed("drawn", left)
+        for numbers, found in zip(batches, known, strict=True):  # in order, as the sheet is
+            kept = [one for one in found if one is not None]
+            if len(kept) < len(numbers):
+                made = next(computed)
+            elif all(map(writer.again, kept)):
                 yield from ([*k.files] for k in kept)
                 continue
-            noise = SampleNoise(seed, numbers[0], len(numbers))
-            with torch.no_grad():
-                made = on_cpu(model.sample(noise, self.task.options))
+            else:
+                made = self._drawn(numbers)
             for number, one in zip(numbers, made, strict=True):
                 facts = {"seed": seed, "index": number, **self._label(number)}
                 files = listed(writer, writer.drawn(number, one, facts))
                 output.done(number, files, writer.state())
                 yield files
 
+    def _drawn(self, numbers: Sequence[int]) -> Any:
+        noise = SampleNoise(self.request.seed, numbers[0], len(numbers))
+        with torch.no_grad():
+            return on_cpu(self.task.model.sample(noise, self.task.options))
+
     def _answer(self, writer: Writer, output: Output) -> Iterator[list[File]]:
         """`count` answers to each input."""
         assert self.inputs is not None
+        assert self.takes is not None
         numbers = [n for n in range(len(self.inputs)) if not self._kept(n, writer, output)]
         done = sorted(set(range(len(self.inputs))) - set(numbers))
         yield from ([*kept.files] for n in done if (kept := output.kept(n)) is not None)
+        at_once = self.takes.at_once(self.request.batch_size, self.task)
+        groups = [numbers[first : first + at_once] for first in range(0, len(numbers), at_once)]
+        for answers in self._computed("answered", groups):
+            for number, input, made in answers:
+                known = self.inputs[number] if input is None else input
+                files = listed(writer, writer.answered(number, known, made))
+                output.done(number, files, writer.state())
+                yield files
+
+    def _answered(self, numbers: Sequence[int]) -> list[tuple[int, Input | None, Any]]:
+        """With the inputs only where they need not travel."""
+        assert self.inputs is not None
         assert self.takes is not None
-        for number, input, made in self.takes.answers(
-            self.task, self.inputs, self.request.batch_size, numbers
-        ):
-            files = listed(writer, writer.answered(number, input, made))
-            output.done(number, files, writer.state())
-            yield files
+        found = self.takes.answers(self.task, self.inputs, self.request.batch_size, numbers)
+        return [(number, None if self.is_far else input, made) for number, input, made in found]
 
     def _kept(self, number: int, writer: Writer, output: Output) -> bool:
         kept = output.kept(number)
@@ -255,20 +317,24 @@ class _Call:
         """The classes of each input with their probabilities, as labels.csv."""
         assert self.takes is not None
         assert self.inputs is not None
-        classifier = self.task.model
-        assert isinstance(classifier, ClassifierModule)
-        names = classifier.spec.labels  # type: ignore[attr-defined]
-        found: list[Best] = []
-        for numbers in _batches(len(self.inputs), self.request.batch_size):
-            things = self.takes.fitted([self.inputs[number] for number in numbers], self.task)
-            with torch.no_grad():
-                found += best_of(classifier.classify_things(things), names)
+        batches = list(_batches(len(self.inputs), self.request.batch_size))
+        found = [one for few in self._computed("classified", batches) for one in few]
         inputs = self.names
         for name, [(label, p), *_] in zip(inputs, found, strict=True):
             text(f"{label} {p:.4f}  {name}")
         path = output.own(LABELS)
         write_bytes(path, labels_table(self.takes.column, inputs, found).encode())
         yield File(path, {self.takes.title: len(inputs)})
+
+    def _classified(self, numbers: Sequence[int]) -> list[Best]:
+        assert self.takes is not None
+        assert self.inputs is not None
+        classifier = self.task.model
+        assert isinstance(classifier, ClassifierModule)
+        names = classifier.spec.labels  # type: ignore[attr-defined]
+        things = self.takes.fitted([self.inputs[number] for number in numbers], self.task)
+        with torch.no_grad():
+            return best_of(classifier.classify_things(things), names)
 
     def _label(self, number: int) -> dict[str, str]:
         """The class of a sample by name, for samples.json."""

@@ -14,8 +14,10 @@ from aigc_cli.recipe.load import Recipe, load_recipe, recipe_from_dict, require_
 from aigc_cli.run import devices
 from aigc_cli.run.build import attach_networks, build, check_monitor
 from aigc_cli.run.checkpoint import load_checkpoint
+from aigc_cli.run.engines.cluster import Engine
+from aigc_cli.run.engines.training import train_on_ray
 from aigc_cli.run.failures import LostPeer
-from aigc_cli.run.folder import FOLDER_VARIABLE
+from aigc_cli.run.folder import FOLDER_VARIABLE, RunFolder
 from aigc_cli.run.launch import end_with_parent, launch
 from aigc_cli.run.paths import find_checkpoint
 from aigc_cli.run.progress import Emit
@@ -53,14 +55,26 @@ def start(
     overwrite: bool,
     max_time_s: float | None,
     accept_changed_data: bool = False,
+    engine: Engine | None = None,
+    words: Sequence[str] = (),
     emit: Emit,
 ) -> Path | None:
     """Train here, or start the worker processes that do; the run folder on the process that
     reports.
 
-    arguments: the command line, which the workers run again.
+    arguments: the command line, which the workers run again. engine: the cluster whose workers
+    train; `words`, recipe and overrides, are what they run.
     """
     world = devices.find_world()
+    if engine is not None:
+        folder = _ready(recipe, engine.workers, out, resume, overwrite=overwrite, emit=emit)
+        more = ["--accept-changed-data"] if accept_changed_data else []
+        if resume is not None and Path(resume).is_file():
+            more += ["--resume", resume]
+        train_on_ray(
+            engine, [*words, *more], folder, recipe.trainer.device, max_time_s=max_time_s, emit=emit
+        )
+        return folder.path
     processes = 1 if world.is_worker else devices.choose_devices(recipe.trainer)
     if processes == 1:
         if FOLDER_VARIABLE in os.environ:
@@ -85,9 +99,28 @@ def start(
             "trainer.num_nodes is more than 1, but nothing started this on several machines",
             hint="start it with torchrun or srun, see docs/scale.md",
         )
-    devices.share_of_batch(
-        recipe.trainer, processes
-    )  # every mistake is found before the workers start
+    folder = _ready(recipe, processes, out, resume, overwrite=overwrite, emit=emit)
+    code = launch(processes, arguments, folder.path)
+    if code:
+        raise WorkerFailed(code, folder.path)
+    return None  # the first worker has reported
+
+
+def _ready(
+    recipe: Recipe,
+    processes: int,
+    out: Path | None,
+    resume: str | None,
+    *,
+    overwrite: bool,
+    emit: Emit,
+) -> RunFolder:
+    """The folder of a run of several processes, once every mistake that they would make is found.
+
+    Raises:
+        AigcError: as `train` before its first step.
+    """
+    devices.share_of_batch(recipe.trainer, processes)
     data, model = build(recipe)
     check_monitor(recipe, model)
     if resume is None:
@@ -97,10 +130,7 @@ def start(
     folder.create()
     folder.lock()  # nobody else trains here
     folder.unlock()  # the first worker will hold it
-    code = launch(processes, arguments, folder.path)
-    if code:
-        raise WorkerFailed(code, folder.path)
-    return None  # the first worker has reported
+    return folder
 
 
 class WorkerFailed(RunError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ import torch
 from aigc_cli.errors import InputError
 from aigc_cli.recipe.sections import Trainer
 from aigc_cli.run.devices import World, find_world, share_of_batch
-from tests.run.conftest import Child, Ending, load, rows_of
+from tests.run.conftest import Child, Ending, assert_same_run, load, rows_of
 
 FAMILIES = ("edsr", "tiny_gan")
 Aigc = Callable[..., Ending]
@@ -134,6 +135,31 @@ def test_torchrun_starts_workers_too(aigc: Aigc, here: Path) -> None:
     assert done.returncode == 0, done.stderr
     one, two = rows_of(here / "one")[-1], rows_of(here / "run")[-1]
     assert one["val/psnr_y"] == pytest.approx(two["val/psnr_y"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_two_launchers_that_meet_under_other_hosts_are_two_nodes(child: Start, here: Path) -> None:
+    """Of one machine: what torch and Lightning do for several, but for the network."""
+    assert child("train", "edsr.yaml", "--devices", 2, "--out", "one").end().code == 0
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        port = probe.getsockname()[1]
+    train = ["-m", "aigc_cli", "train", "edsr.yaml", "--out", "two", "--resume", "auto"]
+    nodes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node",
+             "1", "--node-rank", str(rank), "--master-addr", host, "--master-port", str(port),
+             *train],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        for rank, host in enumerate(("127.0.0.1", "127.0.0.2"))
+    ]  # fmt: skip
+    for node in nodes:
+        _, err = node.communicate(timeout=300)
+        assert node.returncode == 0, err
+    assert_same_run(here / "one", here / "two")
 
 
 def test_a_batch_that_cannot_be_shared_names_the_nearest(aigc: Aigc) -> None:

@@ -51,6 +51,38 @@ def test_pods_of_a_kubernetes_job_find_the_first_of_them(capsys: Capture) -> Non
     assert service["spec"]["selector"].items() <= selected.items()
 
 
+def test_a_job_for_ray_is_a_script_or_with_an_image_a_manifest(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    words = ["launch", "ray", "edsr_baseline_x2", "--nodes", "2", "--gpus", "4", "--out"]
+    file = tmp_path / "job.sh"
+    assert invoke([*words, "runs/a b", "--file", str(file)]) == 0
+    capsys.readouterr()
+    bash = shutil.which("bash")
+    assert bash
+    subprocess.run([bash, "-n", file], check=True)
+    train = "--out {} --resume auto --engine ray --workers 8"
+    assert (
+        file.read_text()
+        .splitlines()[-1]
+        .endswith('-- env -C "$PWD" aigc train edsr_baseline_x2 ' + train.format("'runs/a b'"))
+    )
+    assert invoke([*words, "/shared/big", "--image", "here/aigc:1"]) == 0
+    job = yaml.safe_load(capsys.readouterr().out)
+    assert job["spec"]["entrypoint"] == "aigc train edsr_baseline_x2 " + train.format("/shared/big")
+    cluster = job["spec"]["rayClusterSpec"]
+    (workers,) = cluster["workerGroupSpecs"]
+    assert workers["replicas"] == workers["minReplicas"] == workers["maxReplicas"] == 2
+    assert cluster["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0"}
+    assert workers["rayStartParams"] == {"num-cpus": "4"}
+    for group, gpus in ((cluster["headGroupSpec"], None), (workers, 4)):
+        (container,) = group["template"]["spec"]["containers"]
+        assert container["image"] == "here/aigc:1"
+        assert container["resources"]["limits"].get("nvidia.com/gpu") == gpus
+        mounted = {mount["name"] for mount in container["volumeMounts"]}
+        assert mounted == {volume["name"] for volume in group["template"]["spec"]["volumes"]}
+
+
 @pytest.mark.parametrize(
     "words, told",
     [
