@@ -32,13 +32,15 @@ Options = Annotated[
         show_default=False,
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Ema = Annotated[bool, typer.Option(help="Use the moving average of the weights, if there is one.")]
 
 
 def check_device(device: str) -> None:
-    if device not in ("auto", "cpu", "cuda"):
-        raise InputError(f"--device: '{device}' is not known", hint="choose from: auto, cpu, cuda")
+    known = ("auto", "cpu", "cuda", "mps")
+    if device not in known:
+        hint = f"choose from: {', '.join(known)}"
+        raise InputError(f"--device: '{device}' is not known", hint=hint)
 
 
 Input = Annotated[

@@ -53,7 +53,8 @@ def train(
         str | None, typer.Option(help="Number of processes (trainer.devices).", show_default=False)
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="auto, cpu or cuda (trainer.device).", show_default=False)
+        str | None,
+        typer.Option(help="auto, cpu, cuda or mps (trainer.device).", show_default=False),
     ] = None,
     precision: Annotated[
         str | None,

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aigc_cli.errors import DataError
+from aigc_cli.media._positions import read_at, write_at
 
 VERSION = 1  # raise it when the same source would be prepared into other numbers
 LIMIT = 64 << 30  # bytes; the packs that were not opened for longest go first
@@ -165,7 +166,7 @@ class Pack:
         """Looks into the map only where something was written: elsewhere a full disk in memory
         (tmpfs) has no page for it, and would end the process with SIGBUS.
         """
-        found = int.from_bytes(os.pread(self._file, 4, 4 * index), sys.byteorder)
+        found = int.from_bytes(read_at(self._file, 4, 4 * index), sys.byteorder)
         return found != 0 and found == _checksum(self._row(index))
 
     def _row(self, index: int) -> Bytes:
@@ -177,8 +178,8 @@ class Pack:
             raise ValueError(f"row {index} is {row.dtype} {row.shape}, not {self.shapes[index]}")
         row = np.ascontiguousarray(row)
         try:
-            _write_at(self._file, row.data.cast("B"), int(self._starts[index]))
-            _write_at(self._file, _checksum(row).to_bytes(4, sys.byteorder), 4 * index)
+            write_at(self._file, row.data.cast("B"), int(self._starts[index]))
+            write_at(self._file, _checksum(row).to_bytes(4, sys.byteorder), 4 * index)
         except OSError as error:
             if not self._full:
                 log.warning("no space for prepared images, so they are made again: %s", error)
@@ -194,13 +195,6 @@ def _aligned(size: int) -> int:
 def _checksum(row: Bytes) -> int:
     """CRC-32 that is never 0, the checksum of a row that was never written."""
     return zlib.crc32(row.data) | 1
-
-
-def _write_at(file: int, data: memoryview | bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(file, view, offset)
-        view, offset = view[written:], offset + written
 
 
 def trim(folder: Path, keep: Path) -> None:

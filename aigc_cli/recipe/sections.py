@@ -69,8 +69,8 @@ class Trainer(Section):
     """Items in one step, over all devices and accumulated parts together."""
     accumulate: int = Field(1, gt=0)
     """Parts in which a device computes its share of the batch, to save memory; same result."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto takes CUDA when it is there."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto takes CUDA when it is there; mps, an Apple GPU, only when named, and was never run."""
     devices: int | Literal["auto"] = 1
     """Processes on each node; auto takes every GPU of the node, or one process on a CPU."""
     num_nodes: int = Field(1, gt=0)

@@ -43,14 +43,23 @@ def find_world(env: dict[str, str] | None = None) -> World:
     return World()
 
 
-def choose_device(name: str) -> Literal["cpu", "cuda"]:
-    """cpu or cuda for `auto`, `cpu` or `cuda`.
+def choose_device(name: str) -> Literal["cpu", "cuda", "mps"]:
+    """What `auto` stands for, or the name itself. An Apple GPU is taken only where it is asked for:
+    the project has never been run on one.
 
     Raises:
-        MissingError: CUDA was asked for and is not there.
+        MissingError: CUDA or mps was asked for and is not there.
     """
     import torch
 
+    if name == "mps":
+        if not torch.backends.mps.is_available():
+            raise MissingError(
+                "trainer.device is mps, but torch finds no Apple GPU on this machine",
+                hint="use --device cpu",
+                code="missing.device",
+            )
+        return "mps"
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return "cpu"
     if not torch.cuda.is_available():
@@ -73,6 +82,14 @@ def choose_devices(trainer: Trainer) -> int:
     device = choose_device(trainer.device)
     if device == "cpu":
         return 1 if trainer.devices == "auto" else trainer.devices
+    if device == "mps":
+        if trainer.devices not in ("auto", 1):
+            raise MissingError(
+                f"trainer.devices is {trainer.devices}, and an Apple GPU is one device",
+                hint="use --devices 1",
+                code="missing.device",
+            )
+        return 1
     count = torch.cuda.device_count()
     if trainer.devices == "auto":
         return count
@@ -89,14 +106,14 @@ def choose_precision(trainer: Trainer) -> Literal["fp32", "bf16", "fp16"]:
     """The precision `auto` stands for here: bf16 where the hardware multiplies it, fp32 elsewhere.
 
     Raises:
-        InputError: fp16 on a CPU, where it has no loss scaler and no speed.
+        InputError: fp16 elsewhere than on CUDA, where it has no loss scaler.
     """
     from aigc_cli.nn.precision import multiplies_bf16
 
     device = choose_device(trainer.device)
-    if trainer.precision == "fp16" and device == "cpu":
+    if trainer.precision == "fp16" and device != "cuda":
         raise InputError(
-            "trainer.precision is fp16, which needs a GPU", hint="use bf16 or fp32 on a CPU"
+            "trainer.precision is fp16, which needs a GPU", hint=f"use bf16 or fp32 on {device}"
         )
     if trainer.precision != "auto":
         return trainer.precision

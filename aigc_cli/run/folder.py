@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from aigc_cli.errors import DiskFullError, OutputError
 from aigc_cli.media.files import write_bytes, write_error
 from aigc_cli.recipe.load import Recipe
@@ -30,6 +31,8 @@ TEMPORARY = re.compile(
 )  # the names that checkpoint.py, media/files.py and this file write under
 STATUS_BYTES = 1024  # of status.json, padded, so that an ending fits in where a start was
 FOLDER_VARIABLE = "AIGC_RUN_FOLDER"  # how a launcher hands its choice to the workers
+_HELD: set[FileLock] = set()
+"""Locks of this process."""
 
 
 class RunFolder(RunPaths):
@@ -37,7 +40,7 @@ class RunFolder(RunPaths):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._lock: int | None = None
+        self._lock: FileLock | None = None
 
     def create(self) -> None:
         """Make the folders and see that they can be written, before the first step.
@@ -62,21 +65,28 @@ class RunFolder(RunPaths):
         Raises:
             OutputError: another process trains here; names it.
         """
-        descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o644)
+        lock = FileLock(self.lock_file, timeout=0, thread_local=False)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.read(descriptor, 200).decode(errors="replace").strip()
-            os.close(descriptor)
+            lock.acquire()
+        except Timeout as error:
             raise OutputError(
-                f"{self.path}: another run is training here ({holder})",
+                f"{self.path}: another run is training here ({self._held_by()})",
                 hint="wait for it, or choose another folder with --out",
                 code="output.locked",
             ) from error
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"pid {os.getpid()} on {socket.gethostname()}, {_now()}\n".encode())
-        self._lock = descriptor
+        except (OSError, NotImplementedError) as error:
+            raise OutputError(f"{self.lock_file}: cannot be locked: {error}") from error
+        self._lock = lock
+        _HELD.add(lock)  # whatever becomes of this object
+        holder = f"pid {os.getpid()} on {socket.gethostname()}, {_now()}\n"
+        write_text(self.holder, holder)
         self._remove_temporary()
+
+    def _held_by(self) -> str:
+        try:
+            return self.holder.read_text(encoding="utf-8", errors="replace")[:200].strip()
+        except OSError:  # not yet written
+            return "just started"
 
     def _remove_temporary(self) -> None:
         """Delete what a kill in the middle of a write left: files of our own names, in our own
@@ -92,7 +102,8 @@ class RunFolder(RunPaths):
 
     def unlock(self) -> None:
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.release()
+            _HELD.discard(self._lock)
             self._lock = None
 
     def describe(self, recipe: Recipe) -> None:

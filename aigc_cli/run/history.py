@@ -5,7 +5,6 @@ Whatever is absent, half-written or damaged is left out: looking at a run never 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -13,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
+
+from filelock import FileLock, Timeout
 
 from aigc_cli.errors import InputError, did_you_mean
 from aigc_cli.run.paths import RUNS, RunPaths, is_run
@@ -233,15 +234,14 @@ def _files(path: Path) -> Iterator[Row]:
 
 
 def _is_held(lock: Path) -> bool:
-    """Whether a process holds the lock; asks for a shared one, which is given back at once."""
-    try:
-        with lock.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
+    """Whether a process holds the lock; asks for it, and gives it back at once."""
+    if not lock.exists():
         return False
-    except OSError:  # held; or not to be opened, and then nothing speaks against the status
-        return True
-    return False
+    try:
+        with FileLock(lock, timeout=0):
+            return False
+    except (Timeout, OSError, NotImplementedError):
+        return True  # held; or not to be opened, and then nothing speaks against the status
 
 
 def _seconds_alive(run: RunPaths, path: Path, state: str) -> float | None:

@@ -14,6 +14,7 @@ runs/<recipe>/<UTC time>-<4 hex of the recipe>/     (runs/<recipe>/latest points
   report.html           all of this on one page, written at every end
   checkpoints/          last.ckpt, best.ckpt
   run.lock              held by the process that trains
+  run.holder            who that is, or was
 
 Only names are here, without torch, so that `aigc run ls` and a wrong name are instant; folder.py
 writes them.
@@ -50,6 +51,7 @@ class RunPaths:
         self.last = self.checkpoints / "last.ckpt"
         self.best = self.checkpoints / "best.ckpt"
         self.lock_file = path / "run.lock"
+        self.holder = path / "run.holder"
 
 
 def is_run(path: Path) -> bool:

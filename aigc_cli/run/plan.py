@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -87,9 +88,21 @@ def plan_text(facts: dict[str, Any]) -> str:
     return "\n".join(f"{name + ':':13}{text}" for name, text in rows.items())
 
 
+def _peak_memory() -> int:
+    """Bytes that this process had at most; those of now where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        memory = psutil.Process().memory_info()
+        return int(getattr(memory, "peak_wset", memory.rss))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # kilobytes on Linux
+
+
 def _measure(recipe: Recipe, steps: int, total: int) -> dict[str, Any]:
     """Run real steps in a temporary folder; the second half is timed, when caches are warm."""
-    import resource
     import time
 
     import torch
@@ -118,7 +131,7 @@ def _measure(recipe: Recipe, steps: int, total: int) -> dict[str, Any]:
         train(recipe_from_dict(values, recipe.path), out=Path(folder) / "run", emit=watch)
     rate = rates[-1]["samples_per_s"]
     per_step = recipe.trainer.global_batch / rate
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # kilobytes on Linux
+    peak = _peak_memory()
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_allocated()
     return {

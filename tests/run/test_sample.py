@@ -162,7 +162,7 @@ MISTAKES = {
     "missing": (["--input", "nowhere"], "--input: 'nowhere' does not exist"),
     "option": (["--input", "photos", "tyle=3"], "unknown key, did you mean 'tile'?"),
     "format": (["--input", "photos", "--format", "bmp"], "write.format"),
-    "device": (["--input", "photos", "--device", "gpu"], "choose from: auto, cpu, cuda"),
+    "device": (["--input", "photos", "--device", "gpu"], "choose from: auto, cpu, cuda, mps"),
     "text": (["--input", "edsr.yaml"], "edsr.yaml"),
 }
 

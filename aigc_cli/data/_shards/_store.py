@@ -17,6 +17,7 @@ from typing import Any
 
 from aigc_cli.data._names import PerProcess
 from aigc_cli.errors import DataError, MissingError
+from aigc_cli.media._positions import read_at
 
 OPEN = 64  # shards of a process that stay open
 TRIES, WAIT_S = 4, 0.25  # of a request, and before the second one; then twice as long each time
@@ -100,14 +101,9 @@ class _Descriptor:
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        self._lock = threading.Lock()
 
     def read(self, start: int, size: int) -> bytes:
-        if hasattr(os, "pread"):
-            return os.pread(self._file, size, start)
-        with self._lock:
-            os.lseek(self._file, start, os.SEEK_SET)
-            return os.read(self._file, size)
+        return read_at(self._file, size, start)
 
     def __del__(self) -> None:
         if hasattr(self, "_file"):
