@@ -19,9 +19,9 @@ FLOORS = (
     {"modalities"},
     {"augment"},
     {"run"},
-    {"cli", "__main__"},
+    {"cli", "api", "__main__"},
 )
-TORCH_FREE = {"errors", "recipe", "registry", "specs", "catalog", "cli", "__main__"}
+TORCH_FREE = {"errors", "recipe", "registry", "specs", "catalog", "cli", "api", "__main__"}
 FILES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py") if "_recipes" not in p.parts)
 
 

@@ -340,6 +340,10 @@ class Modality(ABC):
         """
         raise InputError(f"{self.title} cannot be read to be compared: no `read` in their modality")
 
+    def opened(self, path: Path) -> Any:
+        """A file that was written, as Python programs have such things: its bytes."""
+        return path.read_bytes()
+
     def thing_of_item(self, item: Mapping[str, Tensor]) -> Any:
         """The thing in an item of a recipe's data, as metrics receive it."""
         raise InputError(

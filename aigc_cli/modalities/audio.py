@@ -160,6 +160,11 @@ class Modality(_modality.Modality):
         """An audio file, or a folder or zip with some and without MIDI, whose sound they may be."""
         return holds_one(source, ENDINGS) and not holds_one(source, _music_files.ENDINGS)
 
+    def opened(self, path: Path) -> tuple[np.ndarray, int]:
+        """Samples (T,) in [-1, 1], and samples a second."""
+        (sound,) = self.read(path)
+        return sound.samples, sound.sample_rate
+
     def require_usable(self, name: str, data: bytes) -> None:
         read_audio(data, name)
 

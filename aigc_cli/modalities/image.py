@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
@@ -265,6 +266,11 @@ class Modality(_modality.Modality):
 
     def recognizes(self, source: str) -> bool:
         return image_data.recognizes(source, self.endings)
+
+    def opened(self, path: Path) -> Image.Image:
+        with Image.open(path) as image:
+            image.load()
+            return image.copy()
 
     def stored(self, source: str) -> _modality.Stored:
         return image_data.stored(source)

@@ -236,6 +236,9 @@ class Modality(_modality.Modality):
     def recognizes(self, source: str) -> bool:
         return text_data.recognizes(source, self.endings)
 
+    def opened(self, path: Path) -> str:
+        return path.read_text(encoding="utf-8")
+
     def stored(self, source: str) -> _modality.Stored:
         return text_data.stored(source)
 
