@@ -171,6 +171,7 @@ class Shards:
         coded = pc.replace_substring_regex(names, r"/?[^/]*$", "").dictionary_encode()
         return coded.indices.to_numpy(), coded.dictionary.to_pylist()
 
+    @cached_property
     def folders(self) -> tuple[Any, list[str]]:
         """(len,) numbers of the folder of each file, and the folders."""
         names = self._columns[0]

@@ -139,7 +139,7 @@ def subfolders(text: str, bases: Sequence[Path]) -> list[str]:
         if npz_part(text, bases):
             return []
         if shards := find_shards(text, bases):
-            folders = Shards(*shards).folders()[1]
+            folders = Shards(*shards).folders[1]
             return sorted({folder.split("/")[0] for folder in folders} - {""})
         path, inner = zip_folder(text, bases) or (find_path(text, bases), "")
         if path.is_dir():

@@ -48,7 +48,7 @@ class Sharded(Source):
         return read_image(content, name=self.shards.name(index), max_pixels=self.max_pixels)
 
     def labels(self) -> list[str] | None:
-        codes, folders = self.shards.folders()
+        codes, folders = self.shards.folders
         labels = folder_labels([f"{folder}/x" if folder else "x" for folder in folders])
         return None if labels is None else [labels[code] for code in codes.tolist()]
 
