@@ -33,7 +33,8 @@ from aigc_cli.sampling.noise import SampleNoise
 
 Job = tuple[str, Sequence[int]]
 """A form, and the numbers of a batch of it."""
-Mapped = Callable[[Iterable[Job]], Iterator[Any]]
+Mapped = Callable[[Job, Iterable[Job]], Iterator[Any]]
+"""Computes jobs elsewhere, after a first one, by which a model may decide how it computes."""
 
 EXAMPLES = 4  # validation items that are shown when there is no input
 
@@ -68,11 +69,15 @@ def sample(
             is in use.
     """
     trained = load_trained(source, overrides, device=device, ema=ema)
-    far = None
+    far: Mapped | None = None
     if engine is not None:
-        opened = partial(_open_far, source, request, tuple(overrides), device, ema)
         gpus = int(trained.model.device.type == "cuda")
-        far = partial(in_order_on_ray, engine, opened, gpus=gpus)
+
+        def mapped(first: Job, jobs: Iterable[Job]) -> Iterator[Any]:
+            opened = partial(_open_far, source, request, tuple(overrides), device, ema, first)
+            return in_order_on_ray(engine, opened, jobs, gpus=gpus)
+
+        far = mapped
     return make(trained, request, far=far, told=told)
 
 
@@ -118,11 +123,17 @@ def make(
 
 
 def _open_far(
-    source: str, request: Request, overrides: tuple[str, ...], device: str, ema: bool
+    source: str,
+    request: Request,
+    overrides: tuple[str, ...],
+    device: str,
+    ema: bool,
+    first: Job,
 ) -> Callable[[Job], Any]:
     """In a worker of a cluster: the same call, which only computes."""
     call = _Call.of(load_trained(source, overrides, device=device, ema=ema), request, None)
     call.is_far = True
+    call.compute(first)
     return call.compute
 
 
@@ -233,8 +244,12 @@ class _Call:
 
     def _computed(self, form: str, batches: Sequence[Sequence[int]]) -> Iterator[Any]:
         """Of each batch in turn, here or elsewhere."""
-        jobs = ((form, numbers) for numbers in batches)
-        return map(self.compute, jobs) if self.far is None or not batches else self.far(jobs)
+        jobs = [(form, numbers) for numbers in batches]
+        if self.far is None or len(jobs) < 2:
+            yield from map(self.compute, jobs)
+            return
+        yield self.compute(jobs[0])  # what a first batch decides, such as a precision, files say
+        yield from self.far(jobs[0], jobs[1:])
 
     def _draw(self, writer: Writer, output: Output) -> Iterator[list[File]]:
         """Samples out of noise alone, a batch at a time."""
