@@ -1,6 +1,6 @@
 """Executes docs/example.ipynb and writes what its cells print and show into it.
 
-    python docs/make_notebook.py            or: make notebook
+    python docs/make_notebook.py
 
 `tests/test_api.py` executes the cells too, and holds what they print against what is kept.
 """
