@@ -79,7 +79,8 @@ class RunFolder(RunPaths):
         self._lock = lock
         _HELD.add(lock)  # whatever becomes of this object
         holder = f"pid {os.getpid()} on {socket.gethostname()}, {_now()}\n"
-        write_text(self.holder, holder)
+        with suppress(DiskFullError, OutputError):  # it is for others to read, and may be missing
+            write_text(self.holder, holder)
         self._remove_temporary()
 
     def _held_by(self) -> str:

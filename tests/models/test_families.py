@@ -266,7 +266,8 @@ def test_recipes_of_pictures_say_how_large_they_are(path: Path) -> None:
     spec = data_of(recipe.kind).spec.as_dict()
     spec |= {name: getattr(recipe.data, name) for name in spec if hasattr(recipe.data, name)}
     if "labels" in spec:
-        spec["labels"] = None if spec["labels"] == "none" else [str(digit) for digit in range(10)]
+        count = 2 if "pneumoniamnist" in path.stem else 10
+        spec["labels"] = None if spec["labels"] == "none" else [str(n) for n in range(count)]
     weighs_itself = recipe.family == "cyclegan"  # keep_light_light
     with torch.device("cpu" if weighs_itself else "meta"):
         model = family.Model(recipe.model, spec_from_dict(spec))
