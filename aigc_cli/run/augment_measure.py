@@ -142,7 +142,7 @@ def _done(path: Path, asked: Sequence[str]) -> dict[tuple[str, int], dict[str, A
     if path.is_file():
         for text in path.read_text(encoding="utf-8").split("\n")[:-1]:
             row = json.loads(text)
-            if row.pop("asked") == list(asked):
+            if row.pop("asked") == list(asked) and "scores" in row:  # rows of before have none
                 found[row["arm"], row["seed"]] = row
     return found
 

@@ -23,7 +23,46 @@ large, and deflate makes 1000 of one byte.
 """
 
 
-class Idx(Source):
+class Arrays(Source):
+    """Images that lie together in an array, and their labels; `_pixels` opens it in each process.
+
+    Raises:
+        DataError: not each image has a label.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        pixels: PerProcess,
+        labels: np.ndarray | None,
+        labels_name: str | None,
+    ) -> None:
+        self._name, self._pixels, self._labels = name, pixels, labels
+        self._length = len(pixels())
+        status = path.stat()
+        self._stamp = f"{path}|{status.st_size}|{status.st_mtime_ns}"
+        if labels is not None and len(labels) != self._length:
+            raise DataError(f"{labels_name} has {len(labels)} labels for {self._length} images")
+
+    def __len__(self) -> int:
+        return self._length
+
+    def name(self, index: int) -> str:
+        return f"{self._name}/{index:0{len(str(self._length - 1))}d}"
+
+    def fingerprint(self, index: int) -> str:
+        return f"{self._stamp}|{index}"
+
+    def labels(self) -> list[str] | None:
+        return None if self._labels is None else [str(label) for label in self._labels]
+
+    def read(self, index: int) -> Raster:
+        pixels = self._pixels()[index]
+        return Raster(pixels=pixels if pixels.ndim == 3 else pixels[:, :, None])
+
+
+class Idx(Arrays):
     """Gray images in MNIST's IDX format, plain or gzipped, with labels when their file is there.
 
     LeCun, Cortes and Burges, http://yann.lecun.com/exdb/mnist
@@ -33,34 +72,10 @@ class Idx(Source):
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._pixels = PerProcess(partial(read_idx, path, 3))
-        self._length = len(self._pixels())
-        status = path.stat()
-        self._stamp = f"{path}|{status.st_size}|{status.st_mtime_ns}"
-        labels = path.with_name(path.name.replace("images-idx3", "labels-idx1"))
-        self._labels: np.ndarray | None = None
-        if labels != path and labels.is_file():
-            self._labels = read_idx(labels, 1)
-            if len(self._labels) != self._length:
-                raise DataError(
-                    f"{labels.name} has {len(self._labels)} labels for {self._length} images"
-                )
-
-    def __len__(self) -> int:
-        return self._length
-
-    def name(self, index: int) -> str:
-        return f"{self.path.name.split('-idx3')[0]}/{index:0{len(str(self._length - 1))}d}"
-
-    def fingerprint(self, index: int) -> str:
-        return f"{self._stamp}|{index}"
-
-    def labels(self) -> list[str] | None:
-        return None if self._labels is None else [str(label) for label in self._labels]
-
-    def read(self, index: int) -> Raster:
-        return Raster(pixels=self._pixels()[index, :, :, None])
+        beside = path.with_name(path.name.replace("images-idx3", "labels-idx1"))
+        labels = read_idx(beside, 1) if beside != path and beside.is_file() else None
+        pixels = PerProcess(partial(read_idx, path, 3))
+        super().__init__(path, path.name.split("-idx3")[0], pixels, labels, beside.name)
 
 
 def read_idx(path: Path, ndim: int) -> np.ndarray:

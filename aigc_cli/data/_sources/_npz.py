@@ -13,16 +13,14 @@ import numpy as np
 from numpy.lib import format as npy
 
 from aigc_cli.data._names import PerProcess
-from aigc_cli.data._sources._idx import FREE, MOST, RATIO
-from aigc_cli.data._sources._source import Source
+from aigc_cli.data._sources._idx import FREE, MOST, RATIO, Arrays
 from aigc_cli.errors import DataError
-from aigc_cli.media.image import Raster
 
 NAMES = (("{}_images", "{}_labels"), ("x_{}", "y_{}"))
 """Arrays of a part: of MedMNIST, of Keras; of a file without parts, `images` and `labels`."""
 
 
-class Npz(Source):
+class Npz(Arrays):
     """Images (N, H, W) or (N, H, W, 1 or 3) of bytes, and labels (N,) or (N, 1) of whole numbers.
 
     Raises:
@@ -30,10 +28,9 @@ class Npz(Source):
     """
 
     def __init__(self, path: Path, part: str | None) -> None:
-        self.path, self.part = path, part
         images, labels = _arrays_of(path, part)
-        self._pixels = PerProcess(partial(read_array, path, images))
-        pixels = self._pixels()
+        opened = PerProcess(partial(read_array, path, images))
+        pixels = opened()
         if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or pixels.shape[3:] not in (
             (), (1,), (3,),
         ):  # fmt: skip
@@ -41,30 +38,9 @@ class Npz(Source):
                 f"{path.name}: {images} is {pixels.dtype} {pixels.shape}, and no images of bytes "
                 "(N, height, width) or (N, height, width, 3)"
             )
-        self._length = len(pixels)
-        status = path.stat()
-        self._stamp = f"{path}|{status.st_size}|{status.st_mtime_ns}|{images}"
-        self._labels = None if labels is None else read_array(path, labels).reshape(-1)
-        if self._labels is not None and len(self._labels) != self._length:
-            raise DataError(
-                f"{path.name}: {labels} has {len(self._labels)} labels for {self._length} images"
-            )
-
-    def __len__(self) -> int:
-        return self._length
-
-    def name(self, index: int) -> str:
-        return f"{self.part or self.path.stem}/{index:0{len(str(self._length - 1))}d}"
-
-    def fingerprint(self, index: int) -> str:
-        return f"{self._stamp}|{index}"
-
-    def labels(self) -> list[str] | None:
-        return None if self._labels is None else [str(label) for label in self._labels]
-
-    def read(self, index: int) -> Raster:
-        pixels = self._pixels()[index]
-        return Raster(pixels=pixels if pixels.ndim == 3 else pixels[:, :, None])
+        classes = None if labels is None else read_array(path, labels).reshape(-1)
+        super().__init__(path, part or path.stem, opened, classes, f"{path.name}: {labels}")
+        self._stamp += f"|{images}"
 
 
 def _arrays_of(path: Path, part: str | None) -> tuple[str, str | None]:
