@@ -17,7 +17,7 @@ from aigc_cli.augment._files import Item, unit
 from aigc_cli.data._music_files import files_in
 from aigc_cli.errors import DataError
 from aigc_cli.media.events import Music
-from aigc_cli.media.midi import DRUMS, Midi, midi_bytes
+from aigc_cli.media.midi import DRUMS, TICKS, Midi, midi_bytes
 from aigc_cli.media.parsing import parse, read_music
 from aigc_cli.recipe.sections import Section
 
@@ -92,6 +92,8 @@ class Augmentation(_files.Augmentation):
 
     def thing_of_made(self, made: Music) -> Item:
         data = midi_bytes(made.as_midi(), made.tempo, (made.beats_per_bar, 4))
+        if not len(made.notes):  # no reader takes it, and `unfit` drops it
+            return Item(data, self.ending, Midi(TICKS, made.as_midi(), made.tempo, ()))
         return Item(data, self.ending, read_music(data, "made"))
 
     def features(self, thing: Item) -> Tensor:

@@ -60,13 +60,13 @@ def check_request(
             f"--interpolate does not apply: family '{family}' works on {takes.title} and knows no "
             "way from one to another"
         )
-    unclear = model.conditional and getattr(trained.recipe.sample, "label", None) is None
-    if request.interpolate and unclear:
+    chosen = getattr(trained.recipe.sample, "label", None)
+    label = model.labels_of(trained.recipe.sample, 0, 1)  # raises for a class it does not know
+    if request.interpolate and label is not None and chosen is None:
         raise InputError(
             "between samples of different classes there is no way to go",
             hint="choose one class, as label=NAME",
         )
-    model.labels_of(trained.recipe.sample, 0, 1)  # a class that the model does not know
     least, most = model.reference_count
     given = len(request.references)
     if given > most or (given < least and (request.input or trained.recipe.is_trained is False)):

@@ -359,7 +359,8 @@ class _Call:
 
     def _columns(self) -> int | None:
         """A column for each class where they take turns."""
-        if not self.task.model.conditional or getattr(self.task.options, "label", None) is not None:
+        model, options = self.task.model, self.task.options
+        if getattr(options, "label", None) is not None or model.labels_of(options, 0, 1) is None:
             return None
         return min(len(getattr(self.trained.spec, "labels", None) or ()), 16) or None
 

@@ -16,9 +16,12 @@ from aigc_cli.augment.audio import higher, moved, stretched
 from aigc_cli.data.midi import scale_file
 from aigc_cli.data.recordings import tone
 from aigc_cli.media.audio import Sound, read_audio, sound_bytes
+from aigc_cli.media.events import Music
 from aigc_cli.media.midi import DRUMS, Midi, midi_bytes, read_midi
+from aigc_cli.recipe.load import recipe_from_text
 from aigc_cli.run.augment import augment
 from aigc_cli.run.augmenting import Augmenting
+from aigc_cli.run.train import train
 from tests.augment.conftest import Aigc, contents, rows
 
 RATE = 8_000
@@ -146,6 +149,40 @@ def test_a_set_of_files_is_copied_varied_and_read_back(tmp_path: Path, modality:
         assert (data in originals) == (line["made"] == "copied")
         if line["split"] == "train":
             assert line["digest"] in digests  # as read back from its file
+
+
+def test_a_model_of_labeled_pieces_makes_those_of_a_class(tmp_path: Path) -> None:
+    """music_lm may be asked for a label; it chooses one where none is asked for."""
+    for label, root in (("a", 0), ("b", 20)):
+        (tmp_path / "d" / label).mkdir(parents=True)
+        for number in range(6 if label == "a" else 3):
+            file = scale_file(root + number, bars=2)
+            (tmp_path / f"d/{label}/{number}.mid").write_bytes(file)
+    text = f"""
+family: music_lm
+data: {{kind: midi, train: '{tmp_path / "d"}', labels: folders, context: 24}}
+model: {{num_layers: 1, num_heads: 1, dim: 8, hidden_dim: 8}}
+sample: {{bars: 2, max_tokens: 60, temperature: 1.0, top_p: 1.0}}
+trainer: {{max_steps: 1, global_batch: 2, precision: fp32, preview_every: 9}}
+"""
+    train(recipe_from_text(text), out=tmp_path / "run")
+    request = Augmenting(
+        str(tmp_path / "d"), tmp_path / "o", sources=(str(tmp_path / "run"),), balance="classes",
+        workers=0, device="cpu",
+    )  # fmt: skip
+    augment(request)
+    made = [line for line in rows(tmp_path / "o") if line["made"] == "generated"]
+    assert {line["label"] for line in made} == {"b"}
+    for line in made:
+        data = (tmp_path / "o" / line["path"]).read_bytes()
+        assert len(read_midi(data, line["path"]).notes) >= 4
+
+
+def test_a_piece_without_notes_is_dropped_and_ends_nothing() -> None:
+    made = music.Augmentation(music.Options())
+    empty = made.thing_of_made(Music(np.zeros((0, 4), np.int64), 4, 4, 2, 96, 0))
+    assert made.unfit(empty) == "of fewer than four notes"
+    assert not made.features(empty).any()
 
 
 def test_files_that_cannot_be_read_are_named(aigc: Aigc, tmp_path: Path) -> None:

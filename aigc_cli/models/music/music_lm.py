@@ -88,6 +88,7 @@ class Model(GenerativeModule):
             EventWriter(config, spec) if isinstance(spec, MusicSpec) else FrameWriter(config, spec)
         )
         self.net = self.writer.net
+        self.conditional = bool(getattr(spec, "labels", ()))
         if isinstance(spec, FramesSpec):  # a frame is no token
             self.metrics = {"loss": "min"}  # type: ignore[misc]
 
