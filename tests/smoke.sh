@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 make install >/dev/null
-AIGC="$PWD/.venv/bin/aigc"
+ROOT=$PWD AIGC="$PWD/.venv/bin/aigc"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
@@ -105,8 +105,11 @@ expect 0 "$AIGC" tune vae_demo trainer.max_steps=2 trainer.validate_every=1 trai
 expect 0 "$AIGC" train found/best.yaml --out found/again
 expect 2 "$AIGC" tune vae_demo --search space.yaml --out found
 
-step "every demo in an empty folder, without any download; up to four at once"
+step "every demo from the installed package, in an empty folder, without any download; up to four at once"
+"$ROOT/.venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --target installed "$ROOT"
+export PYTHONPATH="$work/installed" # before the editable installation
 mkdir empty && cd empty
+"$ROOT/.venv/bin/python" -c 'import aigc_cli, os; print(os.path.dirname(aigc_cli.__file__))' | grep -q /installed/
 running=() cores=$(getconf _NPROCESSORS_ONLN)
 demo() { # demo RECIPE "words for sample": two steps, then what its header shows
     if [ "${#running[@]}" -ge "$((cores < 4 ? cores : 4))" ]; then
