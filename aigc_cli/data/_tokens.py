@@ -29,7 +29,8 @@ from aigc_cli.errors import DataError, DiskFullError, InputError, OutputError
 from aigc_cli.media.files import write_bytes
 from aigc_cli.recipe.sections import Name, Section
 from aigc_cli.text.folder import read_tokenizer
-from aigc_cli.text.tokenizer import SPECIALS, Kind, Tokenizer
+from aigc_cli.text.tokenizer import SPECIALS, Tokenizer
+from aigc_cli.text.tokenizer_training import Kind
 
 VERSION = 1  # raise it when the same texts would become other ids
 CHAT = ("<|system|>", "<|user|>", "<|assistant|>")

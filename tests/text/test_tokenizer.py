@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aigc_cli.errors import InputError
-from aigc_cli.text.tokenizer import Kind, Tokenizer
+from aigc_cli.text.tokenizer import Tokenizer
+from aigc_cli.text.tokenizer_training import Kind
 
 CORPUS = [
     "The cat's well-known hat, isn't it?",
