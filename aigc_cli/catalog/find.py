@@ -15,6 +15,7 @@ train/cat as train.zip/cat.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -35,7 +36,8 @@ def data_folder() -> Path:
 def resolve(text: str, bases: Sequence[Path] = ()) -> str:
     """The path that a built-in set or a name of the catalog means; any other text as it is.
 
-    What exists below a base wins over the catalog, so nobody's own files are hidden.
+    What exists below a base wins over the catalog, so nobody's own files are hidden; but for the
+    folder of a run and an empty one, which hold no data.
 
     Raises:
         DataError: no such built-in set or part; the set is not here, with the command that gets it.
@@ -45,15 +47,15 @@ def resolve(text: str, bases: Sequence[Path] = ()) -> str:
     name, _, rest = text.replace(os.sep, "/").strip("/").partition("/")
     if text.startswith(("/", ".", "~")) or name not in names():
         return text
-    here = [base / text for base in bases or (Path(),)]
-    if rest and any(path.exists() for path in here):
+    own = [base for base in bases or (Path(),) if _may_hold_data(base / name)]
+    if rest and any((base / text).exists() for base in own):
         return text
     entry = load(name)
-    roots = [*(base / name for base in bases or (Path(),)), data_folder() / name]
+    roots = [*(base / name for base in own), data_folder() / name]
     for root in roots:
         if found := next(_below(root, rest, entry), None):
             return found
-    if any(path.exists() for path in here):
+    if own if not rest else any((base / text).exists() for base in bases or (Path(),)):
         return text
     if roots[-1].is_dir():
         known = [*entry.parts, *entry.layout]
@@ -72,7 +74,38 @@ def modality_of(text: str) -> str | None:
         known = builtins().get(text.removeprefix(PREFIX).partition(":")[0])
         return known.modality if known else None
     name = text.partition("/")[0]
-    return load(name).modality if name in names() and not os.path.exists(text) else None
+    return load(name).modality if name in names() and not _may_hold_data(Path(text)) else None
+
+
+def holds_run(path: Path) -> bool:
+    """Whether it is the folder of a training run, as run/paths.py lays it out."""
+    files = ("run.lock", "recipe.yaml", "status.json", "metrics.jsonl")
+    if not os.path.isdir(path / "checkpoints"):
+        return False
+    return any(os.path.isfile(path / name) for name in files)
+
+
+def require_no_run(path: Path) -> None:
+    """
+    Raises:
+        DataError: it is the folder of a run.
+    """
+    if holds_run(path):
+        text = shlex.quote(str(path))
+        raise DataError(
+            f"{str(path)!r} is the folder of a run, not of data",
+            hint=f"name the data; or go on with the run: aigc train --resume {text}",
+        )
+
+
+def _may_hold_data(path: Path) -> bool:
+    """Whether it is there, and neither the folder of a run nor an empty one."""
+    if not os.path.isdir(path):
+        return os.path.exists(path)
+    try:
+        return not holds_run(path) and bool(os.listdir(path))
+    except OSError:  # cannot be listed; whoever opens it says so
+        return True
 
 
 def _below(root: Path, rest: str, entry: Entry) -> Iterator[str]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from aigc_cli.catalog.find import resolve
+from aigc_cli.catalog.find import require_no_run, resolve
 from aigc_cli.errors import DataError, did_you_mean
 
 INDEX = "index.json"  # of shards
@@ -93,7 +93,7 @@ def find_path(text: str, bases: Sequence[Path]) -> Path:
     """Where `text` is, tried against each base in turn; an absolute path ignores them.
 
     Raises:
-        DataError: it is nowhere; the message says where it was looked for.
+        DataError: it is nowhere; the message says where it was looked for. Or it is a run.
     """
     if not text or not text.isprintable():
         raise DataError(f"{text!r} is no path")
@@ -101,6 +101,7 @@ def find_path(text: str, bases: Sequence[Path]) -> Path:
     tried = dict.fromkeys(base / given for base in bases or (Path(),))
     for path in tried:
         if os.path.exists(path):
+            require_no_run(path)
             return path.resolve()
     folders = [str(base.absolute()) for base in bases or (Path(),)]
     places = "" if given.is_absolute() else f"; looked in {' and in '.join(dict.fromkeys(folders))}"

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aigc_cli import registry
-from aigc_cli.catalog.find import resolve
+from aigc_cli.catalog.find import holds_run, require_no_run, resolve
 from aigc_cli.data._paths import find_path, is_named, json_part
 from aigc_cli.errors import DataError, InputError, RecipeError
 from aigc_cli.recipe import overrides as command_line
@@ -34,6 +34,8 @@ def check_training(recipe: str | None, overrides: Sequence[str], resume: str | N
             f"{recipe!r} is a file of weights and no recipe",
             hint=f"train them further with: aigc train RECIPE init_from={shlex.quote(recipe)}",
         )
+    if recipe is not None and recipe not in registry.recipes():
+        require_no_run(Path(recipe))
     if recipe is not None and _is_data(recipe):
         raise InputError(
             f"{recipe!r} is data and no recipe",
@@ -76,6 +78,8 @@ def check_budget(subject: str | None, overrides: Sequence[str], goal: str | None
     """
     if subject is None or ("=" in subject and not Path(subject).exists()):
         raise InputError("--budget: train what?", hint="name a recipe, a folder or a file of data")
+    if subject not in registry.recipes():
+        require_no_run(Path(resolve(subject)))
     if _is_data(subject):
         return True
     try:
@@ -145,6 +149,8 @@ def check_data(text: str, overrides: Sequence[str]) -> None:
     Raises:
         InputError: it is neither. RecipeError: mistakes of the recipe and the overrides.
     """
+    if text not in registry.recipes():
+        require_no_run(Path(resolve(text)))
     if is_source(text) and Path(text).suffix not in (".yaml", ".yml"):
         return
     try:
@@ -173,4 +179,5 @@ def require_paths(option: str, *paths: Path | str | None) -> None:
 
 def is_source(text: str) -> bool:
     """Whether there is such a file or folder, or the text names data in another way."""
-    return is_named(text) or os.path.exists(resolve(text))
+    found = resolve(text)
+    return is_named(text) or (os.path.exists(found) and not holds_run(Path(found)))

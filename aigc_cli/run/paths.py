@@ -87,8 +87,8 @@ def find_checkpoint(text: str | Path) -> Path:
     path = Path(text)
     if path.is_file():
         return path
-    if not path.exists() and (RUNS / path).is_dir():
-        path = RUNS / path
+    if _checkpoint_in(path) is None and (RUNS / path).is_dir():
+        path = RUNS / path  # also where a folder of data has that name
     if not path.exists():
         from aigc_cli.catalog.weights import find_model, is_model
 
@@ -103,12 +103,16 @@ def find_checkpoint(text: str | Path) -> Path:
         raise InputError(
             f"{text}: there is no such run or checkpoint", hint="see what there is: aigc run ls"
         )
-    for folder in (path, path / "latest"):
-        run = RunPaths(folder)
-        for file in (run.best, run.last):
-            if file.is_file():
-                return file
+    if checkpoint := _checkpoint_in(path):
+        return checkpoint
     raise CheckpointError(
         f"{text}: no checkpoint in this folder",
         hint=way_on(RunPaths(path)) or "expected checkpoints/best.ckpt or last.ckpt",
     )
+
+
+def _checkpoint_in(path: Path) -> Path | None:
+    """The best checkpoint, else the last, of a run or of the latest in a folder of runs."""
+    runs = (RunPaths(path), RunPaths(path / "latest"))
+    files = (file for run in runs for file in (run.best, run.last))
+    return next((file for file in files if os.path.isfile(file)), None)

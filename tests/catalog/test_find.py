@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import shutil
 import zipfile
 from collections import Counter
 from fnmatch import fnmatchcase
@@ -20,10 +21,11 @@ from aigc_cli.catalog.get import copy_builtin
 from aigc_cli.catalog.prepare import PREPARE
 from aigc_cli.catalog.uses import how_to_get, how_to_get_all, sets_of
 from aigc_cli.cli import invoke
-from aigc_cli.data._paths import json_part
+from aigc_cli.data._paths import find_path, json_part
 from aigc_cli.errors import DataError
 from aigc_cli.recipe.load import load_recipe
 from aigc_cli.registry import load_family, recipes
+from aigc_cli.run.paths import find_checkpoint
 
 
 @pytest.mark.parametrize("name", names())
@@ -160,6 +162,47 @@ def test_a_set_may_lie_packed(data):
 def test_what_exists_in_the_working_folder_wins(tmp_path):
     (tmp_path / "facades/train").mkdir(parents=True)
     assert resolve("facades/train", [tmp_path]) == "facades/train"
+
+
+@pytest.mark.parametrize("files", [["run.lock"], ["recipe.yaml", "status.json"], None])
+def test_a_run_and_an_empty_folder_hide_no_set(data, tmp_path, files):
+    """`aigc train music_lm_pop909 --out pop909` writes a folder of the name of its own data."""
+    (data / "pop909").mkdir(parents=True)
+    (data / "pop909/1.mid").write_bytes(b"")
+    own = tmp_path / "here/pop909"
+    (own / "checkpoints").mkdir(parents=True) if files else own.mkdir(parents=True)
+    for name in files or ():
+        (own / name).write_bytes(b"")
+    assert find_path("pop909", [own.parent]) == data / "pop909"
+    shutil.rmtree(data / "pop909")
+    with pytest.raises(DataError, match="'pop909' is not here: get it with aigc data get pop909"):
+        find_path("pop909", [own.parent])
+    (own / "mine.mid").write_bytes(b"")
+    if files is None:  # somebody's own files
+        assert find_path("pop909", [own.parent]) == own
+
+
+def test_a_run_is_no_data(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tune/checkpoints").mkdir(parents=True)
+    (tmp_path / "tune/recipe.yaml").write_bytes(b"")
+    for words in (
+        ["train", "music_lm_demo", "data.train=tune"], ["train", "tune", "--budget", "1m"],
+        ["train", "tune"], ["data", "check", "tune"], ["augment", "tune", "--out", "more"],
+    ):  # fmt: skip
+        assert invoke(words) == 2
+        error = capsys.readouterr().err
+        assert re.search(r"tune' is the folder of a run, not of data\n.*--resume \S*tune\n", error)
+
+
+def test_a_folder_of_data_hides_no_run_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tune").mkdir()
+    (tmp_path / "tune/1.mid").write_bytes(b"")
+    best = tmp_path / "runs/tune/latest/checkpoints/best.ckpt"
+    best.parent.mkdir(parents=True)
+    best.write_bytes(b"")
+    assert find_checkpoint("tune").resolve() == best
 
 
 def test_a_set_beside_the_recipe_is_found(tmp_path):
