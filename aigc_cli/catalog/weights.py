@@ -62,7 +62,13 @@ def find_entry(name: str) -> tuple[str, Entry]:
     name = ALIASES.get(name, name)
     if not is_model(name):
         known = [path.stem for path in CATALOG.glob("*.yaml")]
-        raise InputError(f"there is no model '{name}'", hint=did_you_mean(name, known))
+        hint = did_you_mean(name, known)
+        if "/" in name or Path(name).exists():
+            source = name if Path(name).exists() else f"hub:{name}"
+            hint = (
+                f"aigc model import {source} --out model.ckpt takes a file, a folder or the hub's"
+            )
+        raise InputError(f"there is no model '{name}'", hint=hint)
     return name, _read(CATALOG / f"{name}.yaml")
 
 

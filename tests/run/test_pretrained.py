@@ -176,6 +176,20 @@ def test_an_unknown_name_gets_the_nearest() -> None:
     assert not is_model("../efficientnet_lite0")
 
 
+@pytest.mark.parametrize(
+    ("name", "source"), [("org/gpt", "hub:org/gpt"), ("mine.gguf", "mine.gguf")]
+)
+def test_a_file_or_an_id_of_the_hub_is_sent_to_import(
+    name: str, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.gguf").write_bytes(b"GGUF")
+    with pytest.raises(InputError) as caught:
+        find_entry(name)
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith(f"aigc model import {source} --out model.ckpt ")
+
+
 def test_listing_models_imports_no_torch() -> None:
     code = (
         "import sys\nfrom aigc_cli.cli import invoke\n"
