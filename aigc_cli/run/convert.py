@@ -15,6 +15,7 @@ from aigc_cli.errors import CheckpointError
 from aigc_cli.nn.bert import read_encoder
 from aigc_cli.nn.classifier import build
 from aigc_cli.nn.efficientnet_lite import SIZE, from_published
+from aigc_cli.nn.voice import VoiceEncoder
 from aigc_cli.run.foreign import read_foreign, write_foreign
 from aigc_cli.run.imported import read_tensors, write_imported
 from aigc_cli.specs.image import ImageSpec
@@ -72,9 +73,27 @@ def encoder(file: Path, folder: Path) -> None:
     read_encoder(made)
 
 
+def voices(file: Path, folder: Path) -> None:
+    """An encoder of voices, without what its training left."""
+    from safetensors.torch import save_file
+
+    weights = {
+        name: tensor.contiguous()
+        for name, tensor in read_tensors(file).items()
+        if name.startswith(("lstm.", "linear."))
+    }
+    try:
+        VoiceEncoder().load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{file}: not the weights of an encoder of voices") from error
+    (folder / "model").mkdir()
+    save_file(weights, folder / "model" / "model.safetensors")
+
+
 CONVERTERS: dict[str, Callable[[Path, Path], None]] = {
     "efficientnet": efficientnet,
     "language": language,
     "encoder": encoder,
+    "voices": voices,
 }
 """By `convert` of an entry: (published file, new folder) -> None."""

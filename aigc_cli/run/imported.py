@@ -64,7 +64,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path}: damaged, no file of weights, or one that asks to run code"
         ) from error
-    for wrapper in ("state_dict", "params_ema", "params"):
+    for wrapper in ("state_dict", "model_state", "params_ema", "params"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):

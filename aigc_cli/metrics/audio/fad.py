@@ -8,6 +8,7 @@ from aigc_cli.metrics._frechet import fid
 from aigc_cli.metrics._metric import SetMetric
 from aigc_cli.metrics._things import Extractor, Side
 from aigc_cli.metrics.audio._mel import MelStatistics
+from aigc_cli.metrics.audio._voice import NAME, Voices
 from aigc_cli.recipe.sections import Name, Section
 
 
@@ -21,11 +22,13 @@ class Metric(SetMetric):
         """What `METRIC.KEY=VALUE` may set."""
 
         extractor: Name = "mel"
-        """Whose features are compared: RUN of an audio_classifier, or mel, the mean and deviation
-        of 40 log-mel bands.
+        """Whose features are compared: RUN of an audio_classifier; mel, the mean and deviation of
+        40 log-mel bands; or resemblyzer, for speech, of `aigc model get resemblyzer`.
         """
 
     def own_extractor(self, name: str) -> Extractor | None:
+        if name == NAME:
+            return Voices()
         return MelStatistics() if name == "mel" else None
 
     def compute(self, side: Side) -> float:
