@@ -16,7 +16,7 @@ from aigc_cli.media.events import Music, settle
 from aigc_cli.media.roll import from_roll, to_roll
 from aigc_cli.models._classifier import Judge
 from aigc_cli.models.music import music_style
-from aigc_cli.models.music._style import binary, content
+from aigc_cli.models.music._style import SLOPE, binary, content
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs.rolls import RollSpec
 
@@ -75,13 +75,15 @@ def test_content_is_one_for_the_same_and_counts_what_moved() -> None:
     assert [float(v) for v in content(silence, silence).values()] == [1, 1]
 
 
-def test_cells_are_binary_and_have_the_gradient_of_their_probability() -> None:
-    logits = torch.tensor([-1.0, 0.5], requires_grad=True)
+def test_cells_are_binary_and_sure_ones_have_a_gradient_too() -> None:
+    logits = torch.tensor([-1.0, 0.5, 8.0], requires_grad=True)
     cells = binary(logits)
-    assert cells.tolist() == [0, 1]
+    assert cells.tolist() == [0, 1, 1]
     cells.sum().backward()
-    p = logits.detach().sigmoid()
-    torch.testing.assert_close(logits.grad, p * (1 - p))
+    p = (logits.detach() / SLOPE).sigmoid()
+    torch.testing.assert_close(logits.grad, p * (1 - p) / SLOPE)
+    assert logits.grad is not None
+    assert float(logits.grad[2]) > 0.02  # of a plain sigmoid 0.0003
 
 
 def test_strength_is_the_mean_drop_of_both_directions() -> None:

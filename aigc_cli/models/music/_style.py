@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from aigc_cli.media.roll import KEYS
 
 SURE = 2.0  # logit of a cell that the generator has not learned to change
+SLOPE = 4.0  # by which the sigmoid is flatter along which the gradient of a binary cell goes
 HALVED = 4  # time is halved twice
 
 
@@ -54,7 +55,9 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Rolls (B, 2, 88, S) and a style (B,) -> logits of patches (B, h, w): are they real ones?"""
+    """Rolls (B, 2, 88, S) and a style (B,) -> logits of patches (B, h, w): are they real ones? And
+    logits (B, styles): which style is it?
+    """
 
     def __init__(self, styles: int, features: int) -> None:
         super().__init__()
@@ -63,13 +66,15 @@ class Discriminator(nn.Module):
             nn.Conv2d(3, D, 4, 2, 1), nn.LeakyReLU(0.2),
             nn.Conv2d(D, 2 * D, 4, 2, 1), nn.GroupNorm(4, 2 * D), nn.LeakyReLU(0.2),
             nn.Conv2d(2 * D, 4 * D, 3, (2, 2), 1), nn.GroupNorm(4, 4 * D), nn.LeakyReLU(0.2),
-            _conv(4 * D, styles, 3),
         )  # fmt: skip
+        self.real = _conv(4 * D, styles, 3)
+        self.style = nn.Linear(8 * D, styles)
 
-    def forward(self, roll: Tensor, style: Tensor) -> Tensor:
+    def forward(self, roll: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
         height = torch.linspace(-1, 1, roll.shape[2], device=roll.device)[:, None]
-        found: Tensor = self.layers(torch.cat([roll, roll[:, 1:] * height], 1))
-        return found[torch.arange(len(style), device=style.device), style]
+        x = self.layers(torch.cat([roll, roll[:, 1:] * height], 1))  # (B, 4 D, h, w)
+        real = self.real(x)[torch.arange(len(style), device=style.device), style]
+        return real, self.style(torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1))
 
 
 def _conv(channels: int, out: int, kernel: int) -> nn.Conv2d:
@@ -77,9 +82,9 @@ def _conv(channels: int, out: int, kernel: int) -> nn.Conv2d:
 
 
 def binary(logits: Tensor) -> Tensor:
-    """Cells of 0 and 1, with the gradient of their probabilities."""
-    p = logits.sigmoid()
-    return (p > 0.5).float() + p - p.detach()
+    """Cells of 0 and 1, with the gradient of a sigmoid so flat that also sure cells have one."""
+    p = (logits / SLOPE).sigmoid()
+    return (logits > 0).float() + p - p.detach()
 
 
 def nats(logits: Tensor, roll: Tensor) -> Tensor:

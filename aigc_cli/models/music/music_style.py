@@ -3,8 +3,9 @@
 The game, the cycle and the identity loss are those of CycleGAN (Zhu et al., 2017,
 https://arxiv.org/abs/1703.10593) on piano rolls, as in Brunner et al., "Symbolic Music Genre
 Transfer with CycleGAN", 2018, https://arxiv.org/abs/1809.07575. One generator is told the style, as
-that of StarGAN (Choi et al., 2018, https://arxiv.org/abs/1711.09020); the discriminator has an
-output for each style, of which that of the style in question counts (Liu et al., 2019,
+that of StarGAN (Choi et al., 2018, https://arxiv.org/abs/1711.09020), whose discriminator also
+names the style of real rolls, so that the generator hears of it from the first step on; and it has
+an output for each style, of which that of the style in question counts (Liu et al., 2019,
 https://arxiv.org/abs/1905.01723). So any number of styles share both networks.
 
 Differs from the papers: cells are binary neurons, so the discriminator never sees half a note; the
@@ -52,6 +53,10 @@ class Config(Section):
     """Weight of the nats of a step that went there and back."""
     identity_weight: float = Field(0.1, ge=0)
     """Weight of the nats of a step that was of the style already."""
+    style_weight: float = Field(1.0, ge=0)
+    """Weight of the nats of the style, as the discriminator names it: of real rolls for itself, of
+    transferred ones for the generator.
+    """
     classifier: Name = "none"
     """Run or checkpoint of family music_emotion that names these styles. It judges in validation
     how much of the style was transferred, and teaches nothing.
@@ -130,9 +135,11 @@ class Model(AdversarialModule):
         other = self.others(batch, self.rand(len(label)))
         with torch.no_grad():
             fake = binary(self.generator(roll, other))
-        on_real, on_fake = self.discriminator(roll, label), self.discriminator(fake, other)
-        loss = discriminator_loss("lsgan", on_real, on_fake)
-        return {"loss": loss, "real": on_real.mean(), "fake": on_fake.mean()}
+        on_real, named = self.discriminator(roll, label)
+        on_fake, _ = self.discriminator(fake, other)
+        style = F.cross_entropy(named, label)
+        loss = discriminator_loss("lsgan", on_real, on_fake) + self.config.style_weight * style
+        return {"loss": loss, "real": on_real.mean(), "fake": on_fake.mean(), "style": style}
 
     def generator_loss(self, batch: Batch) -> Terms:
         roll, label, c = batch["roll"], batch["label"], self.config
@@ -140,10 +147,12 @@ class Model(AdversarialModule):
         # one pass for the transfer and the identity: rolls are normalized alone
         logits, same = self.generator(torch.cat([roll, roll]), torch.cat([other, label])).chunk(2)
         fake = binary(logits)
-        game = generator_loss("lsgan", self.discriminator(fake, other))
+        on_fake, named = self.discriminator(fake, other)
+        game, style = generator_loss("lsgan", on_fake), F.cross_entropy(named, other)
         cycle, identity = nats(self.generator(fake, label), roll), nats(same, roll)
-        loss = game + c.cycle_weight * cycle + c.identity_weight * identity
-        return {"loss": loss, "game": game, "cycle": cycle, "identity": identity}
+        kept = c.cycle_weight * cycle + c.identity_weight * identity
+        terms = {"game": game, "style": style, "cycle": cycle, "identity": identity}
+        return {"loss": game + c.style_weight * style + kept, **terms}
 
     @torch.no_grad()
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
