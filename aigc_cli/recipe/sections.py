@@ -103,7 +103,8 @@ class Trainer(Section):
     """Validation metric that chooses best.ckpt; the family's first metric when not given."""
     patience: int | None = Field(None, gt=0)
     """Validations in a row without a better `monitor` that end the run; null trains to the end."""
-
+    loggers: tuple[Literal["wandb", "mlflow"], ...] = ()
+    """Trackers beside TensorBoard, which keep what they get on this machine: docs/report.md."""
     on_worse: Literal["warn", "fail"] = "warn"
     """What to do when the run ends far worse than it began, or than answers that need no model: say
     so, or also end with exit code 3.

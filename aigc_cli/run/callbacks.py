@@ -160,10 +160,11 @@ class Cadence(pl.Callback):
             )
         direction = module.model.metrics[monitor]
         self.verdict = verdict(monitor, direction, values, began["value"] if began else None)
-        self.rows.close()
+        self.rows.close("finished")
 
     def on_exception(self, trainer: pl.Trainer, module: Training, exception: BaseException) -> None:
-        self.rows.close()
+        stopped = isinstance(exception, (Interrupted, KeyboardInterrupt))
+        self.rows.close("interrupted" if stopped else "failed")
 
     def _look(self, trainer: pl.Trainer, module: Training, due: list[str]) -> None:
         """Validate and show; what a signal cuts short is pending."""

@@ -1,4 +1,6 @@
-"""Rows of metrics.jsonl and TensorBoard: means of the loss terms, speed, and what is unhealthy."""
+"""Rows of metrics.jsonl, TensorBoard and other trackers: means of the loss terms, speed, and what
+is unhealthy.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from torch import Tensor
 
 from aigc_cli.recipe.diff import flat
 from aigc_cli.recipe.load import Recipe
-from aigc_cli.run.progress import Progress
+from aigc_cli.run.progress import Event, Progress
+from aigc_cli.run.trackers import Trackers
 from aigc_cli.run.training import Training
 from aigc_cli.run.worth import strange_start
 
@@ -30,11 +33,16 @@ class Log:
     def __init__(self, progress: Progress, recipe: Recipe, samples: int) -> None:
         self.progress, self.recipe, self.samples = progress, recipe, samples
         self._board: Any = None
+        self._trackers: Trackers | None = None
         self._unhealthy: set[str] = set()
         self._left_early = 0
 
     def open(self, trainer: pl.Trainer, step: int, monitor: str) -> None:
-        """Begin after `step`; the first process writes."""
+        """Begin after `step`; the first process writes.
+
+        Raises:
+            RunError: a tracker of the recipe cannot begin.
+        """
         self._left_early = self.progress.settings.log_every
         if trainer.is_global_zero:
             from torch.utils.tensorboard import SummaryWriter
@@ -43,17 +51,22 @@ class Log:
             self._board = SummaryWriter(folder, purge_step=step + 1)
             if step == 0:
                 self._write_recipe(monitor)
+            self._trackers = Trackers(self.progress.folder, self.recipe, self.progress.emit)
 
     def begin(self) -> None:
         """The first step comes now."""
         self._reset()
         self._batch_ended = self._begun
 
-    def close(self) -> None:
+    def close(self, status: str) -> None:
+        """The run is finished, failed or interrupted."""
         if self._board is not None:
             with suppress(OSError):  # a full disk is said once
                 self._board.close()
             self._board = None
+        if self._trackers is not None:
+            self._trackers.end(status)
+            self._trackers = None
 
     def batch_came(self) -> None:
         self._waited += time.perf_counter() - self._batch_ended
@@ -78,8 +91,8 @@ class Log:
         self._begun += self._batch_ended - self._paused
 
     def validated(self, means: dict[str, float], step: int) -> None:
-        for name, value in means.items():
-            self._write(f"val/{name}", value, step)
+        values = {f"val/{name}": value for name, value in means.items()}
+        self._write(values, {"event": "val", "step": step, **values})
 
     def previewed(self, path: Path, step: int) -> None:
         """Put what a preview wrote on the board: a sheet or a few images, sounds, texts."""
@@ -130,14 +143,13 @@ class Log:
             }
             row = {f"train/{name}": value for name, value in losses.items()}
             row["lr"] = trainer.optimizers[-1].param_groups[0]["lr"]
-            for name, value in {**row, **speed}.items():
-                self._write(name, value, module.step)
             left = (self.progress.max_steps - module.step) * seconds / self._steps
             event = {"event": "step", "step": module.step, **row, **speed, "eta_s": round(left)}
             failures = module.model.health(losses)
             if failures:
                 event["health"] = failures
             self.progress.folder.append(event)
+            self._write({**row, **speed}, event)
             self.progress.emit(event)
             self._warn(failures, module.step)
             self._doubt(losses, module.step)
@@ -172,9 +184,13 @@ class Log:
         for summary in hparams(plain, {f"val/{monitor}": 0.0}):
             self._board.file_writer.add_summary(summary)
 
-    def _write(self, name: str, value: float, step: int) -> None:
+    def _write(self, values: dict[str, float], event: Event) -> None:
+        """Scalars, and the row of metrics.jsonl that has them."""
         if self._board is not None:
-            self._board.add_scalar(name, value, step)
+            for name, value in values.items():
+                self._board.add_scalar(name, value, event["step"])
+        if self._trackers is not None:
+            self._trackers.follow([event])
 
     def _reset(self) -> None:
         self._sums: dict[str, Tensor | int] = {}

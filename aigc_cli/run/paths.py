@@ -10,6 +10,7 @@ runs/<recipe>/<UTC time>-<4 hex of the recipe>/     (runs/<recipe>/latest points
   evaluations.jsonl     one row for each `aigc evaluate` of its checkpoints
   log.txt               all messages
   tensorboard/          the same metrics for TensorBoard
+  wandb/, mlflow.db     and for the trackers of trainer.loggers; trackers.json: what these have got
   previews/             images made while training
   report.html           all of this on one page, written at every end
   checkpoints/          last.ckpt, best.ckpt

@@ -24,6 +24,7 @@ from aigc_cli.run.progress import Emit
 from aigc_cli.run.request import Request
 from aigc_cli.run.resume import choose_folder
 from aigc_cli.run.sample import make
+from aigc_cli.run.trackers import require_trackers
 from aigc_cli.run.train import train
 from aigc_cli.run.trained import load_trained
 from aigc_cli.run.weights import complete
@@ -120,6 +121,7 @@ def _ready(
     Raises:
         AigcError: as `train` before its first step.
     """
+    require_trackers(recipe.trainer)
     devices.share_of_batch(recipe.trainer, processes)
     data, model = build(recipe)
     check_monitor(recipe, model)
@@ -156,6 +158,7 @@ def smoke_test(recipe: Recipe, emit: Emit) -> None:
     def shortened(steps: int) -> Recipe:
         data = recipe.as_dict()
         data["trainer"] |= {"max_steps": steps, "max_epochs": None, "strategy": "auto"}
+        data["trainer"]["loggers"] = []  # of what is deleted at once
         return recipe_from_dict(data, recipe.path, [*quick, *cadence])
 
     with tempfile.TemporaryDirectory(prefix="aigc-smoke-") as folder:

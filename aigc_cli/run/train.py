@@ -37,6 +37,7 @@ from aigc_cli.run.resume import (
     require_optimizers_fit,
 )
 from aigc_cli.run.stop import Stop
+from aigc_cli.run.trackers import require_trackers
 from aigc_cli.run.training import Training
 from aigc_cli.run.validation import Validation
 from aigc_cli.run.weights import load_initial, require_fit
@@ -162,6 +163,7 @@ def prepare(
     Raises:
         AigcError: anything that is wrong with them.
     """
+    require_trackers(recipe.trainer)
     world = devices.find_world()
     emit = emit if world.rank == 0 else _silent
     devices.share_of_batch(recipe.trainer, world.size)
