@@ -160,6 +160,13 @@ PRINTS: dict[str, dict[str, str]] = {
     "model get": {"model": "name", "folder": "path", "fetched": "bool"},
     "model export": {"checkpoint": "path", "folder": "path", "files": "[name]"},
     "model card": {"card": "Markdown"},
+    "model push": {
+        "repo": "OWNER/NAME",
+        "url": "address",
+        "files": "{name: bytes}",
+        "left_out": "[name]",
+        "commit": "id, null with --dry-run",
+    },
     "model import": {"checkpoint": "path", "family": "name"},
     "model check": {"family": "name", "checks": "[{name, status, ...}]"},
 }

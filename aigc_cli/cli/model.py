@@ -10,7 +10,7 @@ import typer
 from aigc_cli.cli._output import Debug, Json, Output, Quiet
 from aigc_cli.errors import InputError
 
-app = typer.Typer(help="List, download, import, export and check models.")
+app = typer.Typer(help="List, download, import, export, push and check models.")
 FORMATS = ("hf", "aigc", "onnx", "safetensors")
 COLUMNS = ("model", "here", "MB", "license", "use")
 
@@ -151,6 +151,43 @@ def _size(text: str | None) -> tuple[int, int] | None:
     if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
         raise InputError(f"--size {text}: is not HEIGHTxWIDTH in pixels", hint="such as 256x256")
     return int(height), int(width)
+
+
+@app.command()
+def push(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|CKPT|FOLDER",
+            help="A run folder or a .ckpt file, which is exported for it, or a folder of "
+            "`aigc model export`.",
+        ),
+    ],
+    repo: Annotated[
+        str, typer.Argument(metavar="REPO", help="OWNER/NAME on the hub; made if it is not there.")
+    ],
+    private: Annotated[
+        bool, typer.Option("--private", help="Make a repository that others do not see.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would be sent, and send nothing.")
+    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Send a model with its card to Hugging Face's hub and print its address.
+
+    The token is what `hf auth login` keeps, or HF_TOKEN; HF_ENDPOINT names another hub."""
+    from aigc_cli.run.push import push_model
+
+    output = Output(json, quiet)
+    found = push_model(source, repo, private=private, dry_run=dry_run)
+    for name, size in found["files"].items():
+        output.log(f"{size:>13,} bytes  {name}")
+    if found["left_out"]:
+        output.log(f"no part of the model, and left out: {', '.join(found['left_out'])}")
+    output.result(found, f"would be sent to {found['url']}" if dry_run else found["url"])
 
 
 @app.command()

@@ -8,7 +8,8 @@ https://arxiv.org/abs/1810.03993; the head is that of the Hugging Face hub.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,19 @@ from aigc_cli.run.checkpoint import file_digest
 from aigc_cli.run.paths import find_checkpoint
 
 State = Mapping[str, Any]
+PLACE = re.compile(r"(hf:)?(?:~|[A-Za-z]:)?[/\\](?:.*[/\\])?([^/\\]*)")
+"""An absolute path, and its last name."""
+
+
+def without_places(value: Any) -> Any:
+    """Values of a recipe for others: of an absolute path only its last name."""
+    if isinstance(value, dict):
+        return {key: without_places(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_places(inner) for inner in value]
+    if isinstance(value, str) and (place := PLACE.fullmatch(value)):
+        return f"{place[1] or ''}{place[2]}"
+    return value
 
 
 def model_card(source: str, exported: Mapping[str, Any] | None = None) -> str:
@@ -44,12 +58,12 @@ def model_card(source: str, exported: Mapping[str, Any] | None = None) -> str:
         about.partition("\n\n")[0].replace("\n", " "),
         "",
         *_facts(state, path),
-        *_data(recipe.get("data")),
+        *_data(without_places(recipe.get("data")), sets_of(recipe.get("data"))),
         *_measures(run, state),
         *_limits(state, run),
         *(_export(exported) if exported else ()),
         *_use(exported),
-        *("## Recipe", "", "```yaml", to_yaml(recipe).rstrip(), "```", ""),
+        *("## Recipe", "", "```yaml", to_yaml(without_places(recipe)).rstrip(), "```", ""),
     ]
     return "\n".join(lines)
 
@@ -69,11 +83,11 @@ def _facts(state: State, path: Path) -> Iterator[str]:
     yield f"- {weights:,} numbers in its networks, those of training included; {used}."
     yield f"- Trained for {state['step']:,} steps."
     if start := state["recipe"].get("init_from"):
-        yield f"- It began as `{start}`, whose license and limits hold for it, too."
+        yield f"- It began as `{without_places(start)}`, whose license and limits hold for it, too."
     yield from (f"- Checkpoint: SHA-256 `{file_digest(path)}`.", "")
 
 
-def _data(data: Any) -> Iterator[str]:
+def _data(data: Any, sets: Sequence[str]) -> Iterator[str]:
     """The sources, and the license of those that the catalog knows."""
     yield from ("## Data", "")
     if not data:
@@ -82,7 +96,6 @@ def _data(data: Any) -> Iterator[str]:
     for key, value in data.items():
         if key.startswith(("train", "val")) and isinstance(value, (str, list, tuple)):
             yield f"- `data.{key}`: `{value}`"
-    sets = sets_of(data)
     known = builtins()
     for name in sets:
         if name.startswith(PREFIX):

@@ -11,6 +11,7 @@ from aigc_cli.models.text._tuned import TunedConfig
 from aigc_cli.nn.lora import merge_adapters
 from aigc_cli.recipe.load import recipe_from_dict
 from aigc_cli.run.base import load_whole
+from aigc_cli.run.card import model_card
 from aigc_cli.run.foreign import (
     read_foreign,
     require_foreign,
@@ -79,7 +80,9 @@ def export_model(
     files = write_folder(
         out, config, net, tokenizer, spec["context"], stops=stops, template=template
     )
-    return {**report, "files": [file.name for file in files]}
+    card = out / "README.md"
+    card.write_text(model_card(source), encoding="utf-8")
+    return {**report, "files": [file.name for file in (*files, card)]}
 
 
 def _require_new_checkpoint(out: Path) -> None:

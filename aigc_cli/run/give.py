@@ -13,7 +13,7 @@ import torch
 from aigc_cli.errors import RunError
 from aigc_cli.recipe.write import to_yaml
 from aigc_cli.run.base import load_whole
-from aigc_cli.run.card import model_card
+from aigc_cli.run.card import model_card, without_places
 from aigc_cli.run.hugging_face import new_folder
 from aigc_cli.run.onnx_export import TOLERANCE, require_onnx, write_onnx
 from aigc_cli.run.paths import find_checkpoint
@@ -85,7 +85,7 @@ def _write_weights(path: Path, folder: Path, *, ema: bool) -> dict[str, Any]:
         torch.equal(again[k], weights[k]) for k in weights
     ):
         raise RunError(f"{file.name} does not read as it was written")
-    (folder / "recipe.yaml").write_text(to_yaml(state["recipe"]), encoding="utf-8")
+    (folder / "recipe.yaml").write_text(to_yaml(without_places(state["recipe"])), encoding="utf-8")
     (folder / "spec.json").write_text(
         json.dumps(state["spec"], ensure_ascii=False), encoding="utf-8"
     )
