@@ -18,6 +18,8 @@ class Behavior:
     cuts: int = 0
     """So many answers of shards end in their middle, the connection with them."""
     ranges: bool = True
+    keys: bool = False
+    """Whether only requests with a signature are answered, as S3 does."""
     asked: list[tuple[str, int, int]] = field(default_factory=list)
     """(path, first byte, bytes) of each answer."""
 
@@ -30,8 +32,17 @@ def serving(folder: Path) -> Iterator[tuple[str, Behavior]]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
+        def do_HEAD(self) -> None:
+            file = folder / self.path.lstrip("/")
+            self.send_response(200 if file.is_file() else 404)
+            self.send_header("Content-Length", str(file.stat().st_size if file.is_file() else 0))
+            self.end_headers()
+
         def do_GET(self) -> None:
             file = folder / self.path.lstrip("/")
+            if behavior.keys and "Credential=me/" not in self.headers.get("Authorization", ""):
+                self.send_error(403)
+                return
             if not file.is_file():
                 self.send_error(404)
                 return

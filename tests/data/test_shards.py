@@ -8,6 +8,7 @@ import hashlib
 import json
 import pickle
 import shutil
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -366,13 +367,36 @@ class TestAddresses:
         finally:
             memory.rm("/bucket", recursive=True)
 
-    def test_absent_package_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        import sys
+    def test_a_bucket_of_s3_is_the_folder(
+        self, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(_store, "WAIT_S", 0.01)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "me")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a secret")
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        monkeypatch.delenv("AWS_REGION", raising=False)
+        shutil.copytree(shards, tmp_path / "served/bucket/set")
+        with serving(tmp_path / "served") as (address, behavior):
+            behavior.keys = True
+            monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+            there, here = open_source("s3://bucket/set/index.json"), open_source(str(shards))
+            assert there.labels() == here.labels()
+            behavior.asked.clear()
+            for number in range(12):
+                assert np.array_equal(there.read(number).pixels, here.read(number).pixels)
+            sizes = [size for path, _, size in behavior.asked if path.endswith(".tar")]
+            assert sizes == [there.shards.size(number) for number in range(12)]  # and no more
+            (tmp_path / "served/bucket/set/00000.tar").unlink()
+            with pytest.raises(DataError, match=r"s3://bucket/set/00000.tar is missing"):
+                read_all("s3://bucket/set/index.json")
+            monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+            with pytest.raises(DataError, match=r"s3://bucket/set/index.json cannot be read"):
+                open_source("s3://bucket/set/index.json")
 
-        monkeypatch.setitem(sys.modules, "s3fs", None)
-        with pytest.raises(MissingError, match=r"s3://bucket/set needs a package") as caught:
-            open_source("s3://bucket/set/index.json")
-        assert caught.value.hint == "pip install 'aigc-cli[remote]'"
+    def test_an_absent_package_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "gcsfs", None)
+        with pytest.raises(MissingError, match=r"gs://bucket/set needs a package"):
+            open_source("gs://bucket/set/index.json")
 
     def test_training_on_an_address_is_training_on_the_folder(
         self, classes: Path, shards: Path, tmp_path: Path
