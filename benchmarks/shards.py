@@ -1,6 +1,6 @@
 """Shards beside a folder of the same images: items a second, time until the first item, and memory.
 
-    python benchmarks/shards.py [--most 1000000]
+    python benchmarks/shards.py [--images 1000 1000000]
 
 Images are PNG of 16 x 16 pixels in ten classes. Each figure is of a process of its own with one
 thread and an empty cache; folder and shards take turns, three times, and the median counts. The
@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from statistics import median
 
+SIZES = [1_000, 10_000, 100_000, 1_000_000]
 FOLDER_MOST = 10_000
 READ = 900  # items of a pass, the first of an epoch in the order of training
 CHILD = """
@@ -99,12 +100,12 @@ def measured(place: Path, cache: Path | str) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--most", type=int, default=1_000_000)
-    most = parser.parse_args().most
+    parser.add_argument("--images", type=int, nargs="+", default=SIZES)
+    sizes = parser.parse_args().images
     print(f"{os.cpu_count()} threads of the machine, load {os.getloadavg()[0]:.1f}")
     print("items      source  start s   items/s   anonymous MB   made in s")
     with tempfile.TemporaryDirectory() as work:
-        for count in (n for n in (1_000, 10_000, 100_000, 1_000_000) if n <= most):
+        for count in sizes:
             shards, folder = Path(work, f"shards-{count}"), Path(work, f"folder-{count}")
             took = {"shards": make_shards(shards, count)}
             places = {"shards": shards}

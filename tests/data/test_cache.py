@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import signal
@@ -51,6 +52,23 @@ def test_rows_are_made_once(tmp_path, kept):
     maker.fill(pack)
     assert maker.calls == 3
     assert len(list(tmp_path.rglob("*.pack"))) == kept
+
+
+def test_the_name_is_of_every_part_however_often_it_repeats():
+    shape = (3, 16, 16)
+    parts = [1, True, 1.0, *[shape] * 10_000, (3, 16, 16), "a", "a"]
+    state = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        state.update(len(str(part)).to_bytes(8, "little") + str(part).encode())
+    assert _cache.digest(iter(parts)) == state.hexdigest()
+    assert _cache.digest([1, True]) != _cache.digest([1, 1])
+
+
+def test_rows_of_many_sizes_do_not_meet(tmp_path):
+    pack = Pack(tmp_path, ["key"], [(3, 2, 2)] * 300 + SHAPES * 2)
+    for index, shape in enumerate(pack.shapes):
+        pack.get(index, lambda i=index, s=shape: np.full(s, i % 251, np.uint8))
+    assert all((pack.get(i, Maker) == i % 251).all() for i in range(len(pack)))
 
 
 def test_second_process_finds_the_rows(tmp_path):
