@@ -1,5 +1,5 @@
-"""The page of `aigc serve` in a real browser, on a desk and on a phone: `make test-all` where
-Chromium and playwright are installed.
+"""The page of `aigc serve` in a real browser, on a desk and on a phone, where the system has a
+Chromium; `.ci/run` gets Debian's.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 FLAGS += ["--disable-background-networking", "--disable-component-update"]
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
