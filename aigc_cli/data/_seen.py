@@ -98,12 +98,16 @@ class Seens(Mapping[int, Seen]):
 
     def reasons(self, unfit: Callable[[Seen], str | None]) -> dict[int, str]:
         """Why images are unfit, by their places; asked once for all of one size and mode."""
-        kinds = np.stack([self.height, self.width, self.mode.astype(np.uint32)])
-        unique, inverse = np.unique(kinds, axis=1, return_inverse=True)
-        told = [unfit(Seen(int(h), int(w), self.modes[int(m)])) for h, w, m in unique.T]
+        # As one number each: rows of numbers take many times as long to sort.
+        sizes = self.height.astype(np.uint64) << np.uint64(32) | self.width.astype(np.uint64)
+        sizes, place = np.unique(sizes, return_inverse=True)
+        kinds, inverse = np.unique(place * len(self.modes) + self.mode, return_inverse=True)
+        size, mode = np.divmod(kinds, max(len(self.modes), 1))
+        found = zip(sizes[size].tolist(), mode.tolist(), strict=True)
+        told = [unfit(Seen(hw >> 32, hw & 0xFFFFFFFF, self.modes[m])) for hw, m in found]
         if not any(told):
             return {}
-        return {p: told[k] or "" for p, k in enumerate(inverse.ravel().tolist()) if told[k]}
+        return {p: told[k] or "" for p, k in enumerate(inverse.tolist()) if told[k]}
 
     def counts(self) -> dict[str, int]:
         """Images of each mode: the most frequent first, then in the order of their first images."""
