@@ -57,6 +57,7 @@ step "a page of the run, a graph of the model, and a server"
 grep -q "<svg" "$run/report.html"
 expect 0 "$AIGC" model export "$run" --format onnx --out graph
 test -f graph/README.md
+"$AIGC" model push graph me/model --dry-run --json | json '"model.onnx" in d["files"] or exit(1)'
 "$AIGC" launch slurm edsr_small_x2 --gpus 0 | bash -n
 "$AIGC" serve "edsr=$run" --port 0 --json >address 2>/dev/null &
 server=$!
