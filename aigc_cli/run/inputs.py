@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aigc_cli import registry
+from aigc_cli.catalog.builtin import PREFIX
 from aigc_cli.catalog.find import holds_run, require_no_run, resolve
 from aigc_cli.data._paths import find_path, is_named, json_part
 from aigc_cli.errors import DataError, InputError, RecipeError
@@ -78,8 +79,7 @@ def check_budget(subject: str | None, overrides: Sequence[str], goal: str | None
     """
     if subject is None or ("=" in subject and not Path(subject).exists()):
         raise InputError("--budget: train what?", hint="name a recipe, a folder or a file of data")
-    if subject not in registry.recipes():
-        require_no_run(Path(resolve(subject)))
+    _require_no_run(subject)
     if _is_data(subject):
         return True
     try:
@@ -149,8 +149,7 @@ def check_data(text: str, overrides: Sequence[str]) -> None:
     Raises:
         InputError: it is neither. RecipeError: mistakes of the recipe and the overrides.
     """
-    if text not in registry.recipes():
-        require_no_run(Path(resolve(text)))
+    _require_no_run(text)
     if is_source(text) and Path(text).suffix not in (".yaml", ".yml"):
         return
     try:
@@ -179,5 +178,16 @@ def require_paths(option: str, *paths: Path | str | None) -> None:
 
 def is_source(text: str) -> bool:
     """Whether there is such a file or folder, or the text names data in another way."""
+    if is_named(text):
+        return True
     found = resolve(text)
-    return is_named(text) or (os.path.exists(found) and not holds_run(Path(found)))
+    return os.path.exists(found) and not holds_run(Path(found))
+
+
+def _require_no_run(text: str) -> None:
+    """
+    Raises:
+        DataError: it is the folder of a run.
+    """
+    if text not in registry.recipes() and not text.startswith(PREFIX):
+        require_no_run(Path(resolve(text)))
