@@ -19,6 +19,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -261,10 +262,12 @@ def _require_steps(steps: int, pace: Pace, clock: Clock) -> None:
 
 
 def _run(fitted: Fitted, clock: Clock, out: Path | None, overwrite: bool, emit: Emit) -> Path:
-    """Train in legs; before each, the length is what the time holds."""
+    """Train in legs; before each, the length is what the time holds. A machine that became faster
+    gets another leg at the end.
+    """
     watch = _Watch(clock, emit)
     recipe, folder = fitted.with_steps(fitted.steps), None
-    for end in (*LEGS, None):
+    for end in chain(LEGS, repeat(None)):
         limit = (end or LATEST) * clock.budget - clock.spent
         if end is None:
             limit -= max(fitted.ending, watch.ending)
@@ -282,9 +285,12 @@ def _run(fitted: Fitted, clock: Clock, out: Path | None, overwrite: bool, emit: 
         folder = result.folder
         done, length = result.status == "finished", recipe.trainer.max_steps
         assert length is not None
-        if end is None or (done and (result.step < length or clock.spent > EARLY * clock.budget)):
-            break  # at the end, out of patience, or with nothing left to gain
+        settled = result.step < length or clock.spent > EARLY * clock.budget
+        if settled if done else end is None:
+            break  # out of patience, with nothing left to gain, or at the end of the time
         steps = watch.steps_in(clock.left - watch.starting - max(fitted.ending, watch.ending))
+        if done and steps <= length:
+            break
         emit(_note(f"{result.step:,} steps in {duration(clock.spent)}: {steps:,} fit"))
         recipe = fitted.with_steps(steps)
     assert folder is not None

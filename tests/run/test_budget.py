@@ -248,6 +248,7 @@ class Machine:
         ("three times as fast", lambda now: 0.07),
         ("slower half-way", lambda now: 0.2 if now < 300 else 0.4),
         ("faster half-way", lambda now: 0.2 if now < 300 else 0.1),
+        ("much faster in the end", lambda now: 0.4 if now < 440 else 0.04),
         ("stalling at the end", lambda now: 0.2 if now < 500 else 2.0),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
