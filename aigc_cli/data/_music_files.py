@@ -36,7 +36,7 @@ class PieceConfig(Section):
     modality: ClassVar[str] = "music"
 
     train: PieceSources
-    """A folder, zip, MIDI file or .txt list of MIDI files to train on, or several; or those of each
+    """A folder, zip, MIDI file, .txt list or hf:NAME to train on, or several; or those of each
     class by its name, which becomes their folder.
     """
     val: PieceSources = "10%"

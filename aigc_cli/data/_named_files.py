@@ -1,5 +1,5 @@
-"""Files by name in a folder, a zip, shards, a folder in one of these, or a list; the bytes of one
-at a time.
+"""Files by name in a folder, a zip, shards, a folder in one of these, a list, or a data set of
+Hugging Face; the bytes of one at a time.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from aigc_cli.data._hub_files import rows_in
 from aigc_cli.data._names import clean_name, folder_labels, is_hidden
 from aigc_cli.data._paths import find_path, find_shards, zip_folder
 from aigc_cli.data._shards import Shards
@@ -26,6 +27,9 @@ def files_in(
     Raises:
         DataError: nothing is there, or it is no folder, zip, list or such a file.
     """
+    if text.startswith("hf:"):
+        yield from rows_in(text.removeprefix("hf:"), endings, most, what, bases)
+        return
     if shards := find_shards(text, bases):
         stored = Shards(*shards)
         for number in _stored(stored, endings):
@@ -55,6 +59,8 @@ def files_in(
 
 def names_in(text: str, endings: tuple[str, ...], bases: Sequence[Path] = ()) -> list[str]:
     """The names that `files_in` gives, without reading files. Raises as it does."""
+    if text.startswith("hf:"):
+        return [name for name, _ in files_in(text, endings, 0, "file", bases)]
     if shards := find_shards(text, bases):
         stored = Shards(*shards)
         return [stored.name(number) for number in _stored(stored, endings)]
@@ -66,6 +72,8 @@ def names_in(text: str, endings: tuple[str, ...], bases: Sequence[Path] = ()) ->
 
 def holds_one(source: str, endings: tuple[str, ...], bases: Sequence[Path] = ()) -> bool:
     """Whether a source of data is such a file, or a folder or zip with one; no file is read."""
+    if source.startswith("hf:"):
+        return False  # what its rows hold is not known before it is fetched
     try:
         if shards := find_shards(source, bases):
             return next(_stored(Shards(*shards), endings), None) is not None

@@ -44,7 +44,7 @@ class Config(Section):
     kind: Literal["recordings"] = "recordings"
     """WAV, FLAC, MP3, Ogg or AIFF files of any rate and number of channels."""
     train: Sources
-    """A folder, zip, audio file or .txt list of audio files to train on, or several."""
+    """A folder, zip, audio file, .txt list of audio files or hf:NAME to train on, or several."""
     val: Sources = "10%"
     """The same to validate with, or the share of the files of `train` that is held out: `10%` is
     every tenth file, `last 10%` those whose names come last.

@@ -62,7 +62,9 @@ def test_a_run_goes_to_transformers_and_back(aigc: Aigc, chain: Path, lora: bool
     assert back.model.tokenizer.digest == model.tokenizer.digest
     assert aigc("model", "export", "back/chat.ckpt", "--out", "again").code == 0
     for file in (chain / "hf").iterdir():
-        assert file.read_bytes() == (chain / "again" / file.name).read_bytes(), file.name
+        again = (chain / "again" / file.name).read_bytes()
+        # the card tells the steps of the run, which the way through transformers forgets
+        assert file.name == "README.md" or file.read_bytes() == again, file.name
     texts = []
     for number, source in enumerate(("chat", "back/chat.ckpt")):
         words = ["--prompt", "what is 3", "temperature=0", "--out", f"made-{number}"]
