@@ -1,7 +1,7 @@
 """What augmentation is to the command: how the items of a data set are read, varied and written.
 
-A file `augment/<modality>.py` defines `Augmentation`, a subclass of the one here. run/ knows only
-this contract: what is counted, drawn, kept in the journal and measured is the same for all.
+A file `augment/<modality>.py`, or `<kind>.py` for a kind of data of its own, defines `Augmentation`,
+a subclass of the one here. run/ knows only this contract: what is counted, drawn, kept in the journal and measured is the same for all.
 """
 
 from __future__ import annotations
@@ -54,6 +54,10 @@ class Part(ABC):
     def digest(self, thing: Any) -> str:
         """By which a thing is known again, whatever file it lies in."""
 
+    def digests_of_parts(self, thing: Any) -> Sequence[str]:
+        """Of what is a thing by itself in it, such as the sides of a pair."""
+        return ()
+
 
 @dataclass(frozen=True)
 class Varied:
@@ -100,12 +104,12 @@ class Draw:
 
 
 class Augmentation(ABC):
-    """The contract of `augment/<modality>.py`."""
+    """The contract of `augment/<modality>.py` and `augment/<kind>.py`."""
 
     Options: ClassVar[type[Section]] = Section
     """The classical operations and their amounts: `aigc augment DATA KEY=VALUE`."""
-    yardstick: ClassVar[str]
-    """The recipe that `--measure` trains where none is named."""
+    yardstick: ClassVar[str | None]
+    """The recipe that `--measure` trains where none is named; None: nothing measures such data."""
     made_of: ClassVar[str | None] = None
     """The modality of what models draw, where that is only a part of an item (`composed`)."""
 
@@ -175,6 +179,18 @@ class Augmentation(ABC):
     def asks(self) -> bool:
         """Whether models are given a training item even where they could draw without one."""
         return False
+
+    def asked(self, part: Part) -> Part:
+        """The items that models answer: training items, or others that are answered once each."""
+        return part
+
+    def question(self, thing: Any) -> Any:
+        """What of an item the first model is given."""
+        return thing
+
+    def answered(self, thing: Any, made: Any) -> Any:
+        """The new thing, of an item and what the last model made of it."""
+        return made
 
     @abstractmethod
     def given(self, thing: Any, label: str, task: Task) -> Any:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from hashlib import blake2b
 from itertools import pairwise
@@ -32,6 +32,7 @@ from aigc_cli.data.labelled_texts import Config, Labeled, read, read_names
 from aigc_cli.errors import DataError, InputError
 from aigc_cli.media.files import write_bytes
 from aigc_cli.modalities._modality import Task
+from aigc_cli.modalities.text import Unread
 from aigc_cli.recipe.load import Recipe, section_from_texts
 from aigc_cli.recipe.sections import Name, Section
 
@@ -66,6 +67,11 @@ class Reading(Config):
     """The source itself, which is named elsewhere."""
 
 
+def digest(text: str) -> str:
+    """Of its words, without case and white space."""
+    return blake2b(" ".join(text.casefold().split()).encode(), digest_size=16).hexdigest()
+
+
 class TextItems(_augmentation.Part):
     """Texts of one class each, or of none."""
 
@@ -90,8 +96,7 @@ class TextItems(_augmentation.Part):
         return self.items[number].text
 
     def digest(self, thing: str) -> str:
-        """Of the words, without case and white space."""
-        return blake2b(" ".join(thing.casefold().split()).encode(), digest_size=16).hexdigest()
+        return digest(thing)
 
 
 class Augmentation(_augmentation.Augmentation):
@@ -114,7 +119,8 @@ class Augmentation(_augmentation.Augmentation):
         if not isinstance(config, Config):
             raise DataError(
                 f"recipe '{recipe.name}': data of kind '{recipe.kind}' is not augmented",
-                hint="name a recipe with data of kind labelled_texts, or the texts themselves",
+                hint="name a recipe with data of kind labelled_texts or text_pairs, or the texts "
+                "themselves",
             )
         names = read_names(config.labels, recipe.bases) if config.labels is not None else None
         parts = open_parts(
@@ -125,8 +131,18 @@ class Augmentation(_augmentation.Augmentation):
         }
 
     def vary(self, thing: str, part: Any, number: int, peers: Sequence[int], draw: Draw) -> Varied:
-        words = thing.split()
-        others = [peer for peer in peers if peer != number]
+        return self.edited(thing, [peer for peer in peers if peer != number], part.read, draw)
+
+    def edited(
+        self, text: str, others: Sequence[int], read: Callable[[int], str], draw: Draw
+    ) -> Varied:
+        """The text after one edit; `others` are items whose texts, which `read` gives, may lend
+        words.
+
+        Raises:
+            InputError: there are no edits.
+        """
+        words = text.split()
         edits = [name for name in ("delete", "swap", "insert") if getattr(self.options, name)]
         if self.synonyms and self.options.replace:
             edits.append("replace")
@@ -136,7 +152,7 @@ class Augmentation(_augmentation.Augmentation):
         count = max(1, round(getattr(self.options, edit) * len(words)))
         if edit == "insert" and others:
             sources = [others[draw.below(len(others))]]
-            words, done = inserted(words, part.read(sources[0]).split(), count, draw)
+            words, done = inserted(words, read(sources[0]).split(), count, draw)
         elif edit == "replace":
             words, done = replaced(words, self.synonyms, count, draw)
         elif edit == "delete":
@@ -186,10 +202,10 @@ class Augmentation(_augmentation.Augmentation):
         return self.options.prompt is not None
 
     def thing_of_made(self, made: Any) -> str:
-        return " ".join(made.text.split())
+        return "" if isinstance(made, Unread) else " ".join(made.text.split())
 
     def read_back(self, out: Path, line: Mapping[str, Any]) -> str:
-        return str(json.loads(_row(out, line))["text"])
+        return str(json.loads(row_of(out, line))["text"])
 
     def features(self, thing: str) -> Tensor:
         """How often words and pairs of words are in it, hashed, of length 1."""
@@ -207,14 +223,15 @@ class Augmentation(_augmentation.Augmentation):
 
     def part_for(self, out: Path, name: str, lines: Iterable[Mapping[str, Any]]) -> str:
         path = out / f"{name}.jsonl"
-        write_bytes(path, b"".join(_row(out, line) for line in lines))
+        write_bytes(path, b"".join(row_of(out, line) for line in lines))
         return str(path)
 
     def trains_on(self, out: Path) -> Mapping[str, str]:
         return {"train": str(out / "train.jsonl"), "val": str(out / "val.jsonl")}
 
 
-def _row(out: Path, line: Mapping[str, Any]) -> bytes:
+def row_of(out: Path, line: Mapping[str, Any]) -> bytes:
+    """The row of a common file that a line of the list names."""
     with (out / line["path"]).open("rb") as file:
         file.seek(line["start"])
         return file.read(line["end"] - line["start"])

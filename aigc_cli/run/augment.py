@@ -79,8 +79,14 @@ def _plan(request: Augmenting, of_classes: bool) -> Work:
     sources = open_sources(request)
     if of_classes and "" in sources.members:
         raise InputError("--measure needs items with classes, which the yardstick tells apart")
-    after = sizes_after(sources.members, request.growth, request.balance, request.classes)
     generated = Generated(request, sources) if request.sources else None
+    if generated is None and sources.augmentation.asked(sources.train.part) != sources.train.part:
+        raise InputError("alone=FILE is for a model of --with, and there is none")
+    growth = request.growth
+    if generated is not None and generated.most is not None:  # each is answered once
+        most = 1 + generated.most / sum(map(len, sources.members.values()))
+        growth = most if request.factor is None else min(request.factor, most)
+    after = sizes_after(sources.members, growth, request.balance, request.classes)
     return Work(sources, request, Plan(sources.members, after, request.seed), generated)
 
 
@@ -105,7 +111,7 @@ def augment_and_measure(
         same = replace(request, out=varied, sources=(), sampling=(), judge=None, overwrite=True)
         if finished(varied) is None:
             augment(replace(same, go_on=False))
-    augmentation = load_augmentation(record["modality"]).Augmentation(None)
+    augmentation = load_augmentation(record.get("kind", record["modality"])).Augmentation(None)
     arms = arms_of(augmentation, out, classical=varied)
     test = yardstick.test or augmentation.trains_on(out)["val"]
     measured = measure(arms, yardstick, test, out, told)
@@ -117,9 +123,16 @@ def augment_and_measure(
 def usual_yardstick(request: Augmenting) -> str:
     """The recipe that measures such data where none is named.
 
-    Raises: as `open_sources`.
+    Raises: as `open_sources`; InputError: nothing measures it.
     """
-    return str(find_augmentation(request)[1].yardstick)
+    name = find_augmentation(request)[1].yardstick
+    if name is None:
+        raise InputError(
+            "--measure trains classifiers and detectors, which such data does not teach",
+            hint="train on the set and on the real data alone, and compare what both answer: "
+            "aigc evaluate RUN --baseline ANSWERS",
+        )
+    return name
 
 
 def finished(out: Path) -> dict[str, Any] | None:
@@ -266,6 +279,7 @@ class Work:
             "tool": f"aigc {__version__}",
             "data": self.request.data,
             "modality": self.sources.modality,
+            "kind": self.sources.kind,
             "seed": self.request.seed,
             "options": self.sources.augmentation.options.model_dump(mode="json"),
             "before": before,

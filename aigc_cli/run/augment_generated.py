@@ -24,7 +24,7 @@ from aigc_cli.modalities import find_modality
 from aigc_cli.modalities._modality import Input, Task, on_cpu
 from aigc_cli.models._classifier import ClassifierModule
 from aigc_cli.run.augment_journal import Line
-from aigc_cli.run.augment_sources import Looked, Sources, look, traced
+from aigc_cli.run.augment_sources import Looked, Some, Sources, look, traced
 from aigc_cli.run.augmenting import Augmenting
 from aigc_cli.run.trained import Trained, load_trained
 from aigc_cli.run.workers import in_order
@@ -65,6 +65,7 @@ class Generated:
             self.judge = load_trained(request.judge, device=request.device)
         self.notes: list[str] = []
         self.dropped: Counter[str] = Counter()
+        self.asked_items = self._open_asked()
         for text, model in zip(request.sources, self.models, strict=True):
             self._require_fit(text, model)
         self._require_unseen()
@@ -77,7 +78,14 @@ class Generated:
             "weights": [one.weights for one in trained],
             "sample": options,
             "min_confidence": self.request.min_confidence,
+            "asked": [] if self.most is None else self.asked_items.digests,
         }
+
+    @property
+    def most(self) -> int | None:
+        """How many items are answered, once each; None: training items are, over and over."""
+        own = self.asked_items is not self.sources.train
+        return len(self.asked_items.part) if own else None
 
     @property
     def draws(self) -> bool:
@@ -117,6 +125,29 @@ class Generated:
             )
         if labels is not None and (unknown := sorted(set(labels) - set(known))):
             raise InputError(f"--with {text}: knows no class '{unknown[0]}'")
+
+    def _open_asked(self) -> Looked:
+        """What models answer.
+
+        Raises:
+            DataError: items that cannot be used, or that judge and are not to be dropped.
+        """
+        train, forbidden = self.sources.train, self.sources.forbidden
+        part = self.sources.augmentation.asked(train.part)
+        if part is train.part:
+            return train
+        found = look(part, self.request, lineage={})
+        good = [i for i, digest in enumerate(found.digests) if digest not in forbidden]
+        if leaked := len(found.digests) - len(good):
+            if self.request.on_leak == "stop" or not good:
+                raise DataError(
+                    f"{leaked:,} of {len(found.digests):,} texts of {part.text} are also in data "
+                    "that judges",
+                    hint="name other texts, or leave these out with --on-leak drop",
+                    code="data.leak",
+                )
+            self.sources.left_out[f"of {part.text} also in other data"] = leaked
+        return Looked(Some(found.part, good), [found.digests[i] for i in good])
 
     def _require_unseen(self) -> None:
         """See that no model has learned from what judges, as far as its data is here.
@@ -203,13 +234,15 @@ class Generated:
                 made = on_cpu(self.models[0].model.sample(noise, options))
             yield [Candidate(first + place, thing_of(one)) for place, one in enumerate(made)]
             first += BATCH
-        while True:
-            item = plan.item(label, first)
-            thing = self.sources.train.part.read(item)
-            for trained in self.models:
-                thing = self._answer(trained, thing, label, stream + first)
-            yield [Candidate(first, thing, item)]
-            first += 1
+        at_once = find_modality(str(self.models[0].model.takes)).at_once(BATCH, self._task(0))
+        while self.most is None or first < self.most:
+            start = first - first % at_once  # the same batches after a kill
+            numbers = range(start, min(start + at_once, self.most or start + at_once))
+            items = [plan.item(label, n) if self.most is None else n for n in numbers]
+            made = self._answers(items, [stream + n for n in numbers], label)
+            found = map(Candidate, numbers, made, items)
+            yield [one for one in found if one.index >= first]
+            first = start + at_once
 
     def _composed(self, item: int, index: int, number: int) -> Candidate:
         """A training item into which goes what the model draws."""
@@ -226,12 +259,21 @@ class Generated:
         thing, done = self.sources.augmentation.composed(train.read(item), train, draw, made)
         return Candidate(index, thing, item, done)
 
-    def _answer(self, trained: Trained, thing: Any, label: str, number: int) -> Any:
-        takes = find_modality(str(trained.model.takes))
-        task = Task(trained.model, trained.recipe, 1, self.request.seed)
-        given = self.sources.augmentation.given(thing, label, task)
-        ((made,),) = takes.make([Input("", thing, given)], [number], task, alone=True)
-        return self.sources.augmentation.thing_of_made(made)
+    def _task(self, model: int) -> Task:
+        trained = self.models[model]
+        return Task(trained.model, trained.recipe, 1, self.request.seed)
+
+    def _answers(self, items: Sequence[int], numbers: Sequence[int], label: str) -> list[Any]:
+        """What the models make of these items in turn."""
+        augmentation = self.sources.augmentation
+        things = [self.asked_items.part.read(item) for item in items]
+        said = [augmentation.question(thing) for thing in things]
+        for model, trained in enumerate(self.models):
+            takes, task = find_modality(str(trained.model.takes)), self._task(model)
+            asked = [Input("", one, augmentation.given(one, label, task)) for one in said]
+            made = takes.make(asked, numbers, task, alone=False)
+            said = [augmentation.thing_of_made(one) for (one,) in made]
+        return [augmentation.answered(*pair) for pair in zip(things, said, strict=True)]
 
     def _row(
         self,
@@ -250,12 +292,12 @@ class Generated:
             "score": dict(score),
             "dropped": dict(dropped),
             "digest": train.part.digest(one.thing),
-            "origins": [] if one.source is None else train.origins(one.source),
+            "origins": [] if one.source is None else self.asked_items.origins(one.source),
         }
         if one.operations:
             facts["operations"] = list(one.operations)
         if one.source is not None:
-            facts["source"] = train.part.name(one.source)
+            facts["source"] = self.asked_items.part.name(one.source)
         stem = f"made-{number:07d}"
         named = {"label": label} if label else {}
         written = augmentation.write(

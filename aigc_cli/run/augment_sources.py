@@ -11,7 +11,7 @@ from aigc_cli.augment._augmentation import Augmentation, Part
 from aigc_cli.augment._plan import Members, kept, long_tailed, members_of, parse_keep
 from aigc_cli.errors import DataError, InputError
 from aigc_cli.recipe.load import Recipe, section_from_texts
-from aigc_cli.registry import load_augmentation
+from aigc_cli.registry import augmentations, load_augmentation
 from aigc_cli.run.augment_journal import lineage
 from aigc_cli.run.augmenting import Augmenting
 from aigc_cli.run.data import find_subject
@@ -44,6 +44,9 @@ class Some(Part):
     def digest(self, thing: Any) -> str:
         return self.part.digest(thing)
 
+    def digests_of_parts(self, thing: Any) -> Sequence[str]:
+        return self.part.digests_of_parts(thing)
+
 
 @dataclass
 class Looked:
@@ -53,6 +56,8 @@ class Looked:
     digests: list[str]
     bad: dict[str, str] = field(default_factory=dict)
     lineage: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    parts: set[str] = field(default_factory=set)
+    """Digests of what is a thing by itself in an item."""
 
     def origins(self, number: int) -> list[str]:
         """Digests of the real items that an item comes from: itself, but for made ones."""
@@ -68,6 +73,8 @@ class Sources:
     """What there is to augment, and what was left out of it."""
 
     augmentation: Augmentation
+    kind: str
+    """The file of `augmentation`."""
     modality: str
     train: Looked
     val: Looked
@@ -85,7 +92,7 @@ def open_sources(request: Augmenting) -> Sources:
         InputError: no such data, or none that is augmented. DataError: items that cannot be used,
             classes that cannot be, training items that are also in other data.
     """
-    subject, augmentation, modality = find_augmentation(request)
+    subject, augmentation, kind, modality = find_augmentation(request)
     data = dict(text.partition("=")[::2] for text in request.data_options)
 
     # What trains, what validates, and whether we part them ourselves.
@@ -119,8 +126,8 @@ def open_sources(request: Augmenting) -> Sources:
     ]
 
     # Nothing that is judged by may train.
-    others = {"val": val.all_origins()} | {
-        f"--test {part.part.text}": part.all_origins() for part in tests
+    others = {"val": val.all_origins() | val.parts} | {
+        f"--test {part.part.text}": part.all_origins() | part.parts for part in tests
     }
     leaked = _leaks(train, others, drop=ours or request.on_leak == "drop")
     members = members_of(train.part.labels(), len(train.part))
@@ -129,7 +136,7 @@ def open_sources(request: Augmenting) -> Sources:
     members = _subset(members, request)
     left_out = {"unreadable": len(train.bad), "also in other data": len(leaked)}
     return Sources(
-        augmentation, modality, train, val, members, left_out, set().union(*others.values())
+        augmentation, kind, modality, train, val, members, left_out, set().union(*others.values())
     )
 
 
@@ -137,17 +144,20 @@ def _is_recipe(request: Augmenting) -> bool:
     return not is_source(request.data) or request.data.endswith((".yaml", ".yml"))
 
 
-def find_augmentation(request: Augmenting) -> tuple[Recipe | str, Augmentation, str]:
-    """The recipe or source that is augmented, how, and its modality.
+def find_augmentation(request: Augmenting) -> tuple[Recipe | str, Augmentation, str, str]:
+    """The recipe or source that is augmented, how, the name of that, and the modality.
 
     Raises:
         InputError: no such data, or none that is augmented. RecipeError: wrong options.
     """
     overrides = [f"data.{text}" for text in request.data_options]
     subject, modality = find_subject(request.data, overrides if _is_recipe(request) else ())
-    made = load_augmentation(modality.name).Augmentation
+    name = modality.name
+    if isinstance(subject, Recipe) and subject.kind in augmentations():
+        name = str(subject.kind)
+    made = load_augmentation(name).Augmentation
     options = section_from_texts(made.Options, request.options, "augment")
-    return subject, made(options), modality.name
+    return subject, made(options), name, modality.name
 
 
 def traced(source: object) -> dict[str, list[str]]:
@@ -158,7 +168,9 @@ def traced(source: object) -> dict[str, list[str]]:
 
 
 class _Digests:
-    """Reads an item and gives its digest, or why it cannot be read; a DataLoader's data set."""
+    """Reads an item and gives its digest and those of its parts, or why it cannot be read; a
+    DataLoader's data set.
+    """
 
     def __init__(self, part: Part) -> None:
         self.part = part
@@ -166,11 +178,12 @@ class _Digests:
     def __len__(self) -> int:
         return len(self.part)
 
-    def __getitem__(self, number: int) -> tuple[str, str]:
+    def __getitem__(self, number: int) -> tuple[str, Sequence[str], str]:
         try:
-            return self.part.digest(self.part.read(number)), ""
+            thing = self.part.read(number)
+            return self.part.digest(thing), self.part.digests_of_parts(thing), ""
         except DataError as error:
-            return "", error.message
+            return "", (), error.message
 
 
 def look(part: Part, request: Augmenting, *, lineage: Mapping[str, Sequence[str]]) -> Looked:
@@ -179,12 +192,13 @@ def look(part: Part, request: Augmenting, *, lineage: Mapping[str, Sequence[str]
     Raises:
         DataError: some cannot be read and are not to be skipped, or none is left.
     """
-    digests, good, bad = [], [], {}
-    for number, (digest, reason) in enumerate(in_order(_Digests(part), request.workers)):
+    digests, parts, good, bad = [], set[str](), [], {}
+    for number, (digest, own, reason) in enumerate(in_order(_Digests(part), request.workers)):
         if reason:
             bad[part.name(number)] = reason
         else:
             digests.append(digest)
+            parts.update(own)
             good.append(number)
     if bad and (request.on_error == "stop" or not good):
         reasons = "; ".join(list(bad.values())[:NAMED])
@@ -195,7 +209,7 @@ def look(part: Part, request: Augmenting, *, lineage: Mapping[str, Sequence[str]
         )
     if not good:
         raise DataError(f"{part.text}: holds no items")
-    return Looked(part if not bad else Some(part, good), digests, bad, lineage)
+    return Looked(part if not bad else Some(part, good), digests, bad, lineage, parts)
 
 
 def _held_apart(whole: Looked) -> tuple[Looked, Looked]:
