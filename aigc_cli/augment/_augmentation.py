@@ -1,7 +1,8 @@
 """What augmentation is to the command: how the items of a data set are read, varied and written.
 
-A file `augment/<modality>.py`, or `<kind>.py` for a kind of data of its own, defines `Augmentation`,
-a subclass of the one here. run/ knows only this contract: what is counted, drawn, kept in the journal and measured is the same for all.
+A file `augment/<modality>.py`, or `<kind>.py` for a kind of data of its own, defines
+`Augmentation`, a subclass of the one here. run/ knows only this contract: what is counted, drawn,
+kept in the journal and measured is the same for all.
 """
 
 from __future__ import annotations

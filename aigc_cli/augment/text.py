@@ -17,7 +17,7 @@ from functools import cached_property
 from hashlib import blake2b
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -103,9 +103,9 @@ class Augmentation(_augmentation.Augmentation):
     """Texts."""
 
     Options = Options
-    yardstick = "text_classifier_demo"
+    yardstick: ClassVar[str | None] = "text_classifier_demo"
 
-    def open(self, source: str, key: str, data: Mapping[str, str]) -> TextItems:
+    def open(self, source: str, key: str, data: Mapping[str, str]) -> _augmentation.Part:
         config = section_from_texts(Reading, [f"{k}={v}" for k, v in data.items()], "data")
         texts = open_texts(source, key=key)
         if texts.is_running:  # a text a line, without classes
@@ -114,7 +114,7 @@ class Augmentation(_augmentation.Augmentation):
         names = read_names(config.labels, ()) if config.labels is not None else None
         return TextItems(source, read(texts, config, names))
 
-    def open_recipe(self, recipe: Recipe) -> Mapping[str, TextItems]:
+    def open_recipe(self, recipe: Recipe) -> Mapping[str, _augmentation.Part]:
         config = recipe.data
         if not isinstance(config, Config):
             raise DataError(
@@ -130,7 +130,7 @@ class Augmentation(_augmentation.Augmentation):
             key.removeprefix("data."): TextItems(part.name, part) for key, part in parts.items()
         }
 
-    def vary(self, thing: str, part: Any, number: int, peers: Sequence[int], draw: Draw) -> Varied:
+    def vary(self, thing: Any, part: Any, number: int, peers: Sequence[int], draw: Draw) -> Varied:
         return self.edited(thing, [peer for peer in peers if peer != number], part.read, draw)
 
     def edited(
@@ -204,10 +204,10 @@ class Augmentation(_augmentation.Augmentation):
     def thing_of_made(self, made: Any) -> str:
         return "" if isinstance(made, Unread) else " ".join(made.text.split())
 
-    def read_back(self, out: Path, line: Mapping[str, Any]) -> str:
+    def read_back(self, out: Path, line: Mapping[str, Any]) -> Any:
         return str(json.loads(row_of(out, line))["text"])
 
-    def features(self, thing: str) -> Tensor:
+    def features(self, thing: Any) -> Tensor:
         """How often words and pairs of words are in it, hashed, of length 1."""
         words = re.findall(r"\w+", thing.casefold())
         found = torch.zeros(BINS)
@@ -215,7 +215,7 @@ class Augmentation(_augmentation.Augmentation):
             found[int.from_bytes(blake2b(one.encode(), digest_size=4).digest()) % BINS] += 1
         return found / found.norm().clamp(min=1e-9)
 
-    def unfit(self, thing: str) -> str | None:
+    def unfit(self, thing: Any) -> str | None:
         count = len(thing.split())
         if count < self.options.min_words:
             return "too short"
@@ -248,10 +248,11 @@ def deleted(words: Sequence[str], count: int, draw: Draw) -> tuple[list[str], Op
 
 
 def swapped(words: Sequence[str], count: int, draw: Draw) -> tuple[list[str], Operation]:
-    """`count` times two words change places."""
+    """`count` times two words change places, if there are two."""
     moved, places = list(words), []
-    for _ in range(count):
-        a, b = draw.below(len(moved)), draw.below(len(moved))
+    for _ in range(count if len(moved) > 1 else 0):
+        a = draw.below(len(moved))
+        b = (a + 1 + draw.below(len(moved) - 1)) % len(moved)
         moved[a], moved[b] = moved[b], moved[a]
         places.append([a, b])
     return moved, {"name": "swap", "places": places}

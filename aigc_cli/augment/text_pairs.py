@@ -60,7 +60,7 @@ class Pairs(_augmentation.Part):
         return self.items[number]
 
     def digest(self, thing: Pair) -> str:
-        """Of both sides, whichever is the source; of the only one of a pair that lacks the other."""
+        """Of both sides, whichever is the source; of the only one if the other is missing."""
         sides = sorted(self.digests_of_parts(thing))
         return sides[0] if len(sides) == 1 else digest(" ".join(sides))
 

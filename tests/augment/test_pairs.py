@@ -22,13 +22,16 @@ data: {{kind: text_pairs, train: {0}/a.txt, train_target: {0}/b.txt, val: {0}/va
 model: {{dim: 8}}
 trainer: {{max_steps: 1}}
 """
-NOUNS = ("hund", "katze", "mann", "frau", "kind", "vogel", "ball", "baum", "haus", "auto")
-WORDS = [f"{a} und {b}" for a in NOUNS for b in NOUNS if a != b]
+NOUNS = (
+    "hund", "katze", "mann", "frau", "kind", "vogel", "ball", "baum", "haus", "auto", "berg", "see",
+    "brot", "buch", "tisch", "stuhl", "uhr",
+)  # fmt: skip
+WORDS = [" ".join(NOUNS[(n + k * (n // 17 + 1)) % 17] for k in range(5)) for n in range(68)]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`pairs.yaml` of 30 pairs, 20 texts `alone.txt`, and `run`, a model that writes some source."""
+    """`pairs.yaml` of 30 pairs, 20 texts `alone.txt`, and `run`, a model that writes anything."""
     folder = tmp_path_factory.mktemp("pairs")
     for name, words in (
         ("a", WORDS[:30]), ("b", [w.upper() + " da" for w in WORDS[:30]]),
@@ -42,7 +45,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def asked(place: Path, out: Path, *options: str, **more: object) -> Augmenting:
-    sources = {"sources": (str(place / "run"),), "sampling": ("max_tokens=4",)}
+    sources = {"sources": (str(place / "run"),), "sampling": ("max_tokens=4", "temperature=1")}
     given = {"options": ("min_words=1", *options), "workers": 0, "device": "cpu", **sources, **more}
     return Augmenting(str(place / "pairs.yaml"), out, **given)  # type: ignore[arg-type]
 
@@ -108,10 +111,9 @@ def test_a_model_writes_either_side_of_training_pairs(place: Path, tmp_path: Pat
 def test_a_side_that_judges_is_no_text_alone(place: Path, tmp_path: Path) -> None:
     """A pair may share a side, as replies do; a text alone may not be one that judges."""
     leaking = tmp_path / "leaking.txt"
-    leaking.write_text("AUTO und hund hier\nkind und  KATZE dort\nhund und vogel hier\n")
-    judged = (place / "vb.txt").read_text().casefold()
-    assert "kind und katze dort" in judged
-    with pytest.raises(AigcError, match="1 of 3 texts of .* are also in data that judges"):
+    judged = (place / "vb.txt").read_text().split("\n")[3]
+    leaking.write_text(f"AUTO hund hier\n{judged.casefold().replace(' ', '  ')}\nhund vogel hier\n")
+    with pytest.raises(AigcError, match=r"1 of 3 texts of .* are also in data that judges"):
         augment(asked(place, tmp_path / "o", f"alone={leaking}"))
     assert not (tmp_path / "o").exists()
     record = augment(asked(place, tmp_path / "p", f"alone={leaking}", on_leak="drop"))
