@@ -145,7 +145,7 @@ class Model(ColorizationModule, AdversarialModule):
 
     def chroma(self, L: Tensor, options: Section) -> Tensor:
         multiple = self.generator.multiple
-        size = [max(1, round(side / multiple)) * multiple for side in L.shape[-2:]]
+        size = [max(1, (side + multiple // 2) // multiple) * multiple for side in L.shape[-2:]]
         if size != list(L.shape[-2:]):
             L = F.interpolate(L, size=size, mode="bilinear", antialias=True)
         ab: Tensor = AB * self.generator(L / 50 - 1)
