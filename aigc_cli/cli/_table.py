@@ -67,13 +67,14 @@ def records(rows: Iterable[Row], columns: Sequence[str]) -> str:
 
 def pairs(items: Iterable[tuple[str, str]], width: int = 13) -> str:
     """`name:  text` lines; on a terminal a long text goes on below its beginning."""
+    items = list(items)
+    width = max([width, *(len(name) + GAP for name, _ in items)])
     if not sys.stdout.isatty():
         return "\n".join(f"{name + ':':{width}}{text}".rstrip() for name, text in items)
     from rich.table import Table
 
-    items = list(items)
     grid = Table.grid()
-    grid.add_column(width=max([width, *(len(name) + GAP for name, _ in items)]), no_wrap=True)
+    grid.add_column(width=width, no_wrap=True)
     grid.add_column(overflow="fold")
     for name, text in items:
         grid.add_row(_text(f"{name}:", "dim"), _text(text))
