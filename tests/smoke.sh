@@ -106,11 +106,13 @@ expect 0 "$AIGC" tune vae_demo trainer.max_steps=2 trainer.validate_every=1 trai
 expect 0 "$AIGC" train found/best.yaml --out found/again
 expect 2 "$AIGC" tune vae_demo --search space.yaml --out found
 
-step "every demo from the installed package, in an empty folder, without any download; up to four at once"
+step "every demo from the package and its requirements alone, in an empty folder, without any download; up to four at once"
 "$ROOT/.venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --target installed "$ROOT"
-export PYTHONPATH="$work/installed" # before the editable installation
+"$ROOT/.venv/bin/python" "$ROOT/tests/core_packages.py" installed
+alone() { PYTHONPATH="$work/installed" "$ROOT/.venv/bin/python" -S "$@"; } # only what pip install brings
 mkdir empty && cd empty
-"$ROOT/.venv/bin/python" -c 'import aigc_cli, os; print(os.path.dirname(aigc_cli.__file__))' | grep -q /installed/
+alone -c 'import aigc_cli, os; print(os.path.dirname(aigc_cli.__file__))' | grep -q /installed/
+if alone -c 'import pytest' 2>/dev/null; then exit 1; fi
 running=() cores=$(getconf _NPROCESSORS_ONLN)
 demo() { # demo RECIPE "words for sample": two steps, then what its header shows
     if [ "${#running[@]}" -ge "$((cores < 4 ? cores : 4))" ]; then
@@ -126,12 +128,12 @@ done_with() {
 }
 try_demo() {
     export OMP_NUM_THREADS=1
-    expect 0 "$AIGC" train "$1" --out "$1" trainer.max_steps=2 trainer.log_every=1 \
+    expect 0 alone -m aigc_cli train "$1" --out "$1" trainer.max_steps=2 trainer.log_every=1 \
         trainer.validate_every=2 trainer.checkpoint_every=2 trainer.preview_every=2
-    expect 0 "$AIGC" evaluate "$1"
+    expect 0 alone -m aigc_cli evaluate "$1"
     local words
     IFS='|' read -ra words <<<"$2"
-    expect 0 "$AIGC" sample "$1" "${words[@]}"
+    expect 0 alone -m aigc_cli sample "$1" "${words[@]}"
 }
 demo edsr_demo "--input|builtin:photos:validation|tile=128"
 demo dcgan_demo "-n|4|label=7"
@@ -155,9 +157,9 @@ demo rhythm_vae_demo "-n|2|label=funk"
 demo audio_classifier_demo "--input|builtin:tones:notes"
 demo wavenet_demo "-n|2|seconds=0.02"
 for job in "${running[@]}"; do done_with "$job"; done
-expect 0 "$AIGC" sample style_demo --input builtin:photos:validation --reference builtin:paintings:wave \
+expect 0 alone -m aigc_cli sample style_demo --input builtin:photos:validation --reference builtin:paintings:wave \
     size=64 steps=2
-expect 0 "$AIGC" sample deepdream_demo --input builtin:paintings:wave octaves=1 steps=1
+expect 0 alone -m aigc_cli sample deepdream_demo --input builtin:paintings:wave octaves=1 steps=1
 
 cd ..
 

@@ -157,7 +157,6 @@ trainer: {max_steps: 2, global_batch: 2, precision: fp32}
 
 def test_measuring_scores_a_detector_by_mean_average_precision(notes: str, tmp_path: Path) -> None:
     """The scores are those of the metric, of the same boxes."""
-    pytest.importorskip("faster_coco_eval")
     (tmp_path / "yolo.yaml").write_text(DETECTOR)
     request = Augmenting(notes, tmp_path / "o", ("paste=2",), workers=0)
     yardstick = Yardstick(str(tmp_path / "yolo.yaml"), seeds=2, device="cpu")

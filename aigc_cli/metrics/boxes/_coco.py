@@ -32,7 +32,7 @@ def require_backend() -> None:
     if importlib.util.find_spec(BACKEND) is None:
         raise MissingError(
             "mean average precision needs the package faster-coco-eval",
-            hint='pip install "aigc-cli[boxes]"',
+            hint="pip install faster-coco-eval",
         )
 
 
