@@ -36,7 +36,8 @@ from aigc_cli.media.image import (
     tile_grid,
     write_image,
 )
-from aigc_cli.modalities._modality import Findings, Stored, tensor_facts
+from aigc_cli.modalities._findings import Findings, tensor_facts
+from aigc_cli.modalities._modality import Stored
 from aigc_cli.recipe.load import Recipe
 from aigc_cli.registry import load_data_kind
 

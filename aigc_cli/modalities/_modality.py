@@ -24,7 +24,8 @@ from torch.utils.data import default_collate
 from aigc_cli.data._named_files import files_in, names_in
 from aigc_cli.data._shards import Item
 from aigc_cli.data._stream import key_at
-from aigc_cli.errors import AigcError, DataError, InputError, Problem
+from aigc_cli.errors import AigcError, DataError, InputError
+from aigc_cli.modalities._findings import Findings, tensor_facts
 from aigc_cli.modalities._output import File, Kept, Output
 from aigc_cli.models._base import GenerativeModule
 from aigc_cli.recipe.load import Recipe
@@ -454,47 +455,3 @@ class Modality(ABC):
 def open_data(recipe: Recipe) -> Any:
     """The data of a recipe. Raises as its kind."""
     return load_data_kind(recipe.kind).Data(recipe.data, seed=recipe.seed, bases=recipe.bases)
-
-
-def tensor_facts(values: Tensor) -> dict[str, Any]:
-    """What there is to say of a tensor of a batch."""
-    return {
-        "dtype": str(values.dtype).removeprefix("torch."),
-        "shape": list(values.shape),
-        "min": values.min().item(),
-        "max": values.max().item(),
-    }
-
-
-@dataclass
-class Findings:
-    """What is wrong with data: `bad` makes it unusable, `warnings` are worth a look."""
-
-    modality: str
-    parts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    warnings: list[Problem] = field(default_factory=list)
-    bad: AigcError | None = None
-
-    def warn(self, message: str, code: str, key: str, hint: str | None = None) -> None:
-        """Add a warning about a part."""
-        self.warnings.append(Problem(message, code=f"data.{code}", key=key, hint=hint))
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"parts": self.parts, "warnings": [w.as_dict() for w in self.warnings]}
-
-
-def warn_of_twins(findings: Findings, what: str) -> None:
-    """Name files whose `digests` are those of another, and say how many were left out."""
-    seen: dict[str, tuple[str, str]] = {}
-    for key in sorted(findings.parts):  # data.train before data.val
-        part = findings.parts[key]
-        for name, digest in zip(part["names"], part["digests"], strict=True):
-            if digest not in seen:
-                seen[digest] = (key, name)
-            elif seen[digest][0] == key:
-                findings.warn(f"{name} has the {what} of {seen[digest][1]}", "duplicates", key)
-            else:
-                where, first = seen[digest]
-                findings.warn(f"{name} has the {what} of {first} in {where}", "leak", key)
-        if part["skipped"]:
-            findings.warn(f"{len(part['skipped']):,} files are left out", "skipped", key)

@@ -21,7 +21,8 @@ from aigc_cli.media.files import write_bytes
 from aigc_cli.media.image import Raster, write_image
 from aigc_cli.media.record import packet
 from aigc_cli.modalities import _modality
-from aigc_cli.modalities._modality import Findings, Input, Inputs, Task, warn_of_twins
+from aigc_cli.modalities._findings import Findings, warn_of_twins
+from aigc_cli.modalities._modality import Input, Inputs, Task
 from aigc_cli.modalities._output import File, Output
 from aigc_cli.recipe.load import Recipe
 from aigc_cli.recipe.sections import Section

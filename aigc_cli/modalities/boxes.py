@@ -19,7 +19,8 @@ from aigc_cli.media.files import write_bytes
 from aigc_cli.media.image import Raster, tile_grid, write_image
 from aigc_cli.media.record import packet
 from aigc_cli.modalities import _modality
-from aigc_cli.modalities._modality import Findings, Input, Inputs, Task, open_data
+from aigc_cli.modalities._findings import Findings
+from aigc_cli.modalities._modality import Input, Inputs, Task, open_data
 from aigc_cli.modalities._output import File, Kept, Output
 from aigc_cli.modalities.image import small
 from aigc_cli.recipe.load import Recipe

@@ -38,7 +38,8 @@ from aigc_cli.media.record import Provenance, packet
 from aigc_cli.media.resize import resize_bicubic
 from aigc_cli.modalities import _image_data as image_data
 from aigc_cli.modalities import _modality
-from aigc_cli.modalities._modality import Findings, Input, Inputs, Task
+from aigc_cli.modalities._findings import Findings
+from aigc_cli.modalities._modality import Input, Inputs, Task
 from aigc_cli.modalities._output import File, Kept, Output
 from aigc_cli.models._image import ImageModule
 from aigc_cli.recipe.load import Recipe

@@ -27,7 +27,8 @@ from aigc_cli.media.score import tunes
 from aigc_cli.media.soundfont import Soundfont
 from aigc_cli.media.synth import render, wav_bytes
 from aigc_cli.modalities import _modality
-from aigc_cli.modalities._modality import Findings, Input, Inputs, Task, warn_of_twins
+from aigc_cli.modalities._findings import Findings, warn_of_twins
+from aigc_cli.modalities._modality import Input, Inputs, Task
 from aigc_cli.modalities._music_inputs import Form, Primes, Reading, WholePieces
 from aigc_cli.modalities._output import File, Output
 from aigc_cli.recipe.load import Recipe

@@ -16,7 +16,8 @@ from aigc_cli.errors import DataError, PromptError
 from aigc_cli.media.files import write_bytes
 from aigc_cli.modalities import _modality
 from aigc_cli.modalities import _text_data as text_data
-from aigc_cli.modalities._modality import Findings, Input, Inputs, Task, open_data
+from aigc_cli.modalities._findings import Findings
+from aigc_cli.modalities._modality import Input, Inputs, Task, open_data
 from aigc_cli.modalities._output import File, Kept, Output
 from aigc_cli.models._text import Prompt, TextModule
 from aigc_cli.recipe.load import Recipe

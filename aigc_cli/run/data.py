@@ -13,7 +13,8 @@ from aigc_cli.catalog.find import resolve
 from aigc_cli.data._paths import is_named
 from aigc_cli.errors import InputError, OutputError, Problem
 from aigc_cli.modalities import find_modality, modality_of_data, recognized
-from aigc_cli.modalities._modality import Findings, Modality
+from aigc_cli.modalities._findings import Findings
+from aigc_cli.modalities._modality import Modality
 from aigc_cli.recipe.load import Recipe, load_recipe, require_trainable
 from aigc_cli.run.weights import complete
 

@@ -12,7 +12,8 @@ from aigc_cli.data._sources import find_path
 from aigc_cli.errors import DataError
 from aigc_cli.media.files import write_bytes
 from aigc_cli.modalities import _modality
-from aigc_cli.modalities._modality import Findings, Input, Inputs, Task
+from aigc_cli.modalities._findings import Findings
+from aigc_cli.modalities._modality import Input, Inputs, Task
 from aigc_cli.modalities._output import File, Kept, Output
 from aigc_cli.recipe.load import Recipe
 
