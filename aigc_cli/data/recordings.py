@@ -200,7 +200,7 @@ class Stretches:
         """A batch without what no item counts at its end."""
         batch: dict[str, Tensor] = default_collate(list(items))
         end = int(batch["counted"].any(0).nonzero().max()) + 1
-        for name in ("audio", "counted"):
+        for name in ("audio", "counted", "place"):
             batch[name] = batch[name][:, :end]
         return batch
 
@@ -212,7 +212,10 @@ class Stretches:
         audio, counted = np.zeros(context + length, np.float32), torch.zeros(context + length)
         audio[before : before + len(part)] = part
         counted[context : context + min(length, len(samples) - start)] = 1
-        item = {"audio": torch.from_numpy(audio), "counted": counted}
+        place = (torch.arange(context + length) + (start - context)) / len(samples)
+        item = {
+            "audio": torch.from_numpy(audio), "counted": counted, "place": place.clamp(0, 1),
+        }  # fmt: skip
         if self.labels is not None:
             item["label"] = torch.tensor(self.labels[number])
         return item

@@ -5,6 +5,7 @@
 | `recordings` | audio     | (B, T) | samples in [-1, 1], zeros before a file and behind it;    |
 |              |           |        | T = context + length                                      |
 |              | counted   | (B, T) | 1 where a sample is to be learned, 0 in the context       |
+|              | place     | (B, T) | how much of its recording lies before a sample, in [0, 1] |
 |              | label     | (B,)   | number in `labels`; absent without them                   |
 |              | unigram,  | (B,)   | nats that the counted levels of a validation item cost    |
 |              | markov    |        | models of the training levels without context, or with    |

@@ -6,7 +6,11 @@ levels (Salimans et al., "PixelCNN++", 2017, https://arxiv.org/abs/1701.05517), 
 both compare.
 
 Differs from the paper: samples come in as one number instead of a one-hot row, and the skips of all
-layers are summed by one product.
+layers are summed by one product. Where the words of a class have a course, as spoken digits do, a
+short receptive field with the class alone does not tell where in the word it is: with `points` what
+is told to the layers changes between the beginning of a recording and its end. Classifier-free
+guidance (Ho and Salimans, 2022, https://arxiv.org/abs/2207.12598) is not in the paper either; both
+are off by default.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from aigc_cli.errors import InputError
 from aigc_cli.media.audio import Sound
 from aigc_cli.models._base import Batch, GenerativeModule, Terms
 from aigc_cli.nn.mulaw import from_levels, on_scale, to_levels
@@ -77,6 +82,12 @@ class Config(Section):
     """logistic: how many are mixed."""
     conditional: bool = True
     """Whether the classes of the data, where it has some, are told to every layer."""
+    points: int = Field(0, ge=0, le=1024)
+    """Points from the beginning of a recording to its end at which what is told to every layer is
+    learned, for each class; it is linear between them. 0: the same throughout.
+    """
+    label_dropout: float = Field(0.0, ge=0, le=1)
+    """Part of the recordings whose class is hidden, so that guidance has something to lean on."""
     lr: float = Field(1e-3, gt=0, le=1)
     """Learning rate before the schedule, of Adam."""
 
@@ -92,6 +103,10 @@ class Options(Section):
     """Class to make, by name or number; without it each in turn."""
     temperature: float = Field(1.0, ge=0, le=100)
     """0 always takes the likeliest level; 1 draws from the model's probabilities."""
+    guidance: float = Field(1.0, ge=0, le=100)
+    """How much the class counts: 1 as learned, more for typical sounds, 0 for any class; for models
+    of label_dropout.
+    """
 
 
 def mixture_logits(raw: Tensor, levels: int) -> Tensor:
@@ -147,12 +162,14 @@ class Model(GenerativeModule):
         assert isinstance(spec, AudioSpec)
         self.levels = spec.levels
         self.conditional = config.conditional and spec.labels is not None
+        self.hidden = len(spec.labels or ())  # the class of those whose class is hidden
         self.net = WaveNet(
             channels=config.channels,
             skip=config.skip,
             dilations=[2**i for i in range(config.layers)] * config.stacks,
             outputs=spec.levels if config.head == "softmax" else 3 * config.mixtures,
-            classes=len(spec.labels or ()) if self.conditional else 0,
+            classes=self.hidden + (config.label_dropout > 0) if self.conditional else 0,
+            points=config.points,
         )
         if config.head == "logistic":  # spread over the scale, each as wide as its share
             M = config.mixtures
@@ -165,12 +182,13 @@ class Model(GenerativeModule):
     def weight(self, batch: Batch) -> Tensor:
         return batch["counted"].sum()
 
-    def nats(self, batch: Batch) -> Tensor:
-        """Of all counted samples of each item, (B,)."""
+    def nats(self, batch: Batch, label: Tensor | None = None) -> Tensor:
+        """Of all counted samples of each item, (B,), each of the class in the batch or in `label`."""
         level = to_levels(batch["audio"], self.levels)  # (B, T)
         # Before the first sample there is silence.
         y = on_scale(F.pad(level[:, :-1], (1, 0), value=self.silence), self.levels)
-        raw = self.net(y, batch.get("label") if self.conditional else None)
+        label = batch.get("label") if label is None else label
+        raw = self.net(y, label if self.conditional else None, batch.get("place"))
         first = self.spec.context
         raw, level = raw[:, first:].float(), level[:, first:]
         if self.config.head == "softmax":
@@ -185,7 +203,11 @@ class Model(GenerativeModule):
         return int(to_levels(torch.zeros(()), self.levels))
 
     def loss(self, batch: Batch) -> Terms:
-        loss = self.nats(batch).sum() / self.mean_weight
+        label = batch.get("label")
+        if label is not None and self.conditional and self.config.label_dropout:
+            gone = self.rand(len(label)) < self.config.label_dropout
+            label = torch.where(gone, self.hidden, label)
+        loss = self.nats(batch, label).sum() / self.mean_weight
         return {"loss": loss, "bits_per_sample": loss.detach() / log(2)}
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
@@ -200,14 +222,17 @@ class Model(GenerativeModule):
     def summarize(self, means: dict[str, float]) -> dict[str, float]:
         return {"bits_per_sample": means["nats"] / max(means["samples"], 1e-9) / log(2)}
 
-    def probabilities(self, raw: Tensor, temperature: float) -> Tensor:
+    def log_probabilities(self, raw: Tensor) -> Tensor:
         """Outputs (B, O) -> float64 (B, V)."""
-        logits = raw.double()
         if self.config.head == "logistic":
-            logits = mixture_logits(raw, self.levels).double()
+            return mixture_logits(raw, self.levels).double()
+        return raw.double().log_softmax(-1)
+
+    def probabilities(self, log_p: Tensor, temperature: float) -> Tensor:
+        """What is drawn from, (B, V), of log-probabilities (B, V)."""
         if temperature == 0:
-            return F.one_hot(logits.argmax(-1), self.levels).double()
-        return (logits / temperature).softmax(-1)
+            return F.one_hot(log_p.argmax(-1), self.levels).double()
+        return (log_p / temperature).softmax(-1)
 
     @torch.no_grad()
     def sample(
@@ -218,25 +243,47 @@ class Model(GenerativeModule):
         references: Sequence[Any] = (),
     ) -> list[Sound]:
         """Sounds out of silence; with a recording `given` (T,), that and how it goes on."""
-        B, rate = noise.count, self.spec.sample_rate
+        B, rate, w = noise.count, self.spec.sample_rate, options.guidance
         labels = [self.labels_of(options, number, 1) for number in noise.numbers]
         label = torch.cat([one for one in labels if one is not None]) if self.conditional else None
+        if w != 1:
+            self._needs_hidden()
+            assert label is not None
+            label = torch.cat([torch.full_like(label, self.hidden), label])
         # A recording begins as in training: behind one sample of silence, and its context.
         start = torch.full((1 + self.spec.context,), self.silence, device=self.device)
         prime = start if given is None else torch.cat([start, to_levels(given, self.levels)])
-        y = on_scale(prime, self.levels).expand(B, -1)
+        rows = B if w == 1 else 2 * B  # guidance: those whose class is hidden, and the others
+        y = on_scale(prime, self.levels).expand(rows, -1)
         count = max(round(options.seconds * rate), 1)
         uniform = noise.rand(count).to(self.device).T[..., None].contiguous()  # (T, B, 1)
+        time = torch.arange(len(prime) + count - 1, device=self.device) - self.spec.context
+        place = time.clamp(min=0) / (time[-1] + 1)  # of what comes behind each sample
+        place = place.double().expand(rows, -1)
 
         # In double precision what is drawn does not depend on the size of the batch.
-        cache, last = Cache(deepcopy(self.net).double(), label, y[:, :-1].double()), y[:, -1]
-        made = []
+        net, before = deepcopy(self.net).double(), len(prime) - 1
+        cache = Cache(net, label, y[:, :-1].double(), place[:, :before])
+        last, made = y[:, -1], []
         for step in range(count):
-            p = self.probabilities(cache.step(last.double()), options.temperature)
+            log_p = self.log_probabilities(cache.step(last.double(), place[:, before + step]))
+            if w != 1:
+                log_p = torch.lerp(*log_p.chunk(2), w)
+            p = self.probabilities(log_p, options.temperature)
             level = torch.searchsorted(p.cumsum(-1), uniform[step])[:, 0]
             made.append(level.clamp(max=self.levels - 1))
-            last = on_scale(made[-1], self.levels)
+            last = on_scale(made[-1], self.levels).repeat(rows // B)
         samples = from_levels(torch.stack(made, 1), self.levels).cpu()
         if given is not None:
             samples = torch.cat([given.cpu().expand(B, -1), samples], 1)
         return [Sound(one.numpy(), rate) for one in samples]
+
+    def _needs_hidden(self) -> None:
+        """See that there is a class of those whose class is hidden."""
+        if not (self.conditional and self.config.label_dropout):
+            raise InputError(
+                "guidance: the model was trained without hidden classes, and knows no sound of any "
+                "class",
+                hint="leave guidance at 1, or train with model.label_dropout=0.1 on recordings of "
+                "classes",
+            )
