@@ -157,7 +157,7 @@ class Data(Prepared):
         learned = parts.get("data.train")
         chains = Patterns(learned, spec, styles["data.train"], "data.train") if learned else None
         self.val = Beside(val, chains)
-        self.val_batch_size = min(len(val), 512)  # what is measured of a set needs it whole
+        self.val_batch_size = min(len(val), 512)
 
 
 def suggest(config: Config, *, bases: Sequence[Path] = ()) -> Suggestions:

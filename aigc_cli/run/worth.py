@@ -34,7 +34,7 @@ def first_batch_values(
         model.train()
     for name, values in columns.items():
         means = {key: float(value.double().mean()) for key, value in values.items()}
-        if monitor not in means and name == "":
+        if monitor not in means:
             means = model.summarize(means)
         if monitor in means:
             found[name] = means[monitor]

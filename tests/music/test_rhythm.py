@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,6 @@ from aigc_cli.media.drums import (
 from aigc_cli.media.events import Events, on_grid
 from aigc_cli.media.midi import midi_bytes, read_midi
 from aigc_cli.models.music import rhythm_gan, rhythm_vae
-from aigc_cli.models.music._rhythm import rate_error
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs.rhythm import DrumSpec
 
@@ -77,13 +77,44 @@ def test_patterns_know_style_tempo_and_density(tmp_path: Path) -> None:
     assert common_classes(["a", "a"], 2) == ("a",)
 
 
-def test_rate_error_is_zero_of_the_same_set() -> None:
-    grids = (torch.rand(5, 16, 9, generator=torch.Generator().manual_seed(0)) > 0.5).float()
-    assert not rate_error(grids.flip(0), grids).any()
-    assert float(rate_error(torch.ones(3, 2, 9), torch.zeros(2, 2, 9))[0]) == 1
-
-
 SPEC = DrumSpec(1, 4, 4, 1.0, ("sparse", "dense"))
+
+
+def grids(count: int, seed: int) -> torch.Tensor:
+    return (torch.rand(count, 16, 9, generator=torch.Generator().manual_seed(seed)) > 0.6).float()
+
+
+@pytest.mark.parametrize("family", [rhythm_vae, rhythm_gan])
+@pytest.mark.parametrize("sizes", [[5], [1, 1, 3], [2, 3]])
+def test_what_is_measured_of_a_set_is_the_same_however_it_is_spread(
+    family: Any, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over batches, as over devices, whose sums are added: a device may have one item of all."""
+    model = family.Model(family.Config.tiny(), SPEC).eval()
+    made, real = grids(5, 0), grids(5, 1)
+    parts = iter(made.split(sizes))
+    monkeypatch.setattr(model, "draw", lambda noise, conditions: next(parts))
+    model.start_means()
+    for grid in real.split(sizes):
+        batch = {"grid": grid, "tempo": torch.zeros(len(grid)), "density": grid.sum((1, 2)) / 16,
+                 "label": torch.zeros(len(grid), dtype=torch.long)}  # fmt: skip
+        with torch.no_grad():
+            model.add_to_means(model.evaluate_batch(batch))
+    means = model.validation_means()
+    assert set(means) == set(model.metrics)
+    assert means["rate_error"] == pytest.approx((made.mean(0) - real.mean(0)).abs().mean().item())
+    hits = (made.sum((1, 2)) - real.sum((1, 2))).abs() / 16
+    assert means["density_error"] == pytest.approx(hits.mean().item())
+    # The same set has none, in whatever order.
+    same = model.summarize(
+        {
+            name: value.double().mean().item()
+            for name, value in model._compared(
+                real.flip(0), {"grid": real, "density": hits}
+            ).items()
+        }
+    )
+    assert same["rate_error"] == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize("family", [rhythm_vae, rhythm_gan])

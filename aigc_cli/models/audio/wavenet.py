@@ -183,7 +183,7 @@ class Model(GenerativeModule):
         return batch["counted"].sum()
 
     def nats(self, batch: Batch, label: Tensor | None = None) -> Tensor:
-        """Of all counted samples of each item, (B,), each of the class in the batch or in `label`."""
+        """Of all counted samples of each item (B,), of the classes in the batch or in `label`."""
         level = to_levels(batch["audio"], self.levels)  # (B, T)
         # Before the first sample there is silence.
         y = on_scale(F.pad(level[:, :-1], (1, 0), value=self.silence), self.levels)

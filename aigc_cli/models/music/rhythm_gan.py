@@ -18,7 +18,7 @@ from torch import Tensor
 
 from aigc_cli.models._adversarial import AdversarialModule
 from aigc_cli.models._base import Batch, Terms
-from aigc_cli.models.music._rhythm import FEWEST, MEASURES, RhythmModule, RhythmOptions, mlp
+from aigc_cli.models.music._rhythm import MEASURES, RhythmModule, RhythmOptions, mlp
 from aigc_cli.nn.adversarial import discriminator_loss, generator_loss, penalized
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
@@ -48,7 +48,6 @@ class Model(RhythmModule, AdversarialModule):
     """Two networks and their game."""
 
     metrics: ClassVar[dict[str, Literal["max", "min"]]] = dict(MEASURES)
-    fewest = FEWEST
     averaged = ("generator",)
     config: Config
 

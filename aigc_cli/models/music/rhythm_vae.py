@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from aigc_cli.models._base import Batch, Terms
-from aigc_cli.models.music._rhythm import FEWEST, MEASURES, RhythmModule, RhythmOptions, mlp
+from aigc_cli.models.music._rhythm import MEASURES, RhythmModule, RhythmOptions, mlp
 from aigc_cli.nn.divergence import kl_to_standard_normal
 from aigc_cli.recipe.sections import Section
 from aigc_cli.sampling.noise import SampleNoise
@@ -47,7 +47,6 @@ class Model(RhythmModule):
     """A code for each pattern, and the patterns of codes."""
 
     metrics: ClassVar[dict[str, Literal["max", "min"]]] = {"nats": "min", **MEASURES}
-    fewest = FEWEST
     averaged = ("encoder", "decoder")
     config: Config
 
