@@ -268,7 +268,8 @@ class Model(GenerativeModule):
         for step in range(count):
             log_p = self.log_probabilities(cache.step(last.double(), place[:, before + step]))
             if w != 1:
-                log_p = torch.lerp(*log_p.chunk(2), w)
+                of_any, of_class = log_p.chunk(2)
+                log_p = torch.lerp(of_any, of_class, w)
             p = self.probabilities(log_p, options.temperature)
             level = torch.searchsorted(p.cumsum(-1), uniform[step])[:, 0]
             made.append(level.clamp(max=self.levels - 1))
