@@ -7,17 +7,20 @@ kept in the journal and measured is the same for all.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from aigc_cli.data._stream import item_seed
+from aigc_cli.media.files import write_bytes
 from aigc_cli.modalities._modality import Task
 from aigc_cli.recipe.load import Recipe
 from aigc_cli.recipe.sections import Section
@@ -76,10 +79,34 @@ class Written:
 
     path: str
     """Relative to the output folder, with `/`."""
-    row: bytes | None = None
-    """What is added to the file, where it is a common one."""
+    data: bytes
+    """The content of the file, or the row."""
+    is_row: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What the line of the list says of it besides, such as where objects are."""
+
+    @property
+    def row(self) -> bytes | None:
+        return self.data if self.is_row else None
+
+    def line(self, split: str, label: str | None, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Of the list; `facts` say how it came about."""
+        named = {} if label is None else {"label": label}
+        sha256 = hashlib.sha256(self.data).hexdigest()
+        return {"path": self.path, "split": split, **named, **facts, **self.facts, "sha256": sha256}
+
+
+def write_file(
+    out: Path, path: str, data: bytes, facts: Mapping[str, Any] = MappingProxyType({})
+) -> Written:
+    """Write an item as a file of its own, in a folder that is made where it is missing.
+
+    Raises:
+        OutputError: it cannot be written. DiskFullError: no space left.
+    """
+    (out / path).parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(out / path, data)
+    return Written(path, data, facts=facts)
 
 
 @dataclass
@@ -141,15 +168,7 @@ class Augmentation(ABC):
         """
 
     @abstractmethod
-    def write(
-        self,
-        out: Path,
-        split: str,
-        stem: str,
-        label: str | None,
-        thing: Any,
-        facts: Mapping[str, Any],
-    ) -> Written:
+    def write(self, out: Path, split: str, stem: str, label: str | None, thing: Any) -> Written:
         """Write a thing as a file, or make the row of it. The same thing gives the same bytes.
 
         Raises:

@@ -15,7 +15,14 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from aigc_cli.augment import _augmentation
-from aigc_cli.augment._augmentation import Draw, Operation, Varied, Written, folder_of
+from aigc_cli.augment._augmentation import (
+    Draw,
+    Operation,
+    Varied,
+    Written,
+    folder_of,
+    write_file,
+)
 from aigc_cli.data._named_files import classes_of, one_group
 from aigc_cli.errors import DataError
 from aigc_cli.media.files import write_bytes
@@ -139,20 +146,9 @@ class Augmentation(_augmentation.Augmentation):
         data = self.encode(self.changed(thing.value, draw, done))
         return Varied(Item(data, self.ending, self.decode(data, f"item {number}")), done)
 
-    def write(
-        self,
-        out: Path,
-        split: str,
-        stem: str,
-        label: str | None,
-        thing: Any,
-        facts: Mapping[str, Any],
-    ) -> Written:
+    def write(self, out: Path, split: str, stem: str, label: str | None, thing: Any) -> Written:
         folder = split if label is None else f"{split}/{folder_of(label)}"
-        path = f"{folder}/{stem}{thing.ending}"
-        (out / folder).mkdir(parents=True, exist_ok=True)
-        write_bytes(out / path, thing.data)
-        return Written(path)
+        return write_file(out, f"{folder}/{stem}{thing.ending}", thing.data)
 
     def given(self, thing: Item, label: str, task: Task) -> Any:
         raise DataError("models that answer are not for such files")

@@ -22,7 +22,14 @@ from torch import Tensor
 from aigc_cli.augment import _augmentation
 from aigc_cli.augment import _image_operations as operations
 from aigc_cli.augment import image as images
-from aigc_cli.augment._augmentation import Draw, Operation, Varied, Written, folder_of
+from aigc_cli.augment._augmentation import (
+    Draw,
+    Operation,
+    Varied,
+    Written,
+    folder_of,
+    write_file,
+)
 from aigc_cli.data._box_parts import BoxImages, open_boxes, require_good
 from aigc_cli.data._cache import cache_folder
 from aigc_cli.data.boxes import Config, inside
@@ -30,7 +37,7 @@ from aigc_cli.data.boxes import open_parts as open_recipe_parts
 from aigc_cli.errors import DataError
 from aigc_cli.media.boxes import Boxes, Floats, coco_image, coco_json, coco_objects
 from aigc_cli.media.files import write_bytes
-from aigc_cli.media.image import Raster, from_tensor, read_image, write_image
+from aigc_cli.media.image import Raster, from_tensor, png_bytes, read_image, write_image
 from aigc_cli.modalities._modality import Task
 from aigc_cli.recipe.load import Recipe, section_from_texts
 from aigc_cli.recipe.sections import Section
@@ -219,18 +226,7 @@ class Augmentation(_augmentation.Augmentation):
                 done.append({"name": "paste", "class": name, "box": where, "drawn": True})
         return Scene(images.raster_of(image, thing.picture), objects), done
 
-    def write(
-        self,
-        out: Path,
-        split: str,
-        stem: str,
-        label: str | None,
-        thing: Any,
-        facts: Mapping[str, Any],
-    ) -> Written:
-        path = f"{split}/images/{stem}.png"
-        (out / path).parent.mkdir(parents=True, exist_ok=True)
-        write_image(out / path, thing.picture)
+    def write(self, out: Path, split: str, stem: str, label: str | None, thing: Any) -> Written:
         objects: Boxes = thing.objects
         noted = {
             "size": [thing.picture.width, thing.picture.height],
@@ -241,7 +237,8 @@ class Augmentation(_augmentation.Augmentation):
             noted["outlines"] = [
                 [np.round(polygon, 2).tolist() for polygon in one] for one in objects.outlines
             ]
-        return Written(path, facts={"objects": noted})
+        data = png_bytes(thing.picture)
+        return write_file(out, f"{split}/images/{stem}.png", data, {"objects": noted})
 
     def finish(self, out: Path, lines: Iterable[Mapping[str, Any]]) -> None:
         """A COCO file for each part, and objects cut out where that is asked for."""

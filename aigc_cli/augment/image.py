@@ -16,14 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aigc_cli.augment import _augmentation
-from aigc_cli.augment._augmentation import Draw, Varied, Written, folder_of
+from aigc_cli.augment._augmentation import Draw, Varied, Written, folder_of, write_file
 from aigc_cli.augment._image_operations import Options, vary
 from aigc_cli.data._images import in_8_bits, open_parts
 from aigc_cli.data._sources import Source, open_source
 from aigc_cli.data.images import Config
 from aigc_cli.errors import DataError
 from aigc_cli.media.files import write_bytes
-from aigc_cli.media.image import Raster, from_tensor, read_image, write_image
+from aigc_cli.media.image import Raster, from_tensor, png_bytes, read_image
 from aigc_cli.modalities._modality import Task
 from aigc_cli.modalities.image import seen
 from aigc_cli.recipe.load import Recipe, section_from_texts
@@ -97,20 +97,9 @@ class Augmentation(_augmentation.Augmentation):
         varied, done = vary(image, other, self.options, draw)
         return Varied(raster_of(varied, thing), done, sources)
 
-    def write(
-        self,
-        out: Path,
-        split: str,
-        stem: str,
-        label: str | None,
-        thing: Any,
-        facts: Mapping[str, Any],
-    ) -> Written:
+    def write(self, out: Path, split: str, stem: str, label: str | None, thing: Any) -> Written:
         folder = split if label is None else f"{split}/{folder_of(label)}"
-        path = f"{folder}/{stem}.png"
-        (out / folder).mkdir(parents=True, exist_ok=True)
-        write_image(out / path, thing)
-        return Written(path)
+        return write_file(out, f"{folder}/{stem}.png", png_bytes(thing))
 
     def given(self, thing: Raster, label: str, task: Task) -> Tensor:
         return seen(thing, task)

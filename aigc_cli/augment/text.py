@@ -182,17 +182,9 @@ class Augmentation(_augmentation.Augmentation):
                 found.setdefault(word.casefold(), []).extend(w for w in group if w != word)
         return found
 
-    def write(
-        self,
-        out: Path,
-        split: str,
-        stem: str,
-        label: str | None,
-        thing: Any,
-        facts: Mapping[str, Any],
-    ) -> Written:
+    def write(self, out: Path, split: str, stem: str, label: str | None, thing: Any) -> Written:
         row = {"text": thing} if label is None else {"text": thing, "label": label}
-        return Written(f"{split}.jsonl", (json.dumps(row, ensure_ascii=False) + "\n").encode())
+        return written_row(split, row)
 
     def given(self, thing: str, label: str, task: Task) -> str:
         prompt = self.options.prompt or "{text}"
@@ -228,6 +220,11 @@ class Augmentation(_augmentation.Augmentation):
 
     def trains_on(self, out: Path) -> Mapping[str, str]:
         return {"train": str(out / "train.jsonl"), "val": str(out / "val.jsonl")}
+
+
+def written_row(split: str, row: Mapping[str, Any]) -> Written:
+    data = (json.dumps(row, ensure_ascii=False) + "\n").encode()
+    return Written(f"{split}.jsonl", data, is_row=True)
 
 
 def row_of(out: Path, line: Mapping[str, Any]) -> bytes:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from aigc_cli.augment import _augmentation, text
 from aigc_cli.augment._augmentation import Draw, Varied, Written
-from aigc_cli.augment.text import digest, row_of
+from aigc_cli.augment.text import digest, row_of, written_row
 from aigc_cli.data._text_files import open_texts
 from aigc_cli.data.text_pairs import Config, Pair, open_parts
 from aigc_cli.errors import DataError, InputError
@@ -94,18 +94,10 @@ class Augmentation(text.Augmentation):
         varied = self.edited(thing.source, others, lambda item: part.read(item).source, draw)
         return Varied(Pair(varied.thing, thing.targets), varied.operations, varied.sources)
 
-    def write(
-        self,
-        out: Path,
-        split: str,
-        stem: str,
-        label: str | None,
-        thing: Any,
-        facts: Mapping[str, Any],
-    ) -> Written:
+    def write(self, out: Path, split: str, stem: str, label: str | None, thing: Any) -> Written:
         targets = thing.targets if len(thing.targets) > 1 else thing.targets[0]
         row = {"source": thing.source, "target": targets}
-        return Written(f"{split}.jsonl", (json.dumps(row, ensure_ascii=False) + "\n").encode())
+        return written_row(split, row)
 
     @cached_property
     def _alone(self) -> Pairs | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from aigc_cli import __version__
-from aigc_cli.augment._augmentation import Draw, Part, Written
+from aigc_cli.augment._augmentation import Draw, Part
 from aigc_cli.augment._plan import Members, Plan, members_of, sizes_after
 from aigc_cli.errors import AigcError, DataError, InputError
 from aigc_cli.media.files import write_bytes
@@ -215,7 +215,7 @@ class Work:
         label = None if labels is None else labels[item]
         thing = self._unchanged(looked.part, item, looked.digests[item])
         written = self.sources.augmentation.write(
-            self.request.out, split, f"real-{number:07d}", label, thing, {}
+            self.request.out, split, f"real-{number:07d}", label, thing
         )
         facts = {
             "made": "copied",
@@ -223,7 +223,7 @@ class Work:
             "digest": looked.digests[item],
             "origins": looked.origins(item),
         }
-        return self._line(written, split, label, facts), written.row
+        return written.line(split, label, facts), written.row
 
     def _varied(self, number: int) -> Row:
         looked, made = self.sources.train, self.sources.augmentation
@@ -242,10 +242,9 @@ class Work:
         }
         if varied.sources:
             facts["with"] = [looked.part.name(one) for one in varied.sources]
-        written = made.write(
-            self.request.out, "train", f"new-{number:07d}", label or None, varied.thing, facts
-        )
-        return self._line(written, "train", label or None, facts), written.row
+        stem = f"new-{number:07d}"
+        written = made.write(self.request.out, "train", stem, label or None, varied.thing)
+        return written.line("train", label or None, facts), written.row
 
     @staticmethod
     def _unchanged(part: Part, item: int, digest: str) -> Any:
@@ -254,11 +253,6 @@ class Work:
             raise DataError(f"{part.name(item)}: changed while the set was made",
                             hint="start anew with --overwrite")  # fmt: skip
         return thing
-
-    @staticmethod
-    def _line(written: Written, split: str, label: str | None, facts: Line) -> Line:
-        named = {} if label is None else {"label": label}
-        return {"path": written.path, "split": split, **named, **facts, **written.facts}
 
     def asked(self) -> dict[str, Any]:
         """All that decides the files."""

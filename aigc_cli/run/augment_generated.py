@@ -299,12 +299,8 @@ class Generated:
         if one.source is not None:
             facts["source"] = self.asked_items.part.name(one.source)
         stem = f"made-{number:07d}"
-        named = {"label": label} if label else {}
-        written = augmentation.write(
-            self.request.out, "train", stem, label or None, one.thing, facts
-        )
-        line = {"path": written.path, "split": "train", **named, **facts, **written.facts}
-        return line, written.row
+        written = augmentation.write(self.request.out, "train", stem, label or None, one.thing)
+        return written.line("train", label or None, facts), written.row
 
 
 class _Features:

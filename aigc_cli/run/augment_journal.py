@@ -88,7 +88,8 @@ class Journal:
             yield line
 
     def add(self, line: Line, row: bytes | None = None) -> None:
-        """Note an item, whose file is there; `row` is added to the common file it names.
+        """Note an item, whose file is there, by its line, which has the SHA-256 of that; or `row`
+        is added to the common file it names.
 
         Raises:
             DiskFullError, OutputError: it cannot be written.
@@ -103,9 +104,7 @@ class Journal:
                 place = {"start": common.tell(), "end": common.tell() + len(row)}
                 common.write(row)
                 common.flush()
-                line = {**line, "sha256": hashlib.sha256(row).hexdigest(), **place}
-            else:
-                line = {**line, "sha256": digest_of(path)}
+                line = {**line, **place}
             self._file.write((json.dumps(line, ensure_ascii=False) + "\n").encode())
             self._file.flush()
         except OSError as error:
