@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aigc_cli.augment._augmentation import Draw
-from aigc_cli.augment._image_operations import Options, vary
+from aigc_cli.augment._image_operations import Options, vary, with_hue
 
 NONE = dict.fromkeys(("rotation", "scale", "shear", "crop", "light", "color", "noise"), 0.0)
 
@@ -77,3 +78,13 @@ def test_transparency_moves_along_and_keeps_its_values() -> None:
     assert torch.equal(lit[3], image[3])
     flipped = [vary(image, None, only(flip=True), Draw(0, n))[0] for n in range(8)]
     assert any(torch.equal(f[3], image[3].flip(-1)) for f in flipped)
+
+
+@pytest.mark.parametrize("turns", [-0.3, 0.02, 0.5])
+def test_moving_the_hue_agrees_with_torchvision(turns: float) -> None:
+    from torchvision.transforms.v2 import functional as tv
+
+    colors = torch.rand(3, 9, 12)
+    colors[:, 0] = 0.5  # without a hue
+    colors[:, 1] = torch.tensor([0.2, 0.2, 0.7])[:, None]  # two channels alike
+    assert float((with_hue(colors, turns) - tv.adjust_hue(colors, turns)).abs().max()) < 1e-5
