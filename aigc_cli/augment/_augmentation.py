@@ -34,6 +34,8 @@ class Part(ABC):
 
     text: str
     """What the user calls it, for messages."""
+    left_out: Mapping[str, int] = MappingProxyType({})
+    """What was passed over when it was opened: how many, by kind."""
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -79,6 +79,8 @@ class FileItems(_augmentation.Part):
 
     def read(self, number: int) -> Item:
         name, data = self.files[number]
+        if not data:
+            raise DataError(f"{name}: is empty, or a link to a file that is not there")
         if name in self.bad:
             raise DataError(f"{name}: {self.bad[name]}")
         ending = PurePosixPath(name.partition(":")[0]).suffix.lower()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from itertools import accumulate
 import numpy as np
 
 from aigc_cli.errors import DataError, InputError, did_you_mean
+
+MOST = 100_000_000  # new items of a set
 
 Members = dict[str, list[int]]
 """Item numbers by class, in the order of the classes; one class "" where there are none."""
@@ -93,9 +96,11 @@ def sizes_after(
         InputError: an unknown class, a factor below 1, or sizes that are no number.
         DataError: a class that shall grow has one item.
     """
-    if factor < 1:
+    if not 1 <= factor < math.inf:
+        lost = factor < 1
         raise InputError(
-            f"--factor {factor:g}: the set would lose items", hint="give 1 or more; 2 doubles it"
+            f"--factor {factor:g}: {'the set would lose items' if lost else 'is no number'}",
+            hint="give 1 or more; 2 doubles it",
         )
     if "" in members and (balance is not None or classes):
         raise InputError(
@@ -116,6 +121,12 @@ def sizes_after(
                 f"class '{label}' has one item to train on: all new ones would be that one again",
                 hint="add items of it, or name the classes that grow with --classes",
             )
+    new = sum(after.values()) - sum(map(len, members.values()))
+    if new > MOST:
+        asked = f"--factor {factor:g}" if balance is None else f"--balance {balance}"
+        raise InputError(
+            f"{asked}: {new:,} new items, and at most {MOST:,} are made", hint="give a smaller one"
+        )
     return after
 
 

@@ -7,6 +7,7 @@ the edge is soft, and the object takes on the tone of its new place.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,7 @@ class Scenes(_augmentation.Part):
 
     def __init__(self, part: BoxImages) -> None:
         self.part, self.text = part, part.source
+        self.left_out = Counter(fault.kind for fault in part.faults)
 
     def __len__(self) -> int:
         return len(self.part)

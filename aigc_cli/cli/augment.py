@@ -180,7 +180,16 @@ def augment(
     for source in (*(with_ or ()), *filter(None, [judge])):
         inputs.check_source(source)
     if parts["sample"] and not with_:
-        raise InputError("sample.KEY=VALUE is for the model of --with, and there is none")
+        raise InputError(
+            f"sample.{parts['sample'][0]}: is for the model of --with, and there is none",
+            hint="name a run or checkpoint with --with, or leave it out",
+        )
+    if not measure and (yardstick is not None or parts["yardstick"]):
+        asked = f"--yardstick {yardstick}" if yardstick else f"yardstick.{parts['yardstick'][0]}"
+        raise InputError(
+            f"{asked}: is for --measure, which is not asked for",
+            hint="add --measure, or leave it out",
+        )
     if yardstick is not None:
         load_recipe(yardstick, parts["yardstick"], whole=False)
     request = Augmenting(
@@ -253,14 +262,23 @@ def _measured(
 
 
 def sections(options: Sequence[str]) -> dict[str, list[str]]:
-    """KEY=VALUE by what they are for: reading, the model, the yardstick, or the operations."""
+    """KEY=VALUE by what they are for: reading, the model, the yardstick, or the operations.
+
+    Raises:
+        InputError: one is for nothing of these, or no KEY=VALUE.
+    """
     found: dict[str, list[str]] = {"data": [], "sample": [], "yardstick": [], "augment": []}
     for text in options:
-        section, dot, rest = text.partition(".")
-        if dot and section in found:
-            found[section].append(rest)
-        else:
-            found["augment"].append(text)
+        key, equals, _ = text.partition("=")
+        section, dot, _ = key.partition(".")
+        if not equals or (dot and section not in found):
+            raise InputError(
+                f"{text}: sets nothing here" if equals else f"expected KEY=VALUE, got {text!r}",
+                hint="rotation=20 sets an operation, data.KEY=VALUE how data is read, "
+                "sample.KEY=VALUE the model of --with, yardstick.model.KEY=VALUE what --measure "
+                "trains",
+            )
+        found[section if dot else "augment"].append(text.partition(".")[2] if dot else text)
     return found
 
 

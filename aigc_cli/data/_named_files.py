@@ -42,8 +42,11 @@ def files_in(
     elif archive.is_dir():
         for path in sorted(archive.rglob("*")):
             name = path.relative_to(archive)
-            if path.suffix.lower() in endings and not any(map(is_hidden, name.parts)):
-                yield clean_name(name.as_posix()), _bytes(path, most)
+            if path.suffix.lower() not in endings or any(map(is_hidden, name.parts)):
+                continue
+            if not path.is_dir():  # a link to nothing is one more file that cannot be used
+                data = _bytes(path, most) if path.is_file() else b""
+                yield clean_name(name.as_posix()), data
     elif suffix in endings:
         yield clean_name(archive.name), _bytes(archive, most)
     elif suffix == ".txt":

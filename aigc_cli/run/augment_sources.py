@@ -27,6 +27,7 @@ class Some(Part):
 
     def __init__(self, part: Part, numbers: Sequence[int]) -> None:
         self.part, self.numbers, self.text = part, list(numbers), part.text
+        self.left_out = part.left_out
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -135,6 +136,7 @@ def open_sources(request: Augmenting) -> Sources:
     _require_classes(members, val)
     members = _subset(members, request)
     left_out = {"unreadable": len(train.bad), "also in other data": len(leaked)}
+    left_out |= train.part.left_out
     return Sources(
         augmentation, kind, modality, train, val, members, left_out, set().union(*others.values())
     )
@@ -258,7 +260,10 @@ def _require_classes(members: Members, val: Looked) -> None:
     if labels is None or "" in members:
         return
     if unknown := sorted(set(labels) - {label for label, items in members.items() if items}):
-        raise DataError(f"class {unknown[0]!r} of the validation data has no training items")
+        raise DataError(
+            f"class {unknown[0]!r} of the validation data has no training items",
+            hint="add items of it, or name validation data without it with --val",
+        )
 
 
 def _subset(members: Members, request: Augmenting) -> Members:

@@ -139,7 +139,10 @@ def test_mistakes_in_notes_are_told_and_can_be_left_out(
     assert "boxes without width or height: 1" in err
     assert "Traceback" not in out + err
     assert not (tmp_path / "o").exists() or not any((tmp_path / "o").iterdir())
-    assert aigc("augment", notes, "--out", "o", "data.on_error=skip")[0] == 0
+    code, _, err = aigc("augment", notes, "--out", "o", "data.on_error=skip")
+    assert code == 0
+    assert "left out: 1 images that are not there" in err
+    assert "left out: 1 boxes without width or height" in err
     code, _, err = aigc(
         "augment", notes, "--out", "b", "--balance", "classes", "data.on_error=skip"
     )

@@ -190,9 +190,12 @@ def test_files_that_cannot_be_read_are_named(aigc: Aigc, tmp_path: Path) -> None
     for number in range(4):
         (tmp_path / f"d/{number}.mid").write_bytes(scale_file(number, bars=1))
     (tmp_path / "d/bad.mid").write_bytes(b"MThd nonsense")
+    (tmp_path / "d/gone.mid").symlink_to("nowhere.mid")
+    (tmp_path / "d/folder.mid").mkdir()
     code, out, err = aigc("augment", "d", "--out", "o")
     assert code == 2
-    assert "bad.mid" in err
+    assert "2 of 6 items cannot be used: bad.mid" in err
+    assert "gone.mid: is empty, or a link to a file that is not there" in err
     assert "Traceback" not in out + err
     assert aigc("augment", "d", "--out", "o", "--on-error", "skip")[0] == 0
     code, _, err = aigc("augment", "d", "--out", "p", "data.label_pattern=x(")
