@@ -232,6 +232,11 @@ def test_metrics_have_the_values_of_a_hand() -> None:
     assert value("polyphony_rate", pitches=1) == pytest.approx(16 / 20)
     assert value("polyphony_rate") == 0
     assert value("groove_consistency") == pytest.approx(1 - 1 / 16)  # step 4 alone differs
+    # Two steps of three pitches, two of two, four of one: "more than 2" of MusPy are 3 or more.
+    chord = [[0, 8, 60, 0], [0, 4, 64, 0], [2, 2, 67, 0]]
+    music = Music(np.array(chord), 4, 4, 1, 120, 0)
+    assert value("polyphony_rate") == pytest.approx(4 / 8)
+    assert value("polyphony_rate", pitches=3) == pytest.approx(2 / 8)
     with pytest.raises(DataError, match="no notes with a pitch"):
         load_metric("scale_consistency").Metric().compute(
             Music(np.array(notes[-1:]), 4, 4, 2, 120, 0)

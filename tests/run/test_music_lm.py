@@ -14,7 +14,7 @@ from PIL import Image
 
 from aigc_cli.data.midi import Config, Data, example, scale_file
 from aigc_cli.errors import DataError, InputError
-from aigc_cli.media.events import KEYS, Events, Grammar, Music
+from aigc_cli.media.events import KEYS, Events, Grammar, Music, on_grid
 from aigc_cli.media.midi import read_midi
 from aigc_cli.media.record import read_record
 from aigc_cli.models.music._events import Grammatical
@@ -55,6 +55,23 @@ def test_a_prime_is_the_beginning_of_its_answers(model: Model) -> None:
             == prime.notes[:, [0, 2, 3]].tolist()
         )
         assert (answer.key, answer.tempo) == (prime.key, prime.tempo)
+
+
+@pytest.mark.parametrize("arch", ["llama", "classic", "lstm"])
+def test_a_prime_longer_than_the_context_is_refused_or_read_whole(arch: str) -> None:
+    config = load_family("music_lm").Config.tiny(arch=arch)
+    model = Model(config, MusicSpec(64, 4, 4)).eval()
+    piece = on_grid(read_midi(scale_file(2, bars=12), "x"), EVENTS, "x")
+    row = torch.tensor([event for part in EVENTS.encode(piece) for event in part])
+    assert len(row) > 64
+    noise, options = SampleNoise(2, 0, 1), Options(bars=2, max_tokens=60)
+    if arch != "lstm":
+        with pytest.raises(InputError, match=rf"has {len(row) + 1} events, .* reads at most 64"):
+            model.sample(noise, options, row)
+        return
+    answer = model.sample(noise, options, row)[0]
+    assert answer.bars == 14
+    assert answer.bars_from(0, 12).notes.tolist() == piece.notes.tolist()
 
 
 @pytest.fixture
@@ -102,6 +119,7 @@ def test_inputs_are_gone_on_from_or_named(aigc, here: Path, trained: str) -> Non
     long = aigc("sample", trained, "--input", "song.mid", "--out", "long", "read.bars=8")
     assert long.code == 2
     assert "events in its 8 bars from 1 on, and the model reads at most 47" in long.err
+    assert not (here / "long").exists()
     (here / "bad.mid").write_bytes(b"MThd")
     bad = aigc("sample", trained, "--input", "bad.mid", "--out", "bad")
     assert bad.code == 2

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from aigc_cli.errors import InputError
 from aigc_cli.models.text._causal import CausalConfig, CausalDecoder
 from aigc_cli.models.text._network import build_network
 from aigc_cli.nn.cached_lm import CachedLM, Prefix
@@ -47,9 +48,19 @@ def build(config: Config, vocab_size: int, context: int) -> CausalLM:
 
 
 def decoder_of(net: CausalLM, row: list[int], begin: int) -> TokenDecoder:
-    """What goes on from a row of tokens, with what it has computed."""
+    """What goes on from a row of tokens, with what it has computed.
+
+    Raises:
+        InputError: the row is longer than the context of a Transformer; a recurrent network reads
+            any.
+    """
     if isinstance(net, RecurrentLM):
         return RecurrentDecoder(net, row)
+    if len(row) > net.context:
+        raise InputError(
+            f"the piece has {len(row):,} events, and the model reads at most {net.context:,}",
+            hint="give fewer bars of it, or train with a larger data.context",
+        )
     return CausalDecoder(CachedLM(net), [row], begin)
 
 
