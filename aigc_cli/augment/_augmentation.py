@@ -8,7 +8,6 @@ kept in the journal and measured is the same for all.
 from __future__ import annotations
 
 import hashlib
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,6 @@ import torch
 from torch import Tensor
 
 from aigc_cli.data._stream import item_seed
-from aigc_cli.media.files import write_bytes
 from aigc_cli.modalities._modality import Task
 from aigc_cli.recipe.load import Recipe
 from aigc_cli.recipe.sections import Section
@@ -98,19 +96,6 @@ class Written:
         return {"path": self.path, "split": split, **named, **facts, **self.facts, "sha256": sha256}
 
 
-def write_file(
-    out: Path, path: str, data: bytes, facts: Mapping[str, Any] = MappingProxyType({})
-) -> Written:
-    """Write an item as a file of its own, in a folder that is made where it is missing.
-
-    Raises:
-        OutputError: it cannot be written. DiskFullError: no space left.
-    """
-    (out / path).parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(out / path, data)
-    return Written(path, data, facts=facts)
-
-
 @dataclass
 class Draw:
     """The randomness of one new item: all of it follows from (seed, number)."""
@@ -147,7 +132,7 @@ class Augmentation(ABC):
         self.options = options
 
     @abstractmethod
-    def open(self, source: str, key: str, data: Mapping[str, str]) -> Part:
+    def open(self, source: str, key: str, data: Sequence[str]) -> Part:
         """The items of a source; `key` is what messages call it, `data` how it is read, as
         KEY=VALUE of the kind of data.
 
@@ -241,13 +226,3 @@ class Augmentation(ABC):
     @abstractmethod
     def trains_on(self, out: Path) -> Mapping[str, str]:
         """KEY=VALUE of a recipe's `data` that read the written set."""
-
-
-def folder_of(label: str) -> str:
-    """A class as the name of a folder.
-
-    >>> folder_of("T-shirt/top"), folder_of("..")
-    ('T-shirt_top', '_..')
-    """
-    safe = re.sub(r"[^\w .()+,&-]", "_", label).rstrip(" ")
-    return f"_{safe}" if not safe or safe.startswith(".") else safe

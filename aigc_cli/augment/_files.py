@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
@@ -19,13 +19,10 @@ from aigc_cli.augment._augmentation import (
     Draw,
     Operation,
     Varied,
-    Written,
-    folder_of,
-    write_file,
 )
+from aigc_cli.augment._folders import InFolders
 from aigc_cli.data._named_files import classes_of, one_group
 from aigc_cli.errors import DataError
-from aigc_cli.media.files import write_bytes
 from aigc_cli.modalities._modality import Task
 from aigc_cli.recipe.load import Recipe, section_from_texts
 from aigc_cli.recipe.sections import Section
@@ -90,7 +87,7 @@ class FileItems(_augmentation.Part):
         return blake2b(self.augmentation.essence(thing.value), digest_size=16).hexdigest()
 
 
-class Augmentation(_augmentation.Augmentation):
+class Augmentation(InFolders):
     """Items that are files. A varied one is encoded and read again, so that what is told of it is
     true of its file.
     """
@@ -122,8 +119,8 @@ class Augmentation(_augmentation.Augmentation):
         """Files that must not be decoded in this process, and why."""
         return {}
 
-    def open(self, source: str, key: str, data: Mapping[str, str]) -> FileItems:
-        asked = section_from_texts(Reading, [f"{k}={v}" for k, v in data.items()], "data")
+    def open(self, source: str, key: str, data: Sequence[str]) -> FileItems:
+        asked = section_from_texts(Reading, data, "data")
         try:
             return self._items(source, asked.label_pattern, ())
         except DataError as error:
@@ -148,9 +145,8 @@ class Augmentation(_augmentation.Augmentation):
         data = self.encode(self.changed(thing.value, draw, done))
         return Varied(Item(data, self.ending, self.decode(data, f"item {number}")), done)
 
-    def write(self, out: Path, split: str, stem: str, label: str | None, thing: Any) -> Written:
-        folder = split if label is None else f"{split}/{folder_of(label)}"
-        return write_file(out, f"{folder}/{stem}{thing.ending}", thing.data)
+    def file_of(self, thing: Item) -> tuple[bytes, str]:
+        return thing.data, thing.ending
 
     def given(self, thing: Item, label: str, task: Task) -> Any:
         raise DataError("models that answer are not for such files")
@@ -159,14 +155,6 @@ class Augmentation(_augmentation.Augmentation):
         path = out / line["path"]
         data = path.read_bytes()
         return Item(data, path.suffix, self.decode(data, line["path"]))
-
-    def part_for(self, out: Path, name: str, lines: Iterable[Mapping[str, Any]]) -> str:
-        path = out / f"{name}.txt"
-        write_bytes(path, "".join(f"{line['path']}\n" for line in lines).encode())
-        return str(path)
-
-    def trains_on(self, out: Path) -> Mapping[str, str]:
-        return {"train": str(out / "train"), "val": str(out / "val")}
 
 
 def unit(values: np.ndarray) -> Tensor:

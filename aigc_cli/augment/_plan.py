@@ -46,8 +46,8 @@ def parse_keep(text: str, count: int) -> float:
         share = 0.0
     if not 0 < share <= 1:
         raise InputError(
-            f"--keep {text}: is no part of {count:,} items",
-            hint="give a number or a share: 1000, 5%",
+            f"{text!r} is no part of {count:,} items",
+            hint="give a number of them or a share: 1000, 5%",
         )
     return share
 

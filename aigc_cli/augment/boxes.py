@@ -9,34 +9,34 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageDraw
 from pydantic import Field
 from torch import Tensor
 
 from aigc_cli.augment import _augmentation
 from aigc_cli.augment import _image_operations as operations
 from aigc_cli.augment import image as images
-from aigc_cli.augment._augmentation import (
-    Draw,
-    Operation,
-    Varied,
-    Written,
-    folder_of,
-    write_file,
+from aigc_cli.augment._augmentation import Draw, Operation, Varied, Written
+from aigc_cli.augment._box_operations import (
+    Scene,
+    along,
+    blended,
+    cut_out,
+    most_shared,
+    shape_of,
 )
+from aigc_cli.augment._folders import folder_of, write_file
 from aigc_cli.data._box_parts import BoxImages, open_boxes, require_good
 from aigc_cli.data._cache import cache_folder
-from aigc_cli.data.boxes import Config, inside
+from aigc_cli.data.boxes import Config
 from aigc_cli.data.boxes import open_parts as open_recipe_parts
 from aigc_cli.errors import DataError
-from aigc_cli.media.boxes import Boxes, Floats, coco_image, coco_json, coco_objects
+from aigc_cli.media.boxes import Boxes, coco_image, coco_json, coco_objects
 from aigc_cli.media.files import write_bytes
 from aigc_cli.media.image import Raster, from_tensor, png_bytes, read_image, write_image
 from aigc_cli.modalities._modality import Task
@@ -71,14 +71,6 @@ class Options(operations.Options):
     """Side of squares of the real training objects, written to objects/CLASS for a generator to
     learn; 0 writes none.
     """
-
-
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """An image and its objects."""
-
-    picture: Raster
-    objects: Boxes
 
 
 class Scenes(_augmentation.Part):
@@ -118,8 +110,8 @@ class Augmentation(_augmentation.Augmentation):
     yardstick = "yardstick_yolo"
     made_of = "image"
 
-    def open(self, source: str, key: str, data: Mapping[str, str]) -> Scenes:
-        asked = section_from_texts(Reading, [f"{k}={v}" for k, v in data.items()], "data")
+    def open(self, source: str, key: str, data: Sequence[str]) -> Scenes:
+        asked = section_from_texts(Reading, data, "data")
         part = open_boxes(source, key=key, cache=cache_folder("auto"))
         require_good({key: part}, asked.on_error)
         return Scenes(part)
@@ -306,38 +298,6 @@ def _boxes_of(noted: Mapping[str, Any]) -> Boxes:
     return Boxes(boxes, tuple(noted["classes"]), outlines=outlines)
 
 
-# -- geometry --------------------------------------------------------------------------------------
-
-
-def along(objects: Boxes, way: operations.Way, width: int, height: int) -> Boxes:
-    """Objects whose image was moved: around where the outline went, or the corners of the box; cut
-    at the edge, and without those of which too little is seen.
-    """
-    if not len(objects):
-        return objects
-    outlines = tuple(tuple(way(p) for p in one) for one in objects.outlines)
-    boxes = np.empty((len(objects), 4))
-    for i, (left, top, right, bottom) in enumerate(objects.boxes):
-        corners = np.array([[left, top], [right, top], [left, bottom], [right, bottom]])
-        own = outlines[i] if outlines else ()
-        points = np.concatenate(own) if own else way(corners)
-        boxes[i] = [*points.min(0), *points.max(0)]
-    cut, kept = inside(boxes, width, height)
-    some = Boxes(boxes, objects.names, outlines=outlines).some(kept)
-    clipped = tuple(tuple(p.clip(0, (width, height)) for p in one) for one in some.outlines)
-    return Boxes(cut, some.names, outlines=clipped)
-
-
-def most_shared(box: Floats, others: Floats) -> float:
-    """The largest part of the smaller of two boxes that is also in the other."""
-    if not len(others):
-        return 0.0
-    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
-    shared = np.prod(np.clip(high - low, 0, None), axis=1)
-    areas = np.prod(others[:, 2:] - others[:, :2], axis=1)
-    return float((shared / np.minimum(areas, np.prod(box[2:] - box[:2]))).max())
-
-
 def any_object(part: Any, peers: Sequence[int], draw: Draw) -> tuple[int, int] | None:
     """Number of an image and of an object in it, of a class by chance; None where none is found."""
     found = part_of(part)
@@ -367,50 +327,3 @@ def box_sizes(part: BoxImages, name: str) -> list[tuple[float, float]]:
         for box, other in zip(found.boxes, found.names, strict=True)
         if other == name
     ]
-
-
-# -- cutting and pasting ---------------------------------------------------------------------------
-
-
-def cut_out(scene: Scene, number: int, shape: str) -> tuple[Tensor, Tensor]:
-    """An object (3, h, w) in [0, 1] and its mask (h, w)."""
-    left, top, right, bottom = scene.objects.boxes[number]
-    x0, y0 = int(left), int(top)
-    x1, y1 = max(x0 + 1, int(np.ceil(right))), max(y0 + 1, int(np.ceil(bottom)))
-    colors = images.planes(scene.picture.as_bits(8).as_channels(3))[:3, y0:y1, x0:x1]
-    outline = scene.objects.outlines[number] if scene.objects.outlines else ()
-    h, w = colors.shape[1:]
-    if shape == "auto" and outline:
-        drawn = Image.new("L", (w, h))
-        for polygon in outline:
-            ImageDraw.Draw(drawn).polygon([(x - x0, y - y0) for x, y in polygon], fill=255)
-        return colors, torch.from_numpy(np.array(drawn)).float() / 255
-    return colors, shape_of(shape, h, w)
-
-
-def shape_of(shape: str, h: int, w: int) -> Tensor:
-    """The mask (h, w) of a box, or of the ellipse in it."""
-    if shape != "ellipse":
-        return torch.ones(h, w)
-    y = (torch.arange(h) + 0.5) / h * 2 - 1
-    x = (torch.arange(w) + 0.5) / w * 2 - 1
-    return (y[:, None].square() + x.square() <= 1).float()
-
-
-def blended(under: Tensor, over: Tensor, mask: Tensor, blend: float, tone: float) -> Tensor:
-    """`over` (3, h, w) on `under` where `mask` (h, w) is 1, with an edge that fades inwards, and
-    brought nearer in color to what was there, by the difference of both along the edge of the box.
-    """
-    h, w = mask.shape
-    edge = torch.zeros(h, w, dtype=torch.bool)
-    edge[[0, -1]] = edge[:, [0, -1]] = True
-    shift = (under[:, edge].mean(1) - over[:, edge].mean(1)) * tone
-    over = (over + shift[:, None, None]).clamp(0, 1)
-    if blend:
-        # Away from the edge of the mask by as much as a box filter reaches, it is 1.
-        ky, kx = (2 * max(1, round(side * blend / 2)) + 1 for side in (h, w))
-        padded = F.pad(mask[None, None], (kx, kx, ky, ky))
-        inner = -F.max_pool2d(-padded, (ky, kx), 1, (ky // 2, kx // 2))
-        soft = F.avg_pool2d(inner, (ky, kx), 1, (ky // 2, kx // 2), count_include_pad=False)
-        mask = soft[0, 0, ky : ky + h, kx : kx + w] * (mask > 0)
-    return torch.lerp(under, over, mask)

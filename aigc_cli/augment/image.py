@@ -5,7 +5,7 @@ PyTorch's ImageFolder, Hugging Face's imagefolder and the data kind `images` rea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aigc_cli.augment import _augmentation
-from aigc_cli.augment._augmentation import Draw, Varied, Written, folder_of, write_file
+from aigc_cli.augment._augmentation import Draw, Varied
+from aigc_cli.augment._folders import InFolders
 from aigc_cli.augment._image_operations import Options, vary
 from aigc_cli.data._images import in_8_bits, open_parts
 from aigc_cli.data._sources import Source, open_source
 from aigc_cli.data.images import Config
 from aigc_cli.errors import DataError
-from aigc_cli.media.files import write_bytes
 from aigc_cli.media.image import Raster, from_tensor, png_bytes, read_image
 from aigc_cli.modalities._modality import Task
 from aigc_cli.modalities.image import seen
@@ -63,14 +63,14 @@ class Images(_augmentation.Part):
         return digest(thing)
 
 
-class Augmentation(_augmentation.Augmentation):
+class Augmentation(InFolders):
     """Images."""
 
     Options = Options
     yardstick = "yardstick_cnn"
 
-    def open(self, source: str, key: str, data: Mapping[str, str]) -> Images:
-        asked = section_from_texts(Reading, [f"{k}={v}" for k, v in data.items()], "data")
+    def open(self, source: str, key: str, data: Sequence[str]) -> Images:
+        asked = section_from_texts(Reading, data, "data")
         found = open_source(source, key=key)
         return Images(found, range(len(found)), labels=asked.labels)
 
@@ -97,9 +97,8 @@ class Augmentation(_augmentation.Augmentation):
         varied, done = vary(image, other, self.options, draw)
         return Varied(raster_of(varied, thing), done, sources)
 
-    def write(self, out: Path, split: str, stem: str, label: str | None, thing: Any) -> Written:
-        folder = split if label is None else f"{split}/{folder_of(label)}"
-        return write_file(out, f"{folder}/{stem}.png", png_bytes(thing))
+    def file_of(self, thing: Raster) -> tuple[bytes, str]:
+        return png_bytes(thing), ".png"
 
     def given(self, thing: Raster, label: str, task: Task) -> Tensor:
         return seen(thing, task)
@@ -112,14 +111,6 @@ class Augmentation(_augmentation.Augmentation):
 
     def features(self, thing: Raster) -> Tensor:
         return on_a_grid(thing)
-
-    def part_for(self, out: Path, name: str, lines: Iterable[Mapping[str, Any]]) -> str:
-        path = out / f"{name}.txt"
-        write_bytes(path, "".join(f"{line['path']}\n" for line in lines).encode())
-        return str(path)
-
-    def trains_on(self, out: Path) -> Mapping[str, str]:
-        return {"train": str(out / "train"), "val": str(out / "val")}
 
 
 def digest(picture: Raster) -> str:

@@ -105,8 +105,8 @@ class Augmentation(_augmentation.Augmentation):
     Options = Options
     yardstick: ClassVar[str | None] = "text_classifier_demo"
 
-    def open(self, source: str, key: str, data: Mapping[str, str]) -> _augmentation.Part:
-        config = section_from_texts(Reading, [f"{k}={v}" for k, v in data.items()], "data")
+    def open(self, source: str, key: str, data: Sequence[str]) -> _augmentation.Part:
+        config = section_from_texts(Reading, data, "data")
         texts = open_texts(source, key=key)
         if texts.is_running:  # a text a line, without classes
             lines = (Labeled(str(line), ()) for _, line in texts.records())

@@ -74,7 +74,7 @@ class Augmentation(text.Augmentation):
     Options = Options
     yardstick = None
 
-    def open(self, source: str, key: str, data: Mapping[str, str]) -> Pairs:
+    def open(self, source: str, key: str, data: Sequence[str]) -> Pairs:
         raise InputError(
             f"{key} {source}: pairs of texts are named by a recipe",
             hint="give a recipe with data.train=, data.val= and data.train_target=",

@@ -94,7 +94,7 @@ def open_sources(request: Augmenting) -> Sources:
             classes that cannot be, training items that are also in other data.
     """
     subject, augmentation, kind, modality = find_augmentation(request)
-    data = dict(text.partition("=")[::2] for text in request.data_options)
+    data = request.data_options
 
     # What trains, what validates, and whether we part them ourselves.
     ours = False

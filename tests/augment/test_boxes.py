@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from aigc_cli.augment._augmentation import Draw
-from aigc_cli.augment.boxes import Augmentation, Options, Scene, along, blended, most_shared
+from aigc_cli.augment._box_operations import Scene, along, blended, most_shared
+from aigc_cli.augment.boxes import Augmentation, Options
 from aigc_cli.data._box_parts import open_boxes
 from aigc_cli.data.boxes import example
 from aigc_cli.errors import InputError
@@ -19,7 +20,7 @@ from aigc_cli.media.image import Raster
 from aigc_cli.run.augment import augment, augment_and_measure
 from aigc_cli.run.augment_measure import Yardstick
 from aigc_cli.run.augmenting import Augmenting
-from tests.augment.conftest import Aigc, contents, killed_after, rows
+from tests.augment.conftest import Aigc, contents, rows
 
 PLAIN = {"light": 0.0, "color": 0.0, "noise": 0.0}
 
@@ -66,7 +67,7 @@ def test_pasted_objects_bring_their_boxes(notes: str) -> None:
     part = open_boxes(notes)
     still = {"scale": 0.0, "crop": 0.0, "flip": False, "blend": 0.0, "tone": 0.0}
     augmentation = Augmentation(Options(paste=4, **still, **PLAIN))
-    scenes = augmentation.open(notes, "DATA", {})
+    scenes = augmentation.open(notes, "DATA", ())
     pasted = 0
     for number in range(6):
         varied = augmentation.vary(scenes.read(number), scenes, number, range(6), Draw(0, number))
@@ -115,15 +116,6 @@ def test_a_set_with_boxes_is_read_back_and_the_same_for_any_workers(
         assert list(train.objects[number].names) == noted["classes"]
     crops = list((tmp_path / "one/objects").rglob("*.png"))
     assert len(crops) == 5 * 3
-
-
-def test_a_killed_set_with_boxes_goes_on(notes: str, tmp_path: Path) -> None:
-    whole = Augmenting(notes, tmp_path / "whole", ("paste=1",), workers=0)
-    augment(whole)
-    cut = Augmenting(notes, tmp_path / "cut", ("paste=1",), workers=0)
-    killed_after(7, cut)
-    augment(Augmenting(notes, tmp_path / "cut", ("paste=1",), workers=0, go_on=True))
-    assert contents(tmp_path / "whole") == contents(tmp_path / "cut")
 
 
 def test_mistakes_in_notes_are_told_and_can_be_left_out(

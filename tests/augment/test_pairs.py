@@ -64,9 +64,6 @@ def test_sources_are_edited_and_their_targets_stay(place: Path, tmp_path: Path) 
     keys = {key: None if text == "null" else text for key, text in record["data_keys"].items()}
     data = Data(Config(kind="text_pairs", cache="off", **keys), seed=0)  # type: ignore[arg-type]
     assert (len(data.train), len(data.val)) == (60, 10)
-    several = asked(place, tmp_path / "p", sources=(), sampling=(), workers=2)
-    augment(several)
-    assert contents(tmp_path / "p") == contents(tmp_path / "o")
 
 
 def test_texts_alone_get_the_side_that_a_model_writes(place: Path, tmp_path: Path) -> None:
