@@ -18,22 +18,26 @@ PINNED = ".pinned.json"
 
 def require(name: str, entry: Entry, pins: Mapping[str, str]) -> None:
     """Raise InputError when the entry has something that the user must accept."""
+    addresses = (address for source in entry.sources for address in unverified(source))
+    unknown = next((address for address in addresses if address not in pins), None)
+    blind = f"nobody publishes a digest of {unknown}, so a changed file would not be noticed"
     if entry.restricted:
         raise InputError(
-            f"data set {name!r} is not for every use: {entry.license}",
+            f"data set {name!r} is not for every use: {entry.license}"
+            + (f"; and {blind}" if unknown else ""),
             hint=f"aigc data get {name} --accept, if you keep to that",
             code="license",
         )
-    addresses = (address for source in entry.sources for address in _unverified(source))
-    if unknown := next((address for address in addresses if address not in pins), None):
+    if unknown:
         raise InputError(
-            f"nobody publishes a digest of {unknown}, so a changed file would not be noticed",
+            blind,
             hint=f"aigc data get {name} --accept takes what comes and pins its digest",
             code="digest",
         )
 
 
-def _unverified(source: Source) -> list[str]:
+def unverified(source: Source) -> list[str]:
+    """Addresses of which no digest is known."""
     if source.is_verified:
         return []
     if source.archive:

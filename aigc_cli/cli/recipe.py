@@ -72,6 +72,8 @@ def show(
     debug: Debug = False,
 ) -> None:
     """Print a recipe; with --full or overrides, the resolved values."""
+    from aigc_cli.catalog.uses import how_to_get_all
+    from aigc_cli.recipe import strict_yaml
     from aigc_cli.recipe.keys import keys
     from aigc_cli.recipe.load import load_recipe, read_recipe, recipe_type
     from aigc_cli.recipe.write import to_yaml
@@ -86,8 +88,13 @@ def show(
         resolved = loaded.as_dict()
         facts = {"path": str(loaded.path), "digest": loaded.digest, "recipe": resolved}
         out.result(facts, to_yaml(resolved).rstrip())
-    else:
-        out.result({}, read_recipe(recipe).rstrip())
+        return
+    text = read_recipe(recipe)
+    out.result({}, text.rstrip())
+    found = strict_yaml.parse(text.encode(), recipe).data
+    get = how_to_get_all(found) if isinstance(found, dict) else None
+    if get is not None:
+        out.log("its data is built in" if get == "built in" else f"get its data: {get}")
 
 
 @app.command()

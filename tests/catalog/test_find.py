@@ -295,6 +295,13 @@ def test_every_recipe_is_got_by_one_line(capsys):
     assert len(shipped) > 100
     for row in shipped:
         assert re.fullmatch(r"built in|(aigc (data|model) get [\w ]+(; )?)+", row["get"]), row
+        assert row["from"], row
+    some = {re.sub(r"(?<=get )[\w ]+", "", row["get"]): row for row in shipped}  # one of each form
+    assert len(some) == 4
+    for row in some.values():
+        assert invoke(["recipe", "show", row["path"]]) == 0
+        told = "its data is built in" if row["get"] == "built in" else f"get its data: {row['get']}"
+        assert capsys.readouterr().err == f"{told}\n"
 
 
 def test_ls_filters_by_modality_and_word(capsys):

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from aigc_cli.catalog import fetch, stage
+from aigc_cli.catalog.consent import unverified
+from aigc_cli.catalog.entry import load, names
 from aigc_cli.catalog.find import resolve
 from aigc_cli.catalog.get import get
 from aigc_cli.catalog.prepare import PREPARE
@@ -149,6 +151,28 @@ def test_a_license_that_limits_use_is_asked_for(tiny, server, entry, data, capsy
     assert server.requests == []
     assert invoke(["data", "get", "nc", "--accept"]) == 0
     assert (data / "nc/tiny.txt").read_bytes() == body
+
+
+def test_no_shipped_set_without_a_digest_is_fetched_unasked(server, left, tmp_path, capsys):
+    """Whatever the catalog holds: one sentence, with the command, and nothing is asked of a server;
+    all others are verified.
+    """
+    asked = []
+    for name in names():
+        entry = load(name)
+        blind = [address for source in entry.sources for address in unverified(source)]
+        if not blind and not entry.restricted:
+            continue
+        asked.append(name)
+        assert invoke(["data", "get", name, "--mirror", server.address]) == 2
+        error, hint = capsys.readouterr().err.splitlines()[-2:]
+        assert error.startswith("error: ")
+        assert not blind or f"nobody publishes a digest of {blind[0]}, so" in error
+        assert not entry.restricted or f"{name!r} is not for every use: {entry.license}" in error
+        assert f"aigc data get {name} --accept" in hint
+    assert "modelnet10" in asked
+    assert server.requests == []
+    assert left() == []
 
 
 def test_a_file_without_a_digest_is_accepted_once_and_then_pinned(server, entry, data):
