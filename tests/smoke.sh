@@ -88,7 +88,7 @@ family cyclegan_emoji "--input $run/previews/step-0000030 direction=b2a" \
     data.train_b=builtin:photos:train data.val_b=builtin:photos:validation \
     model.num_features=8 model.num_blocks=1 model.discriminator_features=8
 
-step "augment: balanced classes, the same again, boxes, texts, music, test data refused"
+step "augment: balanced classes, the same again, boxes, texts, pairs, sound, features, test data refused"
 expect 0 "$AIGC" augment builtin:fashion:validation --keep 10% --balance classes --out larger
 "$AIGC" augment builtin:fashion:validation --keep 10% --balance classes --out larger --overwrite --json --workers 0 |
     json 'len(set(d["after"].values())) == 1 or exit(1)'
@@ -96,7 +96,12 @@ test -f larger/augment.jsonl
 expect 0 "$AIGC" augment builtin:scenes:train --val builtin:scenes:validation paste=2 --out pasted
 grep -q '"paste"' pasted/augment.jsonl
 expect 0 "$AIGC" augment text_classifier_demo --on-leak drop --keep 5% --out edited
+expect 0 "$AIGC" augment seq2seq_demo --on-leak drop --keep 100 --out pairs
 expect 0 "$AIGC" augment builtin:pop909 --keep 4 --out transposed
+expect 0 "$AIGC" augment builtin:tones --keep 20 --out louder
+expect 0 "$AIGC" augment features builtin:fashion:train --items 200 --test builtin:fashion:validation \
+    --with raw --with dcgan_64:discriminator --probe --out features.parquet
+grep -Eq '^raw \+ dcgan_64:discriminator  *[0-9,]+  *0\.[5-9]' stdout
 expect 2 "$AIGC" augment builtin:fashion:validation --val builtin:fashion:validation --out leaking
 
 step "tune: two trials, the best recipe trains"

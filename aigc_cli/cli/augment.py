@@ -12,7 +12,7 @@ from aigc_cli.cli._engine import Address, EngineName, engine_of
 from aigc_cli.cli._output import Debug, Json, Output, Quiet
 from aigc_cli.cli._table import table
 from aigc_cli.cli.sample import Device, GoOn, Seed, check_device
-from aigc_cli.errors import InputError
+from aigc_cli.errors import DiskFullError, InputError
 from aigc_cli.recipe.load import load_recipe
 
 if TYPE_CHECKING:
@@ -168,30 +168,11 @@ def augment(
     debug: Debug = False,
 ) -> None:
     """Enlarge or balance a data set and print its sizes."""
-    from aigc_cli.run import inputs
     from aigc_cli.run.augmenting import Augmenting
 
     check_device(device)
     cluster = engine_of(engine, workers, address, instead=None)
     parts = sections(options or ())
-    inputs.check_data(data, [f"data.{text}" for text in parts["data"]])
-    for option, sources in (("--val", [val]), ("--test", test or [])):
-        inputs.require_paths(option, *sources)
-    for source in (*(with_ or ()), *filter(None, [judge])):
-        inputs.check_source(source)
-    if parts["sample"] and not with_:
-        raise InputError(
-            f"sample.{parts['sample'][0]}: is for the model of --with, and there is none",
-            hint="name a run or checkpoint with --with, or leave it out",
-        )
-    if not measure and (yardstick is not None or parts["yardstick"]):
-        asked = f"--yardstick {yardstick}" if yardstick else f"yardstick.{parts['yardstick'][0]}"
-        raise InputError(
-            f"{asked}: is for --measure, which is not asked for",
-            hint="add --measure, or leave it out",
-        )
-    if yardstick is not None:
-        load_recipe(yardstick, parts["yardstick"], whole=False)
     request = Augmenting(
         data=data,
         out=out,
@@ -217,21 +198,68 @@ def augment(
         overwrite=overwrite,
         go_on=go_on,
     )
+    _check(request, measure, yardstick, parts["yardstick"])
     from aigc_cli.run.augment import augment as make
+    from aigc_cli.run.augment_journal import is_interrupted
 
     terminal = Output(json, quiet)
-    if measure:
-        record = _measured(request, yardstick, parts["yardstick"], seeds, terminal)
-    else:
-        record = make(request)
-    terminal.result(record, None if json else _counts(record))
+    try:
+        if measure:
+            record = _measured(request, yardstick, parts["yardstick"], seeds, terminal)
+        else:
+            record = make(request)
+    except (DiskFullError, KeyboardInterrupt):
+        if is_interrupted(out):
+            terminal.log(f"what is in {out} stays: repeat the command with --continue")
+        raise
+    _tell(record, terminal)
+
+
+def _check(
+    request: Augmenting, measure: bool, yardstick: str | None, overrides: Sequence[str]
+) -> None:
+    """What can be said before torch is imported.
+
+    Raises:
+        InputError: an option is for what is not asked for; there is no such data, run or recipe.
+        DataError: --val or --test is not there. RecipeError: wrong keys.
+    """
+    from aigc_cli.run import inputs
+
+    inputs.check_data(request.data, [f"data.{text}" for text in request.data_options])
+    inputs.require_paths("--val", request.val)
+    inputs.require_paths("--test", *request.tests)
+    judged = () if request.judge is None else (request.judge,)
+    idle = [*(f"--judge {text}" for text in judged), *(f"sample.{t}" for t in request.sampling)]
+    if idle and not request.sources:
+        raise InputError(
+            f"{idle[0]}: is for a model of --with, and there is none",
+            hint="name a run or checkpoint with --with, or leave it out",
+        )
+    for source in (*request.sources, *judged):
+        inputs.check_source(source)
+    if yardstick is not None:
+        load_recipe(yardstick, overrides, whole=False)
+    idle = [*([] if yardstick is None else [f"--yardstick {yardstick}"]),
+            *(f"yardstick.{text}" for text in overrides)]  # fmt: skip
+    if idle and not measure:
+        raise InputError(
+            f"{idle[0]}: is for --measure, which is not asked for",
+            hint="add --measure, or leave it out",
+        )
+
+
+def _tell(record: dict[str, Any], terminal: Output) -> None:
+    """The sizes, what was left out, and where everything is."""
+    terminal.result(record, None if terminal.json else _counts(record))
     for note in record.get("notes", ()):
         terminal.log(f"note: {note}")
     for why, count in record.get("dropped", {}).items():
         terminal.log(f"dropped: {count:,} {why}")
     for why, count in record["left_out"].items():
         terminal.log(f"left out: {count:,} {why}")
-    terminal.log(f"the set is in {out}, the origin of each item in {out / 'augment.jsonl'}")
+    out = record["out"]
+    terminal.log(f"the set is in {out}, the origin of each item in {out}/augment.jsonl")
     keys = " ".join(f"data.{key}={value}" for key, value in record["data_keys"].items())
     terminal.next(f"aigc train RECIPE {keys}")
 

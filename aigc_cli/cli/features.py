@@ -32,7 +32,7 @@ Options = Annotated[
 ]
 Keep = Annotated[
     int | None,
-    typer.Option(metavar="N", help="Keep only the best features.", show_default=False),
+    typer.Option(min=1, metavar="N", help="Keep only the best features.", show_default=False),
 ]
 By = Annotated[
     Literal["mutual_information", "trees"],

@@ -17,6 +17,7 @@ from typing import Any
 from aigc_cli import __version__
 from aigc_cli.augment._augmentation import Draw, Part
 from aigc_cli.augment._plan import Members, Plan, members_of, sizes_after
+from aigc_cli.catalog.find import resolve
 from aigc_cli.errors import AigcError, DataError, InputError
 from aigc_cli.media.files import write_bytes
 from aigc_cli.modalities._output import prepare_folder
@@ -50,6 +51,7 @@ def augment(
             `of_classes`, items of no class. OutputError: `out` is in use. DiskFullError: no space
             left; what is written stays to be continued.
     """
+    _require_apart(request)
     made = not request.out.exists()
     prepare_folder(request.out, overwrite=request.overwrite or request.go_on, journal=ASKED)
     try:
@@ -72,6 +74,17 @@ def augment(
     finally:
         journal.close()
     return {"out": str(request.out), **record}
+
+
+def _require_apart(request: Augmenting) -> None:
+    """Raises InputError: the set would become a part of what it is made of, or judged by."""
+    for source in filter(None, (request.data, request.val, *request.tests)):
+        folder = Path(resolve(source)).expanduser()
+        if folder.is_dir() and request.out.resolve().is_relative_to(folder.resolve()):
+            raise InputError(
+                f"--out {request.out}: lies in {source}, of which it would become a part",
+                hint="name a folder beside it",
+            )
 
 
 def _plan(request: Augmenting, of_classes: bool) -> Work:
@@ -187,7 +200,8 @@ class Work:
 
     def __post_init__(self) -> None:
         self.training = sorted(i for items in self.sources.members.values() for i in items)
-        self.labels = self.sources.train.part.labels()
+        parts = {"train": self.sources.train.part, "val": self.sources.val.part}
+        self.labels = {split: part.labels() for split, part in parts.items()}
 
     @property
     def copied(self) -> int:
@@ -211,7 +225,7 @@ class Work:
 
     def _copy(self, split: str, item: int, number: int) -> Row:
         looked = self.sources.train if split == "train" else self.sources.val
-        labels = self.labels if split == "train" else looked.part.labels()
+        labels = self.labels[split]
         label = None if labels is None else labels[item]
         thing = self._unchanged(looked.part, item, looked.digests[item])
         written = self.sources.augmentation.write(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from aigc_cli import __version__
 from aigc_cli.errors import DataError, InputError, MissingError, OutputError
 from aigc_cli.media.files import write_bytes
-from aigc_cli.run.augment_sources import Looked, Sources, look, open_sources
+from aigc_cli.run.augment_sources import Sources, look, open_sources
 from aigc_cli.run.augmenting import Augmenting
 from aigc_cli.run.encoders import Encoder, open_encoder
 from aigc_cli.run.judged_features import probe, select
@@ -128,16 +128,19 @@ def _extracted(request: Augmenting, asked: Asked, told: Callable[[str], None]) -
     sources = open_sources(request)
     test = sources.val
     if request.tests:
-        opened = sources.augmentation.open(request.tests[0], "--test", {})
+        opened = sources.augmentation.open(request.tests[0], "--test", request.data_options)
         test = look(opened, request, lineage={})
     training = sorted(i for items in sources.members.values() for i in items)
     places = [(sources.train, i, "train") for i in training]
     places += [(test, i, "test") for i in range(len(test.part))]
-    labels = [_label(looked, i) for looked, i, _ in places]
+    trained, tested = sources.train.part.labels(), test.part.labels()
+    labels = None
+    if trained is not None and tested is not None:
+        labels = [*(trained[i] for i in training), *tested]
     table = Table(
         [looked.part.name(i) for looked, i, _ in places],
         [part for _, _, part in places],
-        None if any(label is None for label in labels) else [str(label) for label in labels],
+        labels,
     )
     encoders = [_encoder(text, sources, asked) for text in asked.sources if _is_network(text)]
     if not encoders and not any(text.endswith(".parquet") for text in asked.sources):
@@ -161,11 +164,6 @@ def _is_network(text: str) -> bool:
 
 def _encoder(text: str, sources: Sources, asked: Asked) -> Encoder:
     return open_encoder(text, sources.augmentation, sources.modality, asked.device)
-
-
-def _label(looked: Looked, number: int) -> str | None:
-    labels = looked.part.labels()
-    return None if labels is None else labels[number]
 
 
 def join(table: Table, other: Table) -> None:
@@ -194,7 +192,10 @@ def _selected(table: Table, whole: Values, asked: Asked) -> list[int]:
     assert asked.keep is not None
     assert table.labels is not None
     if not 1 <= asked.keep <= whole.shape[1]:
-        raise InputError(f"--keep {asked.keep}: there are {whole.shape[1]:,} features")
+        raise InputError(
+            f"--keep {asked.keep}: there are {whole.shape[1]:,} features",
+            hint=f"give a number from 1 to {whole.shape[1]}",
+        )
     train = table.rows("train")
     labels = [table.labels[i] for i in train]
     return select(whole[train], labels, asked.keep, asked.by)

@@ -16,18 +16,19 @@ MISTAKES = [
     (("d", "--factor", "1e12"), "--factor 1e+12: 12,999,999,999,987 new items, and at most"),
     (("d", "--balance", "999999999"), "--balance 999999999: 1,999,999,985 new items, and at most"),
     (("d", "--balance", "0"), "--balance 0: is neither 'classes' nor a size"),
-    (("d", "--keep", "0"), "--keep 0: is no part of 13 items"),
-    (("d", "--keep", "nan%"), "--keep nan%: is no part of 13 items"),
+    (("d", "--keep", "0"), "'0' is no part of 13 items"),
+    (("d", "--keep", "nan%"), "'nan%' is no part of 13 items"),
     (("d", "--long-tail", "nan"), "'--long-tail'"),
     (("d", "model.width=3"), "model.width=3: sets nothing here"),
     (("d", "nonsense"), "expected KEY=VALUE, got 'nonsense'"),
-    (("d", "sample.steps=3"), "sample.steps=3: is for the model of --with"),
+    (("d", "sample.steps=3"), "sample.steps=3: is for a model of --with, and there is none"),
     (("d", "yardstick.seed=3"), "yardstick.seed=3: is for --measure, which is not asked for"),
     (("d", "--yardstick", "yardstick_cnn"), "--yardstick yardstick_cnn: is for --measure"),
+    (("d", "--judge", "run"), "--judge run: is for a model of --with, and there is none"),
     (("d", "--classes", "cat,dgo"), "--classes: unknown class 'dgo'"),
     (("d", "--balance", "many"), "--balance many: is neither 'classes' nor a size"),
-    (("d", "--keep", "0%"), "--keep 0%: is no part of 13 items"),
-    (("d", "--keep", "99"), "--keep 99: is no part of 13 items"),
+    (("d", "--keep", "0%"), "'0%' is no part of 13 items"),
+    (("d", "--keep", "99"), "'99' is no part of 13 items"),
     (("d", "rotation=900"), "augment.rotation"),
     (("d", "rotatoin=9"), "did you mean 'rotation'?"),
     (("nothing",), "'nothing' is no folder or file here"),
@@ -86,10 +87,46 @@ def test_a_folder_in_use_is_refused_and_only_our_own_files_are_replaced(
     assert found["train.jsonl"] == b"mine too"
 
 
+@pytest.mark.parametrize("source", [("d",), ("v", "--val", "d"), ("v", "--test", "d")])
+def test_a_set_is_never_written_into_what_it_is_made_of(
+    aigc: Aigc, sources: None, tmp_path: Path, source: tuple[str, ...]
+) -> None:
+    before = contents(tmp_path / "d")
+    code, _, err = aigc("augment", *source, "--out", "d/cat/more")
+    assert code == 2
+    assert "--out d/cat/more: lies in d" in err
+    assert contents(tmp_path / "d") == before
+
+
 def test_what_cannot_be_continued_is_said(aigc: Aigc, sources: None, tmp_path: Path) -> None:
     code, _, err = aigc("augment", "d", "--out", "o", "--continue")
     assert code == 2
     assert "there is no interrupted call to continue" in err
+
+
+@pytest.mark.parametrize("ending", ["disk", "Ctrl-C"])
+def test_what_ends_in_the_middle_says_how_to_go_on(
+    aigc: Aigc, sources: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """And it goes on, to the set of an uninterrupted call."""
+    from aigc_cli.errors import DiskFullError
+    from aigc_cli.run.augment_journal import Journal
+
+    add = Journal.add
+
+    def until_ten(journal: Journal, line: dict[str, object], row: bytes | None = None) -> None:
+        if journal.count == 10:
+            raise DiskFullError("no space left") if ending == "disk" else KeyboardInterrupt
+        add(journal, line, row)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "add", until_ten)
+        code, _, err = aigc("augment", "d", "--out", "o")
+    assert code == (3 if ending == "disk" else 130)
+    assert "what is in o stays: repeat the command with --continue" in err
+    assert aigc("augment", "d", "--out", "o", "--continue")[0] == 0
+    assert aigc("augment", "d", "--out", "whole")[0] == 0
+    assert contents(tmp_path / "o") == contents(tmp_path / "whole")
 
 
 def test_unreadable_items_can_be_left_out(aigc: Aigc, sources: None) -> None:
