@@ -23,6 +23,7 @@ SMALL = {
     "feature_layer": "relu2_1",
     "feature_channels": 64,
     "feature_scale": 0.5,
+    "shift": 0,
 }
 
 
@@ -50,6 +51,20 @@ def test_an_edsr_checkpoint_of_the_same_size_is_the_generator() -> None:
         network.super_resolve(low, Options(precision="fp32"))[..., 16:-16, 16:-16],
         network.net(low).detach()[..., 16:-16, 16:-16],
     )
+
+
+def test_both_images_of_a_pair_are_cut_at_one_place_and_pairs_at_any() -> None:
+    network = model(shift=3)
+    network.run = Run(Trainer(max_steps=1, global_batch=256), seed=0, max_steps=1)
+    network.start_phase(0)
+    real = torch.arange(8 * 90.0).reshape(1, 1, 8, 90).expand(256, 1, 8, 90)
+    one, other = network._cut(real, real + 0.5)
+    assert one.shape == (256, 1, 5, 87)
+    torch.testing.assert_close(other, one + 0.5, rtol=0, atol=0)
+    firsts = {(int(x) // 90, int(x) % 90) for x in one[:, 0, 0, 0].tolist()}
+    assert firsts == {(y, x) for y in range(4) for x in range(4)}
+    network.config = network.config.model_copy(update={"shift": 9})
+    assert network._cut(real[:, :, :4], real[:, :, :4])[0].shape == (256, 1, 2, 88)
 
 
 def test_discriminator_loss_is_the_cross_entropy_of_both() -> None:

@@ -10,6 +10,8 @@ Differs from the paper:
 * an L1 term of weight 1e-2 holds the colors; the paper has no loss on pixels;
 * spectral normalization in both discriminators (Miyato et al. 2018) instead of batch normalization,
   or R1 (Mescheder et al. 2018);
+* features are seen of images that are cut anew in every step (`shift`): networks such as
+  EfficientNet look at every second pixel first, and what they overlook became a grid;
 * the discriminators average over positions before their dense layers, so that patches of any size
   fit, and a moving average of the generator's weights is what validates and samples.
 """
@@ -75,6 +77,8 @@ class Config(Section):
     """Channels of that layer; 512 of conv5_4."""
     feature_scale: float = Field(0.1, gt=0)
     """Factor on the features, which then have a mean square near 1; 0.0784 for conv5_4 of vgg19."""
+    shift: int = Field(3, ge=0, le=32)
+    """Most pixels that are cut off above and on the left before features are seen in training."""
     disc_features: int = Field(64, gt=0, le=256)
     """Channels of the first convolution of both discriminators."""
     spectral: bool = True
@@ -182,7 +186,7 @@ class Model(SuperResolutionModule, AdversarialModule):
         c, real = self.config, batch["high"]
         with torch.no_grad():
             fake = self.net(batch["low"])
-            real_seen, fake_seen = self.seen(real), self.seen(fake)
+            real_seen, fake_seen = map(self.seen, self._cut(real, fake))
         terms = {
             "image": self._judged(self.discriminator, real, fake),
             "feature": self._judged(self.feature_discriminator, real_seen, fake_seen),
@@ -201,9 +205,10 @@ class Model(SuperResolutionModule, AdversarialModule):
     def generator_loss(self, batch: Batch) -> Terms:
         c, real = self.config, batch["high"]
         fake = self.net(batch["low"])
+        real_cut, fake_cut = self._cut(real, fake)
         with torch.no_grad():
-            real_seen = self.seen(real)
-        fake_seen = self.seen(fake)
+            real_seen = self.seen(real_cut)
+        fake_seen = self.seen(fake_cut)
         terms = {
             "content": (fake_seen - real_seen).square().mean(),
             "adversarial": self._answer(self.discriminator, real, fake),
@@ -224,6 +229,21 @@ class Model(SuperResolutionModule, AdversarialModule):
             return []
         names = {"d_image": "discriminator wins", "d_feature": "feature discriminator wins"}
         return [text for name, text in names.items() if means.get(name, 1.0) < 0.05]
+
+    def _cut(self, real: Tensor, fake: Tensor) -> list[Tensor]:
+        """Both (B, C, H, W) without `shift` rows and columns, each pair at a place of its own."""
+        H, W = real.shape[2:]
+        most = min(self.config.shift, H // 2, W // 2)
+        if not most:
+            return [real, fake]
+        places = (self.rand(len(real), 2) * (most + 1)).long().tolist()
+        h, w = H - most, W - most
+        return [
+            torch.stack(
+                [one[:, y : y + h, x : x + w] for one, (y, x) in zip(each, places, strict=True)]
+            )
+            for each in (real, fake)
+        ]
 
     def seen(self, images: Tensor) -> Tensor:
         """Scaled features (B, D, h', w') of images (B, C, H, W)."""
