@@ -21,12 +21,15 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-LISTED = 40
-"""Choices that a hint lists."""
+LISTED = 20
+"""Choices that a hint lists where none is near."""
+
+NEAREST = 3
+"""Choices that a hint takes for what was meant."""
 
 
 @dataclass(frozen=True)
@@ -177,16 +180,32 @@ def within_memory(hint: str) -> Iterator[None]:
         raise told from error
 
 
-def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """The hint for a wrong name: the nearest choice, or the first of them when none is near. Case
-    and marks do not count, and a choice that begins with the name is near.
+def did_you_mean(name: str, choices: Iterable[str], *, ls: str | None = None) -> str:
+    """The hint for a wrong name: the nearest choice, with those about as near; where none is near,
+    the first of them, or the command `ls` that lists them if they are many.
     """
     known = sorted(choices)
-    plain = {re.sub(r"[\W_]", "", choice.lower()): choice for choice in reversed(known)}
-    short = re.sub(r"[\W_]", "", name.lower())
-    near = difflib.get_close_matches(short, plain, n=1, cutoff=0.6)
-    begun = [one for one in sorted(plain) if len(short) > 1 and one.startswith(short)]
-    if near or begun:
-        return f"did you mean '{plain[(near or begun)[0]]}'?"
+    if near := _nearest(name, known):
+        *others, last = (f"'{choice}'" for choice in near)
+        more = f" list all with: {ls}" if others and ls else ""
+        return f"did you mean {', '.join(others)}{' or ' if others else ''}{last}?{more}"
+    if ls and len(known) > LISTED:
+        return f"list them with: {ls}"
     more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
     return f"choose from: {', '.join(known[:LISTED])}{more}" if known else "there are none"
+
+
+def _nearest(name: str, known: Sequence[str]) -> list[str]:
+    """The choices that may be meant, the likeliest first: the one that differs in case and marks
+    alone, else those that begin with the name, else the most similar and those about as similar.
+    """
+    plain = {re.sub(r"[\W_]", "", choice.lower()): choice for choice in reversed(known)}
+    short = re.sub(r"[\W_]", "", name.lower())
+    begun = sorted((one for one in plain if len(short) > 1 and one.startswith(short)), key=len)
+    likeness = {
+        one: difflib.SequenceMatcher(None, one, short).ratio()
+        for one in difflib.get_close_matches(short, plain, n=NEAREST, cutoff=0.6)
+    }
+    similar = [one for one, ratio in likeness.items() if ratio > max(likeness.values()) - 0.1]
+    found = [short] if short in plain else begun[:NEAREST] or similar
+    return [plain[one] for one in found]

@@ -227,7 +227,7 @@ def find_recipe(text: str) -> Path:
     full = "/" in name
     raise InputError(
         f"there is no recipe '{text}': neither a file nor the name of a recipe",
-        hint=did_you_mean(name, (n for n in names if ("/" in n) == full)),
+        hint=did_you_mean(name, (n for n in names if ("/" in n) == full), ls="aigc recipe ls"),
         code="unknown_recipe",
     )
 

@@ -53,7 +53,8 @@ def find_builtin(text: str) -> Path:
     name, _, part = text.removeprefix(PREFIX).partition(":")
     known = builtins()
     if name not in known:
-        raise DataError(f"unknown builtin data {name!r}", hint=did_you_mean(name, known))
+        hint = did_you_mean(name, known, ls="aigc data ls built in")
+        raise DataError(f"unknown builtin data {name!r}", hint=hint)
     parts = known[name].parts
     if part and part not in parts:
         raise DataError(f"builtin:{name} has no part {part!r}", hint=did_you_mean(part, parts))

@@ -191,7 +191,9 @@ def load(name: str) -> Entry:
     """
     known = names()
     if name not in known:
-        raise InputError(f"there is no data set {name!r}", hint=did_you_mean(name, known))
+        raise InputError(
+            f"there is no data set {name!r}", hint=did_you_mean(name, known, ls="aigc data ls")
+        )
     return _read(known[name])
 
 

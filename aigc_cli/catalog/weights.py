@@ -62,7 +62,7 @@ def find_entry(name: str) -> tuple[str, Entry]:
     name = ALIASES.get(name, name)
     if not is_model(name):
         known = [path.stem for path in CATALOG.glob("*.yaml")]
-        hint = did_you_mean(name, known)
+        hint = did_you_mean(name, known, ls="aigc model ls")
         if "/" in name or Path(name).exists():
             source = name if Path(name).exists() else f"hub:{name}"
             hint = (

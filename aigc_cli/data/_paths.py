@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from aigc_cli.catalog.builtin import PREFIX, builtins
+from aigc_cli.catalog.entry import names
 from aigc_cli.catalog.find import require_no_run, resolve
 from aigc_cli.errors import DataError, did_you_mean
 
@@ -105,11 +107,21 @@ def find_path(text: str, bases: Sequence[Path]) -> Path:
             return path.resolve()
     folders = [str(base.absolute()) for base in bases or (Path(),)]
     places = "" if given.is_absolute() else f"; looked in {' and in '.join(dict.fromkeys(folders))}"
-    siblings = [name for path in tried for name in listed(path.parent)]
-    hint = did_you_mean(given.name, siblings)
+    hint = nearest_data(text, bases)
     raise DataError(
         f"{text!r} does not exist{places}", hint=hint if hint.startswith("did") else None
     )
+
+
+def nearest_data(text: str, bases: Sequence[Path] = (), others: Iterable[str] = ()) -> str:
+    """The hint for a name of data that is nowhere: files and folders beside it, sets of data, and
+    what else it may have been.
+    """
+    given = Path(text).expanduser()
+    known = [name for base in bases or (Path(),) for name in listed((base / given).parent)]
+    if given.name == text:  # no path, so that it may be a name
+        known += [*names(), *(PREFIX + name for name in builtins()), *others]
+    return did_you_mean(given.name, known, ls="aigc data ls")
 
 
 def listed(path: Path) -> list[str]:

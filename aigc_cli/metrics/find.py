@@ -18,6 +18,9 @@ from aigc_cli.recipe import overrides
 from aigc_cli.recipe.options import assigned
 from aigc_cli.recipe.sections import Section
 
+LS = "aigc evaluate --metric list"
+"""What lists every metric."""
+
 
 def resolve(names: Iterable[str]) -> list[str]:
     """The metrics behind names and groups, each once, in the order given.
@@ -29,7 +32,8 @@ def resolve(names: Iterable[str]) -> list[str]:
     chosen: dict[str, None] = {}
     for name in names:
         if name not in known:
-            raise InputError(f"unknown metric {name!r}", hint=did_you_mean(name, known))
+            hint = did_you_mean(name, known, ls=LS)
+            raise InputError(f"unknown metric {name!r}", hint=hint)
         chosen |= dict.fromkeys(known[name].group or (name,))
     return list(chosen)
 

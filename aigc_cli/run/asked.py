@@ -11,7 +11,7 @@ from typing import Any
 
 from aigc_cli import registry
 from aigc_cli.errors import InputError, RequirementError, did_you_mean
-from aigc_cli.metrics.find import belongs, find_metric, members, open_metrics, resolve
+from aigc_cli.metrics.find import LS, belongs, find_metric, members, open_metrics, resolve
 from aigc_cli.metrics.requirement import check, parse_requirement
 from aigc_cli.run.inputs import check_source, require_paths
 
@@ -176,9 +176,8 @@ def with_required(
         if name in own:
             names[name] = None
         elif name not in registry.metrics():
-            raise InputError(
-                f"unknown metric {name!r}", hint=did_you_mean(name, [*own, *registry.metrics()])
-            )
+            hint = did_you_mean(name, [*own, *registry.metrics()], ls=LS)
+            raise InputError(f"unknown metric {name!r}", hint=hint)
         else:
             names |= dict.fromkeys(resolve([name]))
     return list(names)

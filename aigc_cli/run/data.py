@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from aigc_cli.catalog.find import resolve
-from aigc_cli.data._paths import is_named
+from aigc_cli.data._paths import is_named, nearest_data
 from aigc_cli.errors import InputError, OutputError, Problem
 from aigc_cli.modalities import find_modality, modality_of_data, recognized
 from aigc_cli.modalities._findings import Findings
 from aigc_cli.modalities._modality import Modality
 from aigc_cli.recipe.load import Recipe, load_recipe, require_trainable
+from aigc_cli.registry import recipes
 from aigc_cli.run.weights import complete
 
 LISTED = 20  # warnings of one kind that are printed; JSON has all
@@ -35,7 +36,8 @@ def find_subject(text: str, overrides: Sequence[str]) -> tuple[Recipe | str, Mod
             if error.code != "unknown_recipe":
                 raise
             raise InputError(
-                f"{text!r} is no folder or file here, and no recipe", hint=error.hint
+                f"{text!r} is no folder or file here, and no recipe",
+                hint=nearest_data(text, others=recipes()),
             ) from error
         return recipe, modality_of_data(recipe.data)
     if overrides:

@@ -45,8 +45,11 @@ def find_run(text: str) -> Path:
         if newest is not None:
             return newest
     known = {path.relative_to(RUNS).parts[0] for path in find_runs()}
-    hint = did_you_mean(text, known) if known else "train one with: aigc train RECIPE"
-    raise InputError(f"{text}: there is no such run", hint=hint)
+    near = did_you_mean(text, known, ls="aigc run ls")
+    raise InputError(
+        f"{text}: there is no such run",
+        hint=near if known else "none is here yet; train one with: aigc train RECIPE",
+    )
 
 
 def list_runs(folder: Path = RUNS) -> list[Row]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from aigc_cli import registry
 from aigc_cli.catalog.builtin import PREFIX
 from aigc_cli.catalog.find import holds_run, require_no_run, resolve
-from aigc_cli.data._paths import find_path, is_named, json_part
+from aigc_cli.data._paths import find_path, is_named, json_part, nearest_data
 from aigc_cli.errors import DataError, InputError, RecipeError
 from aigc_cli.recipe import overrides as command_line
 from aigc_cli.recipe.load import Recipe, load_recipe, require_trainable
@@ -90,7 +90,8 @@ def check_budget(subject: str | None, overrides: Sequence[str], goal: str | None
         if is_source(subject):  # a set of the catalog; raises where it is not here
             return True
         raise InputError(
-            f"{subject!r} is no folder, file or set of data, and no recipe", hint=error.hint
+            f"{subject!r} is no folder, file or set of data, and no recipe",
+            hint=nearest_data(subject, others=registry.recipes()),
         ) from error
     if goal is not None:
         raise InputError(f"--goal is for data, and '{subject}' is a recipe", hint="leave it out")
@@ -158,7 +159,8 @@ def check_data(text: str, overrides: Sequence[str]) -> None:
         if error.code != "unknown_recipe":
             raise
         raise InputError(
-            f"{text!r} is no folder or file here, and no recipe", hint=error.hint
+            f"{text!r} is no folder or file here, and no recipe",
+            hint=nearest_data(text, others=registry.recipes()),
         ) from error
 
 

@@ -28,7 +28,8 @@ import os
 import shlex
 from pathlib import Path
 
-from aigc_cli.errors import CheckpointError, InputError
+from aigc_cli.errors import CheckpointError, InputError, did_you_mean
+from aigc_cli.registry import recipes
 
 RUNS = Path("runs")
 
@@ -101,14 +102,29 @@ def find_checkpoint(text: str | Path) -> Path:
                     hint="it is for metrics, `aigc augment features --with`, and init_from",
                 )
             return found
-        raise InputError(
-            f"{text}: there is no such run or checkpoint", hint="see what there is: aigc run ls"
-        )
+        raise InputError(f"{text}: there is no such run or checkpoint", hint=_nearest(str(text)))
     if checkpoint := _checkpoint_in(path):
         return checkpoint
     raise CheckpointError(
         f"{text}: no checkpoint in this folder",
         hint=way_on(RunPaths(path)) or "expected checkpoints/best.ckpt or last.ckpt",
+    )
+
+
+def _nearest(text: str) -> str:
+    """The hint for a run that is nowhere: a folder of runs, a model or a recipe of such a name."""
+    from aigc_cli.catalog.weights import models
+
+    runs = [path.name for path in RUNS.iterdir() if path.is_dir()] if RUNS.is_dir() else []
+    known = [*runs, *(name for name, _ in models()), *recipes()]
+    name, _, rest = text.removeprefix(f"{RUNS}/").partition("/")
+    hint = "" if rest and name in runs else did_you_mean(name, known)
+    if hint.startswith("did"):
+        return hint
+    return (
+        "see what there is: aigc run ls"
+        if runs
+        else "none is here yet; train one with: aigc train RECIPE"
     )
 
 

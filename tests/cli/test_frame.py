@@ -311,11 +311,43 @@ def test_an_error_is_no_longer_than_a_screen(aigc, monkeypatch) -> None:
 
 def test_a_hint_lists_some_of_many_choices() -> None:
     names = [f"name{n:03}" for n in range(100)]
-    assert e.did_you_mean("zzz", names).endswith("name039 and 60 more")
-    assert e.did_you_mean("zzz", names[:2]) == "choose from: name000, name001"
+    assert e.did_you_mean("zzz", names).endswith("name019 and 80 more")
+    assert e.did_you_mean("zzz", names, ls="aigc x ls") == "list them with: aigc x ls"
+    assert e.did_you_mean("zzz", names[:2], ls="aigc x ls") == "choose from: name000, name001"
     sets = ["bsd100", "csl_titles", "fashion_mnist", "mnist"]
     for name, near in {"Fashion-MNIST": 2, "MNIST": 3, "CSL": 1, "bsd": 0}.items():
         assert e.did_you_mean(name, sets) == f"did you mean '{sets[near]}'?"
+
+
+def test_a_hint_takes_several_that_are_about_as_near() -> None:
+    names = ["edsr_small_x2", "edsr_demo", "edsr_x2", "edsr_baseline_x4", "lm_demo", "vae_demo"]
+    for name, hint in {
+        "edsr": "did you mean 'edsr_x2', 'edsr_demo' or 'edsr_small_x2'? list all with: aigc ls",
+        "xm_demo": "did you mean 'lm_demo'?",
+        "m_demo": "did you mean 'lm_demo'?",
+        "_demo": "did you mean 'lm_demo' or 'vae_demo'? list all with: aigc ls",
+    }.items():
+        assert e.did_you_mean(name, names, ls="aigc ls") == hint
+
+
+@pytest.mark.parametrize(
+    "words, hint",
+    [
+        ("train zzzzz", "list them with: aigc recipe ls"),
+        ("augment fashon_mnist --out o", "did you mean 'fashion_mnist'?"),
+        ("data check builtn:fashion", "did you mean 'builtin:fashion'?"),
+        ("train fashon_mnist --budget 5m", "did you mean 'fashion_mnist'?"),
+        ("train edsr_demo data.train=dvi2k", "did you mean 'div2k'?"),
+        ("sample edsr_dem", "did you mean 'edsr_demo'?"),
+        ("sample zzzzz", "none is here yet; train one with: aigc train RECIPE"),
+        ("evaluate x -m psn", "did you mean 'psnr', 'psnr_y' or 'psnr_rgb'? list all with: aigc "
+         "evaluate --metric list"),
+    ],
+)  # fmt: skip
+def test_a_wrong_name_is_answered_by_those_near_it_and_how_to_list_all(aigc, words, hint) -> None:
+    ended = aigc(*words.split())
+    assert ended.code == 2
+    assert f"hint: {hint}" in ended.stderr.splitlines()
 
 
 def test_what_to_type_next_is_for_terminals_and_quoted(monkeypatch, capsys) -> None:
