@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import importlib
 import logging
-import signal
 import sys
 import traceback
 import warnings
@@ -23,7 +22,7 @@ from typer.core import TyperGroup
 from aigc_cli import __version__
 from aigc_cli.cli import _endings, _output
 from aigc_cli.cli._usage import usage_error
-from aigc_cli.errors import AigcError, DiskFullError, InputError, Interrupted, out_of_memory
+from aigc_cli.errors import AigcError, DiskFullError, InputError, out_of_memory
 from aigc_cli.registry import place_in_user_file
 
 # Panel of the help, name, "file:object" in this folder. An object that is a Typer is a group.
@@ -103,21 +102,16 @@ def _call(args: list[str]) -> int:
         return _end(_refused_by_the_system(error), args, error)
     except Exception as error:
         # A library may turn the interrupt into an error of its own.
-        return _end(_interrupted() if _endings.received() else _bug(error), args, error)
+        return _end(_endings.interruption() if _endings.received() else _bug(error), args, error)
     except KeyboardInterrupt as error:
-        return _end(_interrupted(), args, error)
+        return _end(_endings.interruption(), args, error)
     except SystemExit as ending:
         if isinstance(ending.__context__, BrokenPipeError):  # Typer turns it into 1, a bug's number
             raise ending.__context__ from None
         return int(ending.code or 0)
     if code == 130:  # Typer's number for KeyboardInterrupt
-        return _end(_interrupted(), args, KeyboardInterrupt())
+        return _end(_endings.interruption(), args, KeyboardInterrupt())
     return code if isinstance(code, int) else 0
-
-
-def _interrupted() -> Interrupted:
-    number = signal.Signals(_endings.received() or signal.SIGINT)
-    return Interrupted(number, _endings.NAMES[number])
 
 
 def _end(error: AigcError, args: list[str], cause: BaseException) -> int:

@@ -15,7 +15,10 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aigc_cli.errors import Interrupted
 
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
@@ -38,6 +41,14 @@ def unwind() -> None:
 def received() -> int:
     """The number of the signal that interrupted this process; 0 when there was none."""
     return _received
+
+
+def interruption(hint: str | None = None) -> Interrupted:
+    """The signal that was received as an error; Ctrl-C where none was, as in another's handler."""
+    from aigc_cli.errors import Interrupted
+
+    number = signal.Signals(_received or signal.SIGINT)
+    return Interrupted(number, NAMES[number], hint=hint)
 
 
 def open_closed_streams() -> None:

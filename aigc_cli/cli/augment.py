@@ -9,16 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from aigc_cli.cli._engine import Address, EngineName, engine_of
+from aigc_cli.cli._going_on import going_on, repeated
 from aigc_cli.cli._output import Debug, Json, Output, Quiet
 from aigc_cli.cli._table import table
 from aigc_cli.cli.sample import Device, GoOn, Seed, check_device
-from aigc_cli.errors import DiskFullError, InputError
+from aigc_cli.errors import InputError, did_you_mean
 from aigc_cli.recipe.load import load_recipe
 
 if TYPE_CHECKING:
     from aigc_cli.run.augmenting import Augmenting
 
 COUNTS = ("before", "after", "validation")
+SECTIONS = (
+    "rotation=20 sets an operation, data.KEY=VALUE how data is read, sample.KEY=VALUE the model of "
+    "--with, yardstick.model.KEY=VALUE what --measure trains"
+)
 
 Data = Annotated[
     str,
@@ -172,7 +177,7 @@ def augment(
 
     check_device(device)
     cluster = engine_of(engine, workers, address, instead=None)
-    parts = sections(options or ())
+    parts = _sections(options or ())
     request = Augmenting(
         data=data,
         out=out,
@@ -200,19 +205,26 @@ def augment(
     )
     _check(request, measure, yardstick, parts["yardstick"])
     from aigc_cli.run.augment import augment as make
-    from aigc_cli.run.augment_journal import is_interrupted
 
     terminal = Output(json, quiet)
-    try:
+    with going_on(lambda: _way_on(out, measure)):
         if measure:
             record = _measured(request, yardstick, parts["yardstick"], seeds, terminal)
         else:
             record = make(request)
-    except (DiskFullError, KeyboardInterrupt):
-        if is_interrupted(out):
-            terminal.log(f"what is in {out} stays: repeat the command with --continue")
-        raise
     _tell(record, terminal)
+
+
+def _way_on(out: Path, measure: bool) -> str | None:
+    """How a call that was cut short is finished; None where nothing of it was begun."""
+    from aigc_cli.run.augment import finished
+    from aigc_cli.run.augment_journal import is_interrupted
+
+    if is_interrupted(out):
+        return f"what is in {out} stays; go on with: {repeated('--continue')}"
+    if measure and finished(out):
+        return f"the set in {out} is whole; measure it with: {repeated('--continue')}"
+    return None
 
 
 def _check(
@@ -289,7 +301,7 @@ def _measured(
     return record
 
 
-def sections(options: Sequence[str]) -> dict[str, list[str]]:
+def _sections(options: Sequence[str]) -> dict[str, list[str]]:
     """KEY=VALUE by what they are for: reading, the model, the yardstick, or the operations.
 
     Raises:
@@ -298,13 +310,20 @@ def sections(options: Sequence[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {"data": [], "sample": [], "yardstick": [], "augment": []}
     for text in options:
         key, equals, _ = text.partition("=")
-        section, dot, _ = key.partition(".")
-        if not equals or (dot and section not in found):
+        section, dot, rest = key.partition(".")
+        if not equals:
+            raise InputError(f"expected KEY=VALUE, got {text!r}", hint=SECTIONS)
+        if dot and section in ("model", "trainer"):
             raise InputError(
-                f"{text}: sets nothing here" if equals else f"expected KEY=VALUE, got {text!r}",
-                hint="rotation=20 sets an operation, data.KEY=VALUE how data is read, "
-                "sample.KEY=VALUE the model of --with, yardstick.model.KEY=VALUE what --measure "
-                "trains",
+                f"{text}: is for training, and here nothing is trained",
+                hint=f"sample.{rest} is for the model of --with, yardstick.{key} for what "
+                "--measure trains",
+            )
+        if dot and section not in found:
+            near = did_you_mean(section, found)
+            raise InputError(
+                f"{text}: there is nothing to set by '{section}.'",
+                hint=near if near.startswith("did") else SECTIONS,
             )
         found[section if dot else "augment"].append(text.partition(".")[2] if dot else text)
     return found

@@ -9,7 +9,7 @@ import typer
 
 from aigc_cli.cli._output import Debug, Json, Output, Quiet
 from aigc_cli.cli._table import table
-from aigc_cli.cli.augment import Data, LongTail, OnError, OnLeak, Test, Val, Workers, sections
+from aigc_cli.cli.augment import Data, LongTail, OnError, OnLeak, Test, Val, Workers
 from aigc_cli.cli.sample import Device, Seed, check_device
 from aigc_cli.errors import InputError
 
@@ -81,11 +81,14 @@ def features(
     from aigc_cli.run.augmenting import Augmenting
 
     check_device(device)
-    parts = sections(options or ())
-    if others := [*parts["augment"], *parts["sample"], *parts["yardstick"]]:
-        raise InputError(f"{others[0]}: only data.KEY=VALUE is for features")
+    reading = tuple(options or ())
+    if others := [text for text in reading if not (text.startswith("data.") and "=" in text)]:
+        raise InputError(
+            f"{others[0]}: only data.KEY=VALUE is for features",
+            hint="a network is set by the recipe that trains it",
+        )
     if not data.endswith(".parquet"):
-        inputs.check_data(data, [f"data.{text}" for text in parts["data"]])
+        inputs.check_data(data, reading)
     else:
         inputs.require_paths("DATA", data)
     inputs.require_paths("--val", val)
@@ -93,7 +96,7 @@ def features(
     request = Augmenting(
         data=data,
         out=out,
-        data_options=tuple(parts["data"]),
+        data_options=tuple(text.removeprefix("data.") for text in reading),
         val=val,
         tests=tuple(test or ()),
         on_leak=on_leak,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aigc_cli.cli._engine import Address, EngineName, Workers, engine_of
+from aigc_cli.cli._going_on import going_on, repeated
 from aigc_cli.cli._output import Debug, Json, Output, Quiet
 from aigc_cli.errors import InputError
 
@@ -162,7 +163,9 @@ def sample(
         overwrite=overwrite,
         go_on=go_on,
     )
-    _make(source, request, sections["sample"], device, ema, cluster, terminal)
+    named = () if out else ("--out", str(request.out))
+    with going_on(lambda: _way_on(request, repeated(*named, "--continue"))):
+        _make(source, request, sections["sample"], device, ema, cluster, terminal)
 
 
 def _sections(options: Sequence[str]) -> dict[str, list[str]]:
@@ -214,6 +217,17 @@ def _make(
     terminal.result(report)
     if request.out.is_dir() and sys.stderr.isatty() and not terminal.json:
         terminal.log(f"the files are in {request.out}")
+
+
+def _way_on(request: Request, command: str) -> str | None:
+    """How the `command` finishes what was cut short; None where nothing of it was begun."""
+    from aigc_cli.modalities._output import JOURNAL, finished
+
+    if not (request.out / JOURNAL).is_file():
+        return None
+    count = finished(request.out)
+    done = f"{count:,} {'is' if count == 1 else 'are'} done and kept" if count else "none is done"
+    return f"{done} in {request.out}; go on with: {command}"
 
 
 def _chat(

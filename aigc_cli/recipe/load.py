@@ -178,14 +178,18 @@ def recipe_from_dict(
     return _build(plain, given, problems, None, {}, path, whole=True)
 
 
-def section_from_texts(section: type[S], texts: Iterable[str], name: str) -> S:
+def section_from_texts(section: type[S], texts: Iterable[str], name: str = "") -> S:
     """A section of these KEY=VALUE and its defaults, for what is asked on the command line.
 
     Raises:
-        RecipeError: unknown keys and wrong values, each with `name` before its key.
+        RecipeError: unknown keys and wrong values, each with `name` before its key where the user
+            writes it there.
     """
-    given, problems = command_line.split([f"{name}.{text}" for text in texts])
-    whole = create_model("Asked", __base__=Section, **{name: (section, section())})  # type: ignore[call-overload]
+    whole: type[Any] = section
+    if name:
+        texts = [f"{name}.{text}" for text in texts]
+        whole = create_model("Asked", __base__=Section, **{name: (section, section())})  # type: ignore[call-overload]
+    given, problems = command_line.split(list(texts))
     data: dict[str, Any] = {}
     for override in given:
         problems += command_line.apply(data, override, whole)
@@ -195,7 +199,7 @@ def section_from_texts(section: type[S], texts: Iterable[str], name: str) -> S:
         problems += explain(error, data, whole, _places(None, {}, given))
     if problems:
         raise RecipeError(problems)
-    found: S = getattr(made, name)
+    found: S = getattr(made, name) if name else made
     return found
 
 

@@ -158,7 +158,7 @@ def find_augmentation(request: Augmenting) -> tuple[Recipe | str, Augmentation, 
     if isinstance(subject, Recipe) and subject.kind in augmentations():
         name = str(subject.kind)
     made = load_augmentation(name).Augmentation
-    options = section_from_texts(made.Options, request.options, "augment")
+    options = section_from_texts(made.Options, request.options)
     return subject, made(options), name, modality.name
 
 

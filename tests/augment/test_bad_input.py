@@ -19,7 +19,9 @@ MISTAKES = [
     (("d", "--keep", "0"), "'0' is no part of 13 items"),
     (("d", "--keep", "nan%"), "'nan%' is no part of 13 items"),
     (("d", "--long-tail", "nan"), "'--long-tail'"),
-    (("d", "model.width=3"), "model.width=3: sets nothing here"),
+    (("d", "model.width=3"), "model.width=3: is for training, and here nothing is trained"),
+    (("d", "model.width=3"), "sample.width is for the model of --with, yardstick.model.width for"),
+    (("d", "dat.labels=x"), "there is nothing to set by 'dat.'\nhint: did you mean 'data'?"),
     (("d", "nonsense"), "expected KEY=VALUE, got 'nonsense'"),
     (("d", "sample.steps=3"), "sample.steps=3: is for a model of --with, and there is none"),
     (("d", "yardstick.seed=3"), "yardstick.seed=3: is for --measure, which is not asked for"),
@@ -29,7 +31,8 @@ MISTAKES = [
     (("d", "--balance", "many"), "--balance many: is neither 'classes' nor a size"),
     (("d", "--keep", "0%"), "'0%' is no part of 13 items"),
     (("d", "--keep", "99"), "'99' is no part of 13 items"),
-    (("d", "rotation=900"), "augment.rotation"),
+    (("d", "rotation=900"), "error: command line: rotation: 900 is out of range"),
+    (("d", "model=3"), "error: command line: model: unknown key, choose from: color, crop"),
     (("d", "rotatoin=9"), "did you mean 'rotation'?"),
     (("nothing",), "'nothing' is no folder or file here"),
     (("d", "--val", "d"), "15 of 15 training items are, or come from, items that judge"),
@@ -123,7 +126,8 @@ def test_what_ends_in_the_middle_says_how_to_go_on(
         patched.setattr(Journal, "add", until_ten)
         code, _, err = aigc("augment", "d", "--out", "o")
     assert code == (3 if ending == "disk" else 130)
-    assert "what is in o stays: repeat the command with --continue" in err
+    assert err.splitlines()[-1].startswith("hint: what is in o stays; go on with: aigc ")
+    assert err.endswith(" --continue\n")
     assert aigc("augment", "d", "--out", "o", "--continue")[0] == 0
     assert aigc("augment", "d", "--out", "whole")[0] == 0
     assert contents(tmp_path / "o") == contents(tmp_path / "whole")

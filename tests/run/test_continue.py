@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from aigc_cli.modalities._output import Output
 from aigc_cli.run.request import Request
 from aigc_cli.run.sample import Told, sample
 from tests.run.conftest import Ending
@@ -86,6 +89,33 @@ def test_a_file_that_was_changed_is_made_again(runs: None, here: Path) -> None:
     (here / "cut/sample-00001.png").write_bytes(b"no image")
     sample("tiny_gan", Request(Path("cut"), count=6, batch_size=2, go_on=True), device="cpu")
     assert contents(here / "cut") == contents(here / "whole")
+
+
+def test_an_interrupt_says_what_is_kept_and_how_to_go_on(
+    aigc: Aigc, runs: None, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Issue 14's walk: Ctrl-C left no word of the journal."""
+    words = ["sample", "tiny_gan", "-n", "6", "--batch-size", "2", "--quiet"]
+    done, left = Output.done, [3]
+
+    def until(*args: object) -> None:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        done(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sys, "argv", ["aigc", *words])
+    with monkeypatch.context() as patched:
+        patched.setattr(Output, "done", until)
+        ending = aigc(*words)
+    (out,) = Path("samples").iterdir()
+    command = f"aigc {' '.join(words)} --out {out} --continue"
+    assert ending.code == 130
+    assert ending.err == (
+        f"stopped: Ctrl-C\nhint: 3 are done and kept in {out}; go on with: {command}\n"
+    )
+    assert aigc(*shlex.split(command)[1:]).code == 0
+    assert len(list(out.glob("sample-*.png"))) == 6
 
 
 def test_what_cannot_be_continued_is_said(aigc: Aigc, runs: None, here: Path) -> None:
