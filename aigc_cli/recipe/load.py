@@ -185,7 +185,7 @@ def section_from_texts(section: type[S], texts: Iterable[str], name: str = "") -
         RecipeError: unknown keys and wrong values, each with `name` before its key where the user
             writes it there.
     """
-    whole: type[Any] = section
+    whole: type[Section] = section
     if name:
         texts = [f"{name}.{text}" for text in texts]
         whole = create_model("Asked", __base__=Section, **{name: (section, section())})  # type: ignore[call-overload]
@@ -199,7 +199,8 @@ def section_from_texts(section: type[S], texts: Iterable[str], name: str = "") -
         problems += explain(error, data, whole, _places(None, {}, given))
     if problems:
         raise RecipeError(problems)
-    found: S = getattr(made, name) if name else made
+    found: Any = getattr(made, name) if name else made
+    assert isinstance(found, section)
     return found
 
 

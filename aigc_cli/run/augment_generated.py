@@ -78,20 +78,24 @@ class Generated:
         augmentation = self.sources.augmentation
         model, wanted = trained.model, augmentation.made_of or self.sources.modality
         title = find_modality(wanted).title
+        others = f"name a run that makes {title}; recipes for one: aigc recipe ls {wanted}/"
         if model.makes != wanted:
             made = model.makes if model.makes == "labels" else find_modality(model.makes).title
             needs = "what is drawn into the data must be" if self.composes else "the data is"
-            raise InputError(f"--with {text}: makes {made}, and {needs} {title}")
+            raise InputError(f"--with {text}: makes {made}, and {needs} {title}", hint=others)
         if self.composes and not self.draws:
-            raise InputError(f"--with {text}: draws none of its {title} of noise alone")
+            raise InputError(f"--with {text}: draws none of its {title} of noise alone",
+                             hint="name a run of a GAN, a flow or a VAE")  # fmt: skip
         if self.composes and self.judge is not None:
-            raise InputError("--judge is for whole items, and here parts of them are drawn")
+            raise InputError("--judge is for whole items, and here parts of them are drawn",
+                             hint="leave out --judge")  # fmt: skip
         if not self.draws:
             if model.takes != wanted:
-                raise InputError(f"--with {text}: takes no {title} and draws none")
+                raise InputError(f"--with {text}: takes no {title} and draws none", hint=others)
             return
         if len(self.models) > 1:
-            raise InputError("--with is given several times only for models that answer in turn")
+            raise InputError("--with is given several times only for models that answer in turn",
+                             hint="name one model that draws")  # fmt: skip
         labels = augmentation.made_classes(self.sources.train.part)
         known: Sequence[str] = getattr(trained.spec, "labels", None) or ()
         if labels is not None and not model.conditional:
@@ -99,8 +103,17 @@ class Generated:
                 f"--with {text}: was not trained with classes, so its items have none",
                 hint="train it on the same folders with model.conditional=true",
             )
-        if labels is not None and (unknown := sorted(set(labels) - set(known))):
-            raise InputError(f"--with {text}: knows no class '{unknown[0]}'")
+        if labels is None:
+            return
+        growing = set(labels if self.composes else self.request.classes or labels)
+        if unknown := sorted(growing - set(known)):
+            shared = "" if self.composes else ",".join(sorted(growing & set(known)))
+            raise InputError(
+                f"--with {text}: knows no class '{unknown[0]}'",
+                hint=f"let those grow that it knows: --classes {shared}"
+                if shared
+                else "train it on the same folders",
+            )
 
     def _open_asked(self) -> Looked:
         """What models answer.
@@ -168,6 +181,8 @@ class Generated:
             filters.accept(label, self.sources.augmentation.read_back(self.request.out, line))
         number = first + sum(passed.values())
         for label, wanted in plan.new.items():
+            if passed[label] >= wanted:  # the model may not know a class that does not grow
+                continue
             dropped: Counter[str] = Counter()
             for batch in self._batches(label, plan, last.get(label, -1) + 1):
                 if passed[label] >= wanted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,8 +79,19 @@ def test_a_killed_call_makes_the_same_items(place: Path, tmp_path: Path) -> None
 def test_a_model_that_does_not_fit_is_refused(
     place: Path, tmp_path: Path, model: str, sentence: str
 ) -> None:
-    with pytest.raises(AigcError, match=sentence):
+    with pytest.raises(AigcError, match=sentence) as caught:
         augment(asked(place, tmp_path / "o", model))
+    assert caught.value.hint, "says what to do instead"
+
+
+def test_classes_that_grow_are_all_that_a_model_must_know(place: Path, tmp_path: Path) -> None:
+    paint(tmp_path / "d", {"a": 6, "b": 3, "c": 2})
+    request = replace(asked(place, tmp_path / "o"), data=str(tmp_path / "d"))
+    with pytest.raises(AigcError, match="knows no class 'c'") as caught:
+        augment(request)
+    assert caught.value.hint == "let those grow that it knows: --classes a,b"
+    record = augment(replace(request, classes=("a", "b")))
+    assert record["after"] == {"a": 6, "b": 6, "c": 2}
 
 
 def test_copies_of_training_items_are_dropped_and_counted(

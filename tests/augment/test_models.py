@@ -142,5 +142,6 @@ def test_a_model_that_draws_no_such_objects_is_refused(
     place: Path, tmp_path: Path, model: str, more: dict[str, str], sentence: str
 ) -> None:
     more = {key: str(place / value) for key, value in more.items()}
-    with pytest.raises(InputError, match=sentence):
+    with pytest.raises(InputError, match=sentence) as caught:
         augment(drawing(place, tmp_path / "o", model, **more))
+    assert caught.value.hint, "says what to do instead"
