@@ -46,6 +46,11 @@ class Entry(Section):
     convert: Name
     """How it becomes ours: a function of run/convert.py."""
 
+    @property
+    def cost(self) -> str:
+        """Size and license, for whoever thinks of getting it."""
+        return f"{self.size / 1e6:,.0f} MB, {self.license}"
+
 
 def models() -> Iterator[tuple[str, Entry]]:
     """Every entry of the catalogue by name."""
@@ -103,7 +108,6 @@ def find_model(text: str) -> Path:
         if path.exists():
             return path
     raise MissingError(
-        f"the weights of {name} are not here: {entry.title} ({entry.size / 1e6:,.0f} MB, "
-        f"{entry.license})",
+        f"the weights of {name} are not here: {entry.title} ({entry.cost})",
         hint=f"aigc model get {name}",
     )

@@ -185,13 +185,15 @@ def recognize(source: str, bases: Sequence[Path] = ()) -> Claim | None:
     found = look_at(values["train"], bases)
     if found is None:
         return None
-    facts = {"classes": found.classes > 0, "color": found.in_color}
+    photographs = found.in_color and found.side > SMALL
+    facts = {"classes": found.classes > 0, "color": found.in_color, "photographs": photographs}
     strength = STRUCTURED if found.classes else LIKELY if found.side <= SMALL else POSSIBLE
     return Claim(values, str(found), strength, frozenset(k for k, v in facts.items() if v))
 
 
 def suggest(config: Config, *, bases: Sequence[Path] = ()) -> Suggestions:
-    """The size of the images where it is one and small, for `aigc recipe new`; 64 or less if not.
+    """The size of the images where it is one and small, for `aigc recipe new`; if not, that of
+    half of them, and not above what the config says, or 64.
 
     Raises: as `look`.
     """
@@ -200,7 +202,8 @@ def suggest(config: Config, *, bases: Sequence[Path] = ()) -> Suggestions:
     side, typical = found.sides[-1], found.sides[len(found.seen) // 2]
     if sizes == {(side, side)} and side <= 128:
         return found.shared() | {"image_size": (side, f"All images are {side} x {side}.")}
-    size = max(4, min(64, typical - typical % 4))
+    most = config.image_size if "image_size" in config.model_fields_set else 64
+    size = max(4, min(most, typical - typical % 4))
     reason = f"Half of the images are at least {typical} pixels on their shorter side."
     return found.shared() | {"image_size": (size, reason)}
 

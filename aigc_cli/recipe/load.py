@@ -30,14 +30,14 @@ class Recipe(Section):
     """The kind of model: a name of `aigc recipe ls`."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Everything random in the run follows from this number."""
+    init_from: Name | None = None
+    """Run or checkpoint whose weights the training starts from."""
     data: Section
     """What to train on."""
     model: Section
     """Architecture, objective and optimizers of the family."""
     trainer: Trainer
     """Budget, devices, precision and cadence."""
-    init_from: Name | None = None
-    """Run or checkpoint whose weights the training starts from."""
     sample: Section
     """Defaults of `aigc sample` for this recipe."""
     evaluate: Evaluate = Evaluate()

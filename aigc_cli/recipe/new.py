@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from functools import reduce
-from operator import getitem
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from aigc_cli import registry
@@ -27,7 +25,8 @@ class Draft:
     `data` are values of its section `data`, the source among them, and `given` keys that the user
     has set: those stay as they are. `suggest(config, bases=...)` of a kind of data looks at the
     source and returns values that suit it, by key, each with its reason; so it is done
-    here, and what `most` says of numbers in `data` holds for what it finds, too.
+    here, and what `most` says of numbers in `data` holds for what it finds, too. `complete` adds
+    what follows from `init_from`, such as a tokenizer.
 
     Raises:
         InputError: the family is unknown, or an override is wrong. DataError: the data cannot be
@@ -42,14 +41,18 @@ class Draft:
         overrides: Iterable[str] = (),
         trainer: Mapping[str, Any],
         most: Mapping[str, int] | None = None,
+        init_from: str | None = None,
+        complete: Callable[[Recipe], Recipe] = lambda recipe: recipe,
     ) -> None:
         overrides = list(overrides)
         self.given = {override.partition("=")[0] for override in overrides}
         self.reasons = dict[str, str]()
-        start = {"family": family, "data": dict(data), "trainer": dict(trainer)}
+        start = {"family": family, "data": {**(most or {}), **data}, "trainer": dict(trainer)}
+        if init_from is not None:
+            start["init_from"] = init_from
         recipe = recipe_from_dict(start, overrides=overrides)
         module = registry.load_data_kind(recipe.kind)  # an override may have changed the kind
-        found = module.suggest(recipe.data, bases=recipe.bases)
+        found = module.suggest(complete(recipe).data, bases=recipe.bases)
         if most:
             fitted = recipe.data.model_dump() | {k: value for k, (value, _) in found.items()}
             capped = {
@@ -58,12 +61,15 @@ class Draft:
                 if f"data.{key}" not in self.given and isinstance(fitted.get(key), int)
             }
             recipe = recipe_from_dict({**start, "data": {**data, **capped}}, overrides=overrides)
-            found = module.suggest(recipe.data, bases=recipe.bases)
+            found = module.suggest(complete(recipe).data, bases=recipe.bases)
             found = {key: pair for key, pair in found.items() if key not in capped} | {
                 key: (value, found[key][1] if key in found else "") for key, value in capped.items()
             }
         self.bases, self._shown = recipe.bases, {f"data.{key}" for key in data}
         self._values = recipe.as_dict()
+        for section in ("data", "model"):  # what nobody said may follow from `init_from`
+            said = getattr(recipe, section).model_dump(mode="json", exclude_unset=True)
+            self._values[section] = said
         self.suggest("data", found)
 
     def suggest(self, section: str, found: Mapping[str, tuple[Any, str]]) -> None:
@@ -72,7 +78,10 @@ class Draft:
             key = f"{section}.{name}"
             if key not in self.given and key.rpartition(".")[0] not in self.given:
                 *parents, last = key.split(".")
-                reduce(getitem, parents, self._values)[last] = value
+                values = self._values
+                for parent in parents:
+                    values = values.setdefault(parent, {})
+                values[last] = value
                 self.reasons[key] = reason
 
     @property
@@ -82,10 +91,12 @@ class Draft:
 
     def text(self) -> str:
         """The keys of the model, those given and those suggested, each with its reason, or in the
-        model its documentation, above it.
+        model its documentation, above it. Of a model that another begins with, its own keys are not
+        said again.
         """
         recipe = self.recipe
-        shown = {"family", "seed", "model", *self._shown, *self.given, *self.reasons}
+        model = "model" if recipe.init_from is None else "init_from"
+        shown = {"family", "seed", model, *self._shown, *self.given, *self.reasons}
         docs = {key.key: key.doc for key in keys(type(recipe)) if key.key.startswith("model.")}
         reasons = {key: reason for key, reason in self.reasons.items() if reason}
         return to_yaml(_only(recipe.as_dict(), shown), docs | reasons)

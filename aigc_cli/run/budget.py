@@ -23,8 +23,9 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
+from aigc_cli.catalog.weights import find_entry, find_model
 from aigc_cli.data._data import DataSource
-from aigc_cli.errors import InputError, OutputError
+from aigc_cli.errors import InputError, MissingError, OutputError
 from aigc_cli.media.files import write_bytes
 from aigc_cli.recipe.dial import Dial
 from aigc_cli.recipe.load import Recipe, load_recipe, recipe_from_dict
@@ -110,13 +111,10 @@ def train_data(
         )
         emit(_note(f"others that fit: {'; '.join(also)}; or family=NAME"))
     file = _recipe_file(source, proposal.family, out, overwrite=overwrite) if write else Path()
-    draft, data, pace = _fit(proposal, overrides, clock, emit)
-    recipe = draft.recipe
-    preview = measure_preview(recipe, data, build_model(recipe, data.spec))
-    steps, cadence = _plan(pace, preview, clock, proposal.dial)
-    draft.suggest("trainer", cadence)
+    draft, steps, ending = _begin(proposal, overrides, clock, emit)
     words = f"aigc train {shlex.quote(source)} --budget {duration(clock.budget)}"
-    head = f"# {words}\n# chose and wrote this; trained again as: aigc train {file}\n"
+    again = f"; trained again as: aigc train {file}" if write else ""
+    head = f"# {words}\n# chose and wrote this{again}\n"
 
     def with_steps(count: int) -> Recipe:
         why = f"{duration(clock.budget)} here, with all that is around the steps."
@@ -130,7 +128,7 @@ def train_data(
         draft.suggest("trainer", {"max_steps": (steps, "As measured.")})
         return f"{head}{draft.text()}"
     emit(_note(f"recipe: {file}"))
-    return _run(Fitted(with_steps, steps, pace.validation + preview), clock, out, overwrite, emit)
+    return _run(Fitted(with_steps, steps, ending), clock, out, overwrite, emit)
 
 
 def train_recipe(
@@ -162,6 +160,43 @@ def train_recipe(
     return _run(Fitted(with_steps, steps, pace.validation + preview), clock, out, overwrite, emit)
 
 
+class TooShort(InputError):
+    """The time holds too few steps."""
+
+
+def _begin(
+    proposal: Proposal, overrides: list[str], clock: Clock, emit: Emit
+) -> tuple[Draft, int, float]:
+    """What is trained, of how many steps, and what their end costs: from a model of others where
+    one is here and the time is enough for it, else from nothing.
+
+    Raises:
+        TooShort: as `_plan`.
+    """
+
+    def fitted(proposal: Proposal) -> tuple[Draft, int, float]:
+        draft, data, pace = _fit(proposal, overrides, clock, emit)
+        recipe = complete(draft.recipe)
+        preview = measure_preview(recipe, data, build_model(recipe, data.spec))
+        steps, cadence = _plan(pace, preview, clock, proposal.dial)
+        draft.suggest("trainer", cadence)
+        return draft, steps, pace.validation + preview
+
+    for started in proposal.started(override.partition("=")[0] for override in overrides):
+        name, entry = find_entry(str(started.start))
+        try:
+            find_model(name)
+        except MissingError as absent:
+            emit(_note(f"a better start is not here: {absent.hint} ({entry.cost})"))
+            continue
+        emit(_note(f"starts from {name}: {entry.title}"))
+        try:
+            return fitted(started)
+        except TooShort as error:
+            emit(_note(f"from nothing, since for that {error.message}"))
+    return fitted(proposal)
+
+
 def _fit(
     proposal: Proposal, overrides: list[str], clock: Clock, emit: Emit
 ) -> tuple[Draft, DataSource, Pace]:
@@ -171,13 +206,14 @@ def _fit(
     opened = None
     for number, size in enumerate(dial.sizes, 1):
         draft = _draft(proposal, {**proposal.values, **size}, overrides)
-        if opened != (opened := draft.recipe.data):
-            data = open_data(draft.recipe)
+        recipe = complete(draft.recipe)
+        if opened != (opened := recipe.data):
+            data = open_data(recipe)
         items = 1 << (len(data.train).bit_length() - 1)
-        batch = min(draft.recipe.trainer.global_batch, items)
+        batch = min(recipe.trainer.global_batch, items)
         draft.suggest("trainer", {"global_batch": (batch, "Items in one step.")})
-        few = {k: v for k, v in width(config, data).items() if f"model.{k}" not in draft.reasons}
-        draft.suggest("model", few)
+        few = width(config, data).items() if recipe.init_from is None else ()
+        draft.suggest("model", {k: v for k, v in few if f"model.{k}" not in draft.reasons})
         recipe = complete(draft.recipe)
         model = build_model(recipe, data.spec)
         pace = measure_pace(recipe, data, model, MEASURING * clock.budget)
@@ -203,7 +239,13 @@ def _draft(proposal: Proposal, values: dict[str, Any], overrides: list[str]) -> 
         elif section == "data":
             data[name] = value
     draft = Draft(
-        proposal.family, data, overrides=overrides, trainer={"max_steps": 1000}, most=most
+        proposal.family,
+        data,
+        overrides=overrides,
+        trainer={"max_steps": 1000},
+        most=most,
+        init_from=proposal.start,
+        complete=complete,
     )
     for key, value in values.items():
         section, _, name = key.partition(".")
@@ -218,7 +260,7 @@ def _plan(
     """How many steps the time holds, and what is done around them.
 
     Raises:
-        InputError: too few.
+        TooShort: too few.
     """
 
     def times(part: float, cost: float, most: int) -> int:
@@ -250,11 +292,11 @@ def _plan(
 def _require_steps(steps: int, pace: Pace, clock: Clock) -> None:
     """
     Raises:
-        InputError: the time is too short.
+        TooShort
     """
     if steps < FEWEST:
         least = 1.2 * (clock.spent + 2 * pace.validation + FEWEST * pace.step)
-        raise InputError(
+        raise TooShort(
             f"--budget {duration(clock.budget)} is too short: {duration(clock.spent)} went into "
             f"the start, and a step takes {pace.step:.2g} s",
             hint=f"give it at least {duration(max(least, 1.5 * clock.budget))}",

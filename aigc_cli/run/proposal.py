@@ -7,8 +7,8 @@ what they are for (recipe/dial.py).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class Proposal:
     kind: str
     claim: Claim
     dial: Dial
+    start: str | None = None
+    """The model of `aigc model ls` whose weights it begins with."""
 
     @property
     def goal(self) -> str:
@@ -42,6 +44,20 @@ class Proposal:
         """Dotted keys that hold for every size."""
         facts = (self.dial.given.get(fact, {}) for fact in self.claim.facts)
         return dict(self.dial.always) | {key: v for given in facts for key, v in given.items()}
+
+    def started(self, given: Iterable[str]) -> list[Proposal]:
+        """The same from each model that suits the data; none where `given`, the keys that the user
+        has set, say what the network is or where it begins.
+        """
+        sizes = {key for size in self.dial.sizes for key in size if key.startswith("model.")}
+        settled = {*sizes, "model.arch", "data.tokenizer", "init_from"}
+        if any(key == own or key.startswith(f"{own}.") for key in given for own in settled):
+            return []
+        return [
+            replace(self, dial=dial, start=name)
+            for name, dial in self.dial.starts.items()
+            if dial.needs is None or dial.needs in self.claim.facts
+        ]
 
     def __str__(self) -> str:
         return f"{self.goal} ({self.family})"

@@ -5,6 +5,7 @@ machine does meanwhile, and that the recipe gives the same run again.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from aigc_cli.recipe.load import load_recipe, recipe_from_dict, recipe_from_text
 from aigc_cli.run import budget
 from aigc_cli.run.budget import DECAY, Clock, Fitted
 from aigc_cli.run.pace import Pace
-from aigc_cli.run.proposal import proposals, propose
+from aigc_cli.run.proposal import Proposal, proposals, propose
 from aigc_cli.run.stop import TIME_IS_UP, Stop
 from aigc_cli.run.train import Result, train
+from aigc_cli.run.weights import complete
 from tests.run.conftest import PLUGIN, Ending, assert_same, load, paint
 
 Aigc = Callable[..., Ending]
@@ -46,9 +48,9 @@ def folder_of(what: str, here: Path) -> str:
             paint(data, 5, size=200)
         case "small images":
             paint(data, 12, size=32)
-        case "classes":
+        case "classes" | "photographs of classes":
             for name in ("cats", "dogs"):
-                paint(data / name, 8, size=32)
+                paint(data / name, 8, size=32 if what == "classes" else 160)
         case "pairs of folders":
             for name in ("sketch", "photo"):
                 paint(data / name, 4, size=32)
@@ -147,13 +149,19 @@ def test_every_size_is_a_recipe_that_can_be_written_and_read(family: str, here: 
         spec, *_ = registry.load_family(family).Model.accepts
         source = registry.load_data_kind(spec.kind).example(here / "data")["train"]
     proposal, _ = propose(source, None, family)
-    counts = []
+    assert len(recipes_of(proposal)) > 1, "sizes differ, though the data are small"
+
+
+def recipes_of(proposal: Proposal) -> set[str]:
+    """Its sizes as recipes, which are what their texts say."""
+    found = set()
     for size in proposal.dial.sizes:
         draft = budget._draft(proposal, {**proposal.values, **size}, [])
         draft.suggest("trainer", {"max_steps": (5, "")})
         assert recipe_from_text(draft.text()).as_dict() == draft.recipe.as_dict()
-        counts.append(str(draft.recipe.as_dict()))
-    assert len(set(counts)) > 1, "sizes differ, though the data are small"
+        assert draft.recipe.init_from == proposal.start
+        found.add(str(draft.recipe.as_dict()))
+    return found
 
 
 MISTAKES: dict[str, tuple[str, list[str], str]] = {
@@ -314,6 +322,76 @@ def test_a_folder_becomes_a_run_and_a_recipe_beside_it(
     assert aigc("recipe", "check", "run.yaml").code == 0
     assert aigc("recipe", "diff", "run.yaml", "run/recipe.yaml").out == "the recipes are equal\n"
     assert aigc("train", "photographs", "--budget", "9h", "--out", "run").code == 2
+
+
+STARTED = {  # what is at hand is a model of this recipe, untrained, in place of the catalogue's
+    "photographs of classes": (
+        "efficientnet_lite0",
+        {"family": "classifier", "data": {"kind": "images", "image_size": 32},
+         "model": {"arch": "efficientnet_lite0"}},
+        "model.arch=cnn",
+    ),
+    "instructions": (
+        "smollm2",
+        {"family": "chat", "data": {"kind": "chat", "context": 64},
+         "model": {"dim": 8, "num_layers": 1, "num_heads": 2}},
+        "model.dim=8",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", STARTED)
+def test_a_run_starts_from_what_others_have_trained_where_it_is_here(
+    what: str, aigc: Aigc, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, recipe, own = STARTED[what]
+    monkeypatch.setenv("AIGC_MODELS", str(here / "models"))
+    plan = budget._plan
+    monkeypatch.setattr(budget, "_plan", lambda *words: (2, plan(*words)[1]))
+    monkeypatch.setattr(budget._Watch, "steps_in", lambda self, seconds: 2)
+    monkeypatch.setattr(budget, "measure_pace", lambda *_: Pace(step=9.0, validation=1.0))
+    monkeypatch.setattr(budget, "measure_preview", lambda *_: 0.0)
+    data = folder_of(what, here)
+
+    def begun(out: str, *words: str) -> Ending:
+        words = ("trainer.global_batch=2", "trainer.preview_every=100", *words)
+        ending = aigc("train", data, "--budget", "3m", "--out", out, *words)
+        assert ending.code == 0, ending.err
+        return ending
+
+    # Not here: from nothing, and one line says what to get.
+    ending = begun("before")
+    assert f"a better start is not here: aigc model get {name} (" in ending.err
+    assert load_recipe(here / "before.yaml").init_from is None
+
+    trained = recipe | {"trainer": {"max_steps": 1, "global_batch": 2, "validate_every": 1}}
+    trained["data"] = recipe["data"] | {"train": data}
+    train(recipe_from_dict(trained), out=here / "theirs")
+    (here / "models" / name).mkdir(parents=True)
+    shutil.copy("theirs/checkpoints/best.ckpt", here / "models" / name / "model.ckpt")
+
+    # Here: its weights, and the recipe that is written says so and holds.
+    ending = begun("run")
+    assert f"starts from {name}: " in ending.err
+    assert load_recipe(here / "run.yaml").init_from == name
+    assert "init_from: " in ending.err
+    completed = complete(load_recipe(here / "run.yaml"))
+    assert completed.as_dict() == load_recipe(here / "run/recipe.yaml").as_dict()
+
+    (proposal,) = propose(data, None, None)[0].started([])
+    assert proposal.start == name
+    assert recipes_of(proposal)
+
+    # Not where the user says what the network is, nor where it is too slow for the time.
+    begun("own", own)
+    assert load_recipe(here / "own.yaml").init_from is None
+    begun("nothing", "init_from=null")
+    assert load_recipe(here / "nothing.yaml").init_from is None
+    paces = iter([Pace(step=60.0, validation=1.0)])
+    slow = Pace(step=0.1, validation=0.1)
+    monkeypatch.setattr(budget, "measure_pace", lambda *_: next(paces, slow))
+    assert "from nothing, since for that --budget 3m00s is too short" in begun("slow").err
+    assert load_recipe(here / "slow.yaml").init_from is None
 
 
 def test_a_recipe_is_stretched_to_the_time(

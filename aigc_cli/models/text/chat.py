@@ -31,6 +31,19 @@ DIAL = Dial(
         "trainer.global_batch": 8, "trainer.clip_norm": 1.0, "trainer.precision": "fp32",
     },
     averaged=False,
+    starts={
+        "smollm2": Dial(
+            goals=("chat",),
+            sizes=({"data.context": 256},),
+            steps=40,
+            always={
+                "model.lr": 2e-4, "model.lora": {"rank": 8}, "trainer.global_batch": 4,
+                "trainer.clip_norm": 1.0,
+            },
+            averaged=False,
+            validations=3,
+        ),
+    },
 )  # fmt: skip
 
 

@@ -49,6 +49,20 @@ DIAL = Dial(
         "model.lr": 2e-3, "model.weight_decay": 0.05, "trainer.global_batch": 64,
         "trainer.clip_norm": 1.0, "trainer.precision": "fp32",
     },
+    starts={
+        "minilm": Dial(
+            goals=("classify",),
+            sizes=tuple({"data.max_length": length} for length in (32, 64, 128)),
+            steps=64,
+            always={
+                "data.tokenizer": {"from": "minilm"}, "model.arch": "bert", "model.dim": 384,
+                "model.num_layers": 6, "model.num_heads": 12, "model.hidden_dim": 1536,
+                "model.dropout": 0.1, "model.lr": 2e-3, "model.encoder_lr": 0.1,
+                "trainer.global_batch": 32, "trainer.clip_norm": 1.0,
+            },
+            averaged=False,
+        ),
+    },
 )  # fmt: skip
 
 

@@ -46,6 +46,21 @@ DIAL = Dial(
         "trainer.global_batch": 128, "trainer.channels_last": True, "trainer.clip_norm": 1.0,
     },
     needs="classes",
+    starts={
+        "efficientnet_lite0": Dial(
+            goals=("classify",),
+            sizes=tuple({"data.image_size": side} for side in (64, 96, 128, 192)),
+            steps=150,
+            always={
+                "model.arch": "efficientnet_lite0", "model.dropout": 0.2,
+                "model.label_smoothing": 0.1, "model.shift": 4, "model.zoom": 0.2,
+                "model.lr": 1e-3, "model.weight_decay": 0.01, "data.flip": True,
+                "trainer.global_batch": 16, "trainer.channels_last": True,
+                "trainer.clip_norm": 1.0,
+            },
+            needs="photographs",
+        ),
+    },
 )  # fmt: skip
 
 
