@@ -29,6 +29,7 @@ from aigc_cli.data._stream import Key
 from aigc_cli.data._suggest import Suggestions
 from aigc_cli.errors import DataError
 from aigc_cli.media.events import INSTRUMENTS, NAMES, Events, Music, on_grid
+from aigc_cli.media.merges import Merges, merges_of
 from aigc_cli.media.midi import midi_bytes
 from aigc_cli.media.parsing import parse
 from aigc_cli.sampling.markov import Markov
@@ -45,7 +46,11 @@ class Config(PieceConfig):
     kind: Literal["midi"] = "midi"
     """MIDI files."""
     context: int = Field(256, ge=8, le=1 << 16)
-    """Events in a row."""
+    """Tokens in a row: events, or what some of these are merged into."""
+    vocab_size: int | None = Field(None, gt=0, le=1_000_000)
+    """Tokens, all included: events, and runs of events that are frequent in the training pieces, by
+    byte pair encoding; by default events alone.
+    """
     transpose: int = Field(5, ge=0, le=12)
     """Training rows are moved by up to so many semitones up or down; 0 leaves them in their key."""
     infill: float = Field(0.2, ge=0, le=1)
@@ -85,7 +90,7 @@ def report_of(pieces: Pieces[Music], events: Events) -> Report:
             "pieces": len(music),
             "bars": sum(m.bars for m in music),
             "notes": sum(len(m.notes) for m in music),
-            "events": sum(len(part) for m in music for part in events.encode(m)),
+            "events": sum(len(events.row(m)) for m in music),
         },
         pieces.skipped,
         [hashlib.sha256(m.notes.tobytes()).hexdigest() for m in music],
@@ -130,12 +135,36 @@ def labeled(pieces: Pieces[Music], names: Sequence[str], config: Config) -> Piec
     return Pieces(pieces.source, [pieces.names[n] for n in kept], music, skipped)
 
 
-class Rows:
-    """Each piece in stretches of `context` events, all behind its head."""
+def learned(music: Sequence[Music], events: Events, config: Config) -> Merges:
+    """What is merged for `vocab_size` tokens: by the pieces, each in one of the keys that training
+    moves it to, all of which come about evenly.
 
-    def __init__(self, music: Sequence[Music], events: Events, context: int) -> None:
-        self.music, self.events, self.context = music, events, context
-        self.head = len(events.head(music[0]))
+    Raises:
+        DataError: there are more events, or fewer pairs to merge.
+    """
+    size, least = config.vocab_size, events.offsets["size"]
+    if size is None:
+        return Merges(events)
+    if size < least:
+        raise DataError(f"data.vocab_size={size}: the events of this grid alone are {least:,}")
+    keys = range(-config.transpose, config.transpose + 1)
+    moved = (transposed(piece, keys[n % len(keys)]) for n, piece in enumerate(music))
+    found = Merges.learn(events, map(events.row, moved), size)
+    if (count := len(found.spelled)) < size:
+        raise DataError(
+            f"data.vocab_size={size}: the training pieces have what {count:,} tokens take",
+            hint=f"set it to {count} or less, or give more pieces",
+        )
+    return found
+
+
+class Rows:
+    """Each piece in stretches of `context` tokens, all behind its head."""
+
+    def __init__(self, music: Sequence[Music], merges: Merges, context: int) -> None:
+        self.music, self.merges, self.context = music, merges, context
+        self.events = merges.events
+        self.head = len(self.events.head(music[0]))
         self.rows = [self.encode(piece) for piece in music]
         self.chains: list[Markov] = []
         self.step = context + 1 - self.head
@@ -146,9 +175,9 @@ class Rows:
         ]
 
     def encode(self, piece: Music) -> Tensor:
-        """All events of a piece."""
-        parts = self.events.encode(piece)
-        return torch.tensor([*(e for part in parts for e in part), self.events.offsets["end"]])
+        """All tokens of a piece."""
+        row = [*self.events.row(piece), self.events.offsets["end"]]
+        return torch.tensor(self.merges.merged(row))
 
     def learn(self, chains: Iterable[Markov]) -> None:
         """Say of each event what these chains make of it, as `unigram` and `markov`."""
@@ -158,7 +187,7 @@ class Rows:
         return len(self.places)
 
     def item(self, row: Tensor, start: int) -> dict[str, Tensor]:
-        """The events from a place behind the head on; the head is learned with the first."""
+        """The tokens from a place behind the head on; the head is learned with the first."""
         head = self.head
         part = torch.cat([row[:head], row[head + start :][: self.step]])
         target = part[1:].clone()
@@ -173,12 +202,19 @@ class Rows:
             "target": pad(target, (0, short), value=IGNORE),
         }
 
+    def _costs(self, chain: Markov, row: Tensor) -> Tensor:
+        """Nats of each token of a row (T,), the sum of those of its events."""
+        events = np.array(self.merges.split(row.tolist()))
+        lengths = self.merges.lengths[row.numpy()]
+        costs = -np.log(chain.probabilities(events))
+        return torch.from_numpy(np.add.reduceat(costs, lengths.cumsum() - lengths)).float()
+
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         number, start = self.places[index]
         row, head = self.rows[number], self.head
         item = self.item(row, start)
         for name, chain in zip(("unigram", "markov"), self.chains, strict=False):
-            nats = torch.from_numpy(-np.log(chain.probabilities(row.numpy()))).float()
+            nats = self._costs(chain, row)
             part = torch.cat([nats[:head], nats[head + start :][: self.step]])[1:]
             part = torch.nn.functional.pad(part, (0, self.context - len(part)))
             item[name] = part.where(item["target"] != IGNORE, torch.zeros(()))
@@ -203,7 +239,8 @@ class Drawn:
         semitones = int(draw.integers(-self.transpose, self.transpose + 1))
         row = self.rows.encode(transposed(self.rows.music[number], semitones))
         head = self.rows.head
-        bars = (row[head:] == self.rows.events.offsets["bar"]).nonzero()[:, 0]
+        begins = torch.from_numpy(self.rows.merges.first)[row[head:]]
+        bars = (begins == self.rows.events.offsets["bar"]).nonzero()[:, 0]
         if start:
             low, high = start - self.rows.step // 2, start + self.rows.step // 2
             near = bars[(bars >= low) & (bars <= high)]
@@ -264,17 +301,21 @@ class Data(Prepared):
                     f"{len(names)} labels, and a condition needs two"
                 )
             spec = MusicSpec(config.context, resolution, beats, tuple(sorted(names)))
-        self.spec = spec
         self.pieces = {key: labeled(part, spec.labels, config) for key, part in parts.items()}
         self.music = {key: part.music for key, part in self.pieces.items()}
-        events = Events(resolution, beats, len(spec.labels))
-        self.val = Rows(self.music["data.val"], events, spec.context)
+        merges = merges_of(spec)
         if "data.train" in self.pieces:
-            rows = Rows(self.music["data.train"], events, spec.context)
-            self.train = Drawn(rows, config.transpose, config.infill)
-            whole = [row.numpy() for row in rows.rows]
+            merges = learned(self.music["data.train"], merges.events, config)
+        self.spec = replace(spec, merges=merges.pairs)
+        rows = {key: Rows(music, merges, spec.context) for key, music in self.music.items()}
+        self.val, events = rows["data.val"], merges.events
+        if "data.train" in rows:
+            self.train = Drawn(rows["data.train"], config.transpose, config.infill)
+            whole = [np.array(merges.split(row.tolist())) for row in rows["data.train"].rows]
             self.val.learn(Markov(whole, events.offsets["size"], order) for order in ORDERS)
         self.report = {key: report_of(self.pieces[key], events) for key in sorted(self.pieces)}
+        for key, report in self.report.items() if merges.pairs else ():
+            report.counts["tokens"] = sum(len(row) - 1 for row in rows[key].rows)  # without `end`
 
 
 def recognize(source: str, bases: Sequence[Path] = ()) -> Claim | None:

@@ -231,6 +231,10 @@ class Events:
             instrument, before = group, start
         return parts
 
+    def row(self, music: Music) -> list[int]:
+        """All of them, one after the other."""
+        return [event for part in self.encode(music) for event in part]
+
     def decode(self, events: Iterable[int]) -> Music:
         """The piece of a row, which may stop anywhere: a note without its duration is left out."""
         key, tempo, bars, position, instrument, pitch = 0, TEMPOS[10], 0, 0, 0, -1

@@ -12,6 +12,7 @@ import numpy as np
 
 from aigc_cli.media.events import Events, Grammar, Music
 from aigc_cli.media.frames import KEYS, music_of
+from aigc_cli.media.merges import merges_of
 from aigc_cli.metrics._things import Corpus, Pair, Sets
 from aigc_cli.modalities import _judging
 from aigc_cli.modalities._judging import MOST, Drawn, Listed, Trial
@@ -112,7 +113,7 @@ def chain_of(data: Any, bars: int) -> Callable[[int], Music] | None:
         return lambda number: _frames(spec, bars, number)
     if not isinstance(spec, MusicSpec) or not data.val.chains:
         return None
-    events = Events(spec.resolution, spec.beats_per_bar, len(spec.labels))
+    events = merges_of(spec).events
     chain: Markov = data.val.chains[-1]
     return lambda number: _events(chain, events, bars, number)
 

@@ -18,6 +18,7 @@ from aigc_cli.data.midi import read_pieces
 from aigc_cli.errors import DataError, InputError
 from aigc_cli.media.events import Events, Music, estimate_key
 from aigc_cli.media.frames import frames_of, music_of
+from aigc_cli.media.merges import Merges
 from aigc_cli.modalities._modality import Input, Inputs, Task
 from aigc_cli.recipe.sections import Section
 from aigc_cli.specs.music import FramesSpec, MusicSpec
@@ -39,9 +40,10 @@ class Form:
 
     def __init__(self, spec: Any) -> None:
         self.spec = spec
-        labels = spec.labels if isinstance(spec, MusicSpec) else ()
+        labels, pairs = (spec.labels, spec.merges) if isinstance(spec, MusicSpec) else ((), ())
         self.events = Events(spec.resolution, spec.beats_per_bar, len(labels))
-        self.what = "events" if isinstance(spec, MusicSpec) else "frames"
+        self.merges = Merges(self.events, pairs)
+        self.what = "tokens" if isinstance(spec, MusicSpec) else "frames"
 
     def read(self, source: str) -> Pieces[Music]:
         """The pieces of a source. Raises DataError where there is none."""
@@ -69,8 +71,8 @@ class Form:
             frames = frames_of(music)[: music.bars * music.steps_per_bar]
             return torch.from_numpy(frames.astype(np.uint8))
         if hole is not None:
-            return torch.tensor(self.events.with_hole(music, *hole))
-        return torch.tensor([event for part in self.events.encode(music) for event in part])
+            return torch.tensor(self.merges.merged(self.events.with_hole(music, *hole)))
+        return torch.tensor(self.merges.merged(self.events.row(music)))
 
     def thing(self, given: Tensor) -> Music:
         """The piece that would be given so."""
@@ -79,7 +81,7 @@ class Form:
             frames = given.bool().numpy()
             return music_of(frames, spec.resolution, spec.beats_per_bar, spec.tempo)
         if isinstance(spec, MusicSpec):
-            return self.events.decode(given.tolist())
+            return self.events.decode(self.merges.split(given.tolist()))
         notes, steps = given.numpy(), self.events.steps_per_bar
         bars = int(notes[:, 0].max(initial=0)) // steps + 1
         return Music(notes, spec.resolution, spec.beats_per_bar, bars, 120, estimate_key(notes))
@@ -106,12 +108,11 @@ class Primes(Inputs):
         long = [
             f"{name} has {len(row):,} {form.what} in its {piece.bars} bars from {reading.start} on"
             for name, row, piece in zip(names, self.given, self.music, strict=True)
-            if len(row) >= form.spec.context
+            if len(row) > form.spec.context
         ]
         if long:
             raise DataError(
-                f"{'; '.join(long[:LISTED])}, and the model reads at most "
-                f"{form.spec.context - 1:,}",
+                f"{'; '.join(long[:LISTED])}, and the model reads at most {form.spec.context:,}",
                 hint=f"take fewer with read.bars={max(bars // 2, 1)}, or train with a larger "
                 "data.context",
             )

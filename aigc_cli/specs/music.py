@@ -2,8 +2,9 @@
 
 | kind     | key     | shape      | range                                                         |
 |----------|---------|------------|---------------------------------------------------------------|
-| `midi`   | tokens  | (B, T)     | events of media/events.py                                     |
-|          | target  | (B, T)     | the event that follows each, IGNORE where nothing is to       |
+| `midi`   | tokens  | (B, T)     | tokens of media/merges.py: events of media/events.py, or runs |
+|          |         |            | of them                                                       |
+|          | target  | (B, T)     | the token that follows each, IGNORE where nothing is to       |
 |          |         |            | be learned                                                    |
 | `frames` | seen    | (B, T, 89) | 0 or 1, uint8: the keys that sound in the frame before each,  |
 |          |         |            | or the last column alone at the beginning of a piece          |
@@ -21,7 +22,7 @@ from aigc_cli.specs import Spec
 
 @dataclass(frozen=True)
 class MusicSpec(Spec):
-    """Pieces as rows of `context` events, on a grid of `resolution` steps a quarter."""
+    """Pieces as rows of `context` tokens, on a grid of `resolution` steps a quarter."""
 
     kind: ClassVar[str] = "midi"
 
@@ -30,6 +31,8 @@ class MusicSpec(Spec):
     beats_per_bar: int
     labels: tuple[str, ...] = ()
     """What pieces are said to be, such as genres; none where nothing is."""
+    merges: tuple[int, ...] = ()
+    """Pairs of tokens that are tokens, too, in the order of media/merges.py."""
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ def test_what_stands_beside_a_model_has_as_many_bars() -> None:
     assert [part.bars for part in stretches_of(data, "data.val", 2, 3)] == [2, 2, 2]
     assert stretches_of(data, "data.val", 0, 9) == music
     events = Events(4, 4)
-    rows = [np.array([e for part in events.encode(m) for e in part] + [0]) for m in music]
+    rows = [np.array([*events.row(m), 0]) for m in music]
     data.val = SimpleNamespace(chains=[Markov(rows, events.offsets["size"], 2)])
     write = chain_of(data, 3)
     assert write is not None

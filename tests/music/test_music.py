@@ -46,14 +46,10 @@ def pieces(draw: st.DrawFn) -> Music:
     return Music(notes, 4, 4, bars, tempo, key)
 
 
-def flat(music: Music) -> list[int]:
-    return [event for part in EVENTS.encode(music) for event in part]
-
-
 @given(pieces())
 @settings(deadline=None, max_examples=60)
 def test_events_go_around_exactly_and_keep_the_grammar(music: Music) -> None:
-    row = flat(music)
+    row = EVENTS.row(music)
     back = EVENTS.decode(row)
     np.testing.assert_array_equal(back.notes, music.notes)
     assert back.facts == music.facts
@@ -170,7 +166,7 @@ def test_rows_teach_every_event_once(tmp_path: Path) -> None:
         (tmp_path / f"{root}.mid").write_bytes(scale_file(root))
     data = Data(Config(train=str(tmp_path), val="25%", context=16))
     taught = [e for i in range(len(data.val)) for e in data.val[i]["target"].tolist() if e != -100]
-    assert taught == [*flat(data.pieces["data.val"].music[0])[1:], EVENTS.offsets["end"]]
+    assert taught == [*EVENTS.row(data.pieces["data.val"].music[0])[1:], EVENTS.offsets["end"]]
     checked = Data(Config(train=str(tmp_path), val=str(tmp_path)), spec=data.spec)
     assert len(checked.pieces["data.val"].music) == 4
     up = transposed(data.pieces["data.val"].music[0], 2)

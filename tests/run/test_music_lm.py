@@ -15,6 +15,7 @@ from PIL import Image
 from aigc_cli.data.midi import Config, Data, example, scale_file
 from aigc_cli.errors import DataError, InputError
 from aigc_cli.media.events import KEYS, Events, Grammar, Music, on_grid
+from aigc_cli.media.merges import Merges
 from aigc_cli.media.midi import read_midi
 from aigc_cli.media.record import read_record
 from aigc_cli.models.music._events import Grammatical
@@ -24,16 +25,18 @@ from aigc_cli.registry import load_data_kind, load_family
 from aigc_cli.sampling.decoding import TokenDecoder
 from aigc_cli.sampling.noise import SampleNoise
 from aigc_cli.specs.music import MusicSpec
+from tests.music.test_merges import MERGES, crowded
 from tests.run.conftest import assert_same, load
 
 EVENTS = Events(4, 4)
 mido = pytest.importorskip("mido")
 
 
-@pytest.fixture
-def model() -> Model:
+@pytest.fixture(params=[(), MERGES.pairs], ids=["events", "merges"])
+def model(request: pytest.FixtureRequest) -> Model:
     torch.manual_seed(0)
-    return Model(load_family("music_lm").Config.tiny(), MusicSpec(64, 4, 4)).eval()
+    spec = MusicSpec(64, 4, 4, merges=request.param)
+    return Model(load_family("music_lm").Config.tiny(), spec).eval()
 
 
 @pytest.mark.parametrize("bars", [1, 3])
@@ -47,7 +50,7 @@ def test_untrained_models_write_pieces_of_so_many_bars(model: Model, bars: int) 
 
 def test_a_prime_is_the_beginning_of_its_answers(model: Model) -> None:
     prime = model.sample(SampleNoise(1, 0, 1), Options(bars=2, max_tokens=30))[0]
-    row = torch.tensor([event for part in model.writer.events.encode(prime) for event in part])
+    row = torch.tensor(model.writer.merges.merged(EVENTS.row(prime)))
     for answer in model.sample(SampleNoise(2, 0, 2), Options(bars=2, max_tokens=30), row):
         assert answer.bars == 4
         assert (
@@ -62,11 +65,11 @@ def test_a_prime_longer_than_the_context_is_refused_or_read_whole(arch: str) -> 
     config = load_family("music_lm").Config.tiny(arch=arch)
     model = Model(config, MusicSpec(64, 4, 4)).eval()
     piece = on_grid(read_midi(scale_file(2, bars=12), "x"), EVENTS, "x")
-    row = torch.tensor([event for part in EVENTS.encode(piece) for event in part])
+    row = torch.tensor(EVENTS.row(piece))
     assert len(row) > 64
     noise, options = SampleNoise(2, 0, 1), Options(bars=2, max_tokens=60)
     if arch != "lstm":
-        with pytest.raises(InputError, match=rf"has {len(row) + 1} events, .* reads at most 64"):
+        with pytest.raises(InputError, match=rf"has {len(row)} tokens, .* reads at most 64"):
             model.sample(noise, options, row)
         return
     answer = model.sample(noise, options, row)[0]
@@ -118,7 +121,7 @@ def test_inputs_are_gone_on_from_or_named(aigc, here: Path, trained: str) -> Non
     assert made.json["items"][0]["bars"] == 2  # one is read, one written
     long = aigc("sample", trained, "--input", "song.mid", "--out", "long", "read.bars=8")
     assert long.code == 2
-    assert "events in its 8 bars from 1 on, and the model reads at most 47" in long.err
+    assert "tokens in its 8 bars from 1 on, and the model reads at most 48" in long.err
     assert not (here / "long").exists()
     (here / "bad.mid").write_bytes(b"MThd")
     bad = aigc("sample", trained, "--input", "bad.mid", "--out", "bad")
@@ -176,7 +179,7 @@ def test_the_last_bar_ends_where_the_next_would_begin() -> None:
 
     grammar = Grammar(EVENTS).read(EVENTS.head(Music(np.zeros((0, 4), np.int64), 4, 4, 1, 120, 0)))
     grammar.left = 1
-    decoder = Grammatical(Wants(), [grammar])
+    decoder = Grammatical(Wants(), [grammar], Merges(EVENTS))
     assert decoder.step(None).argmax() == EVENTS.offsets["bar"]
     assert decoder.step(torch.tensor([EVENTS.offsets["bar"]])).argmax() == EVENTS.offsets["end"]
 
@@ -188,7 +191,7 @@ def random_piece(model: Model) -> Music:
 
 def test_bars_are_filled_in_between_those_that_stay(model: Model, random_piece: Music) -> None:
     events = model.writer.events
-    row = events.with_hole(random_piece, 1, 2)
+    row = model.writer.merges.merged(events.with_hole(random_piece, 1, 2))
     answers = model.sample(SampleNoise(0, 0, 3), Options(bars=9, max_tokens=60), torch.tensor(row))
     for made in answers:
         assert made.bars == 5
@@ -197,7 +200,10 @@ def test_bars_are_filled_in_between_those_that_stay(model: Model, random_piece: 
             assert kept[:, [0, 2, 3]].tolist() == was[:, [0, 2, 3]].tolist()
     # The bars that were taken out, written behind the others, are the piece again.
     taken = [event for part in events.encode(random_piece)[2:4] for event in part]
-    assert events.filled(row, taken).notes.tolist() == random_piece.notes.tolist()
+    assert (
+        events.filled(model.writer.merges.split(row), taken).notes.tolist()
+        == random_piece.notes.tolist()
+    )
 
 
 def test_rows_with_a_hole_hold_each_bar_once(tmp_path: Path) -> None:
@@ -217,9 +223,12 @@ def test_rows_with_a_hole_hold_each_bar_once(tmp_path: Path) -> None:
     assert seen > 10
 
 
-def test_conditions_are_in_the_head_of_every_piece() -> None:
+@pytest.mark.parametrize("size", [0, 300])
+def test_conditions_are_in_the_head_of_every_piece(size: int) -> None:
     torch.manual_seed(0)
-    spec = MusicSpec(64, 4, 4, ("jigs", "reels"))
+    events = Events(4, 4, 2)
+    merges = Merges.learn(events, map(events.row, map(crowded, range(9))), size)
+    spec = MusicSpec(64, 4, 4, ("jigs", "reels"), merges.pairs)
     model = Model(load_family("music_lm").Config.tiny(), spec).eval()
     asked = Options(bars=1, max_tokens=30, key="F# minor", tempo=97, density=2.2, label="reels")
     for piece in model.sample(SampleNoise(0, 0, 4), asked):
@@ -269,14 +278,18 @@ def test_what_is_asked_is_counted_and_bars_filled_in(aigc, here: Path, trained: 
 
 
 @pytest.mark.parametrize("arch", ["llama", "lstm"])
-def test_frames_train_resume_exactly_and_go_on_from_files(aigc, here: Path, arch: str) -> None:
+@pytest.mark.parametrize("kind", ["frames", "midi"])
+def test_frames_and_merges_train_resume_exactly_and_go_on_from_files(
+    aigc, here: Path, kind: str, arch: str
+) -> None:
     recipe = example_recipe("music_lm", here / "data").as_dict()
-    recipe["data"] = load_data_kind("frames").example(here / "data")
+    recipe["data"] = load_data_kind(kind).example(here / "data")
+    recipe["data"] |= {"vocab_size": 300} if kind == "midi" else {}
     recipe["model"] |= {"arch": arch, "dropout": 0.1}
     (here / "f.yaml").write_text(yaml.safe_dump(recipe))
     assert aigc("train", "f.yaml", "--out", "whole", "--quiet").code == 0
     assert aigc("train", "f.yaml", "--out", "cut", "trainer.max_steps=2", "--quiet").code == 0
-    assert aigc("train", "f.yaml", "--resume", "cut", "--quiet").code == 0
+    assert aigc("train", "f.yaml", "--resume", "cut", "--quiet", "trainer.workers=2").code == 0
     whole, cut = (load(here / f"{name}/checkpoints/last.ckpt") for name in ("whole", "cut"))
     for part in ("weights", "ema", "optimizers"):
         assert_same(whole[part], cut[part], part)
@@ -288,5 +301,9 @@ def test_frames_train_resume_exactly_and_go_on_from_files(aigc, here: Path, arch
     assert made.code == 0, made.err
     assert made.json["items"][0]["bars"] == 3
     hole = aigc(*more, "--out", "hole", "read.fill=1-1")
+    if kind == "midi":
+        assert whole["spec"]["merges"]
+        assert hole.json["items"][0]["bars"] == 1
+        return
     assert hole.code == 2
     assert "a model of frames only goes on" in hole.err

@@ -12,7 +12,8 @@ from pydantic import Field
 from torch import Tensor
 
 from aigc_cli.errors import InputError, did_you_mean
-from aigc_cli.media.events import DENSITIES, KEYS, TEMPOS, Events, Grammar, Music
+from aigc_cli.media.events import DENSITIES, KEYS, TEMPOS, Grammar, Music
+from aigc_cli.media.merges import Merges, merges_of
 from aigc_cli.models._base import Batch
 from aigc_cli.models.music._network import Config, build, decoder_of
 from aigc_cli.recipe.sections import Section
@@ -23,22 +24,23 @@ from aigc_cli.specs.text import IGNORE
 
 
 class Grammatical(TokenDecoder):
-    """A decoder that gives no probability to events which may not follow those of its row."""
+    """A decoder that gives no probability to tokens that may not follow those of its row."""
 
-    def __init__(self, inner: TokenDecoder, grammars: Sequence[Grammar]) -> None:
-        self.inner, self.grammars = inner, list(grammars)
+    def __init__(self, inner: TokenDecoder, grammars: Sequence[Grammar], merges: Merges) -> None:
+        self.inner, self.grammars, self.merges = inner, list(grammars), merges
+        at = merges.events.offsets
+        self.end = at["end"]
+        self.ends = np.flatnonzero((merges.first == at["bar"]) | (merges.first == self.end))
 
     def step(self, tokens: Tensor | None) -> Tensor:
         if tokens is not None:
             for grammar, token in zip(self.grammars, tokens.tolist(), strict=True):
-                grammar.read([token])
+                grammar.read(self.merges.split([token]))
         logits = self.inner.step(tokens).clone()
         # After the last bar the piece ends where the next would begin.
         full = [row for row, grammar in enumerate(self.grammars) if grammar.left == 0]
-        at = self.grammars[0].events.offsets
-        ends = torch.logaddexp(logits[full, at["end"]], logits[full, at["bar"]])
-        logits[full, at["end"]] = ends
-        allowed = np.stack([grammar.allowed() for grammar in self.grammars])
+        logits[full, self.end] = logits[full][:, self.ends].logsumexp(-1)
+        allowed = np.stack([self.merges.allowed(grammar) for grammar in self.grammars])
         return logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), -torch.inf)
 
     def select(self, rows: Tensor) -> None:
@@ -84,24 +86,29 @@ class EventWriter:
 
     def __init__(self, config: Config, spec: MusicSpec) -> None:
         self.spec = spec
-        self.events = Events(spec.resolution, spec.beats_per_bar, len(spec.labels))
-        self.net = build(config, self.events.offsets["size"], spec.context)
+        self.merges = merges_of(spec)
+        self.events = self.merges.events
+        self.net = build(config, len(self.merges.spelled), spec.context)
 
     def nats(self, batch: Batch) -> Tensor:
-        """(B, T), 0 where there is nothing to be learned."""
+        """(B, T) of each token, 0 where there is nothing to be learned."""
         found: Tensor = self.net(batch["tokens"], target=batch["target"])
         return found
 
     def counted(self, batch: Batch) -> Tensor:
-        """(B, T): whether there is something to be learned."""
-        return batch["target"] != IGNORE
+        """(B, T): events that are to be learned with each token."""
+        target = batch["target"]
+        lengths = torch.from_numpy(self.merges.lengths).to(target.device)
+        return torch.where(target != IGNORE, lengths[target.clamp(min=0)], 0)
 
     def baselines(self, batch: Batch) -> dict[str, Tensor]:
-        """Nats (B, T) of chains of events: how frequent each is, alone and after the two before."""
+        """Nats (B, T) of each token by chains of events: how frequent these are, alone and after
+        the two before.
+        """
         return {name: batch[name] for name in ("unigram", "markov") if name in batch}
 
     def sample(self, noise: SampleNoise, options: Any, given: Tensor | None) -> list[Music]:
-        """Pieces; with the events (T,) of one, that piece and how it goes on, or with its hole
+        """Pieces; with the tokens (T,) of one, that piece and how it goes on, or with its hole
         filled.
 
         Raises:
@@ -119,20 +126,18 @@ class EventWriter:
             raise InputError(f"{next(iter(asked))}: a piece that is given has its own")
         prime = [at["begin"]] if given is None else given.tolist()
         holes = prime.count(at["hole"])
-        if given is not None and not holes:
-            prime.append(at["bar"])
-        grammar = Grammar(self.events, asked).read(prime)
-        if holes or options.bars:
-            grammar.left = holes or options.bars - (given is not None)
-        decoder = Grammatical(decoder_of(self.net, prime, at["begin"]), [grammar])
+        grammar = Grammar(self.events, asked).read(self.merges.split(prime))
+        grammar.left = holes or options.bars or None
+        if given is not None:
+            grammar.kind = "fill"  # what was read is whole, and goes on with a bar
+        decoder = Grammatical(decoder_of(self.net, prime, at["begin"]), [grammar], self.merges)
         job = Job(1, [at["end"]], lambda prompt, ids: "", count=noise.count)
         (answers,) = decode(decoder, options, job, noise)
         return [self._piece(prime, list(answer.ids), holes, options.bars) for answer in answers]
 
     def _piece(self, prime: list[int], written: list[int], holes: int, bars: int) -> Music:
         """The piece of what was read and written; bars that did not fit are empty."""
-        bar = self.events.offsets["bar"]
+        bar, read, events = self.events.offsets["bar"], *map(self.merges.split, (prime, written))
         if holes:
-            return self.events.filled(prime, written)
-        missing = bars + prime[:-1].count(bar) - prime.count(bar) - written.count(bar)
-        return self.events.decode([*prime, *written, *[bar] * missing])
+            return self.events.filled(read, events)
+        return self.events.decode([*read, *events, *[bar] * (bars - events.count(bar))])

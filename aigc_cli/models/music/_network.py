@@ -58,7 +58,7 @@ def decoder_of(net: CausalLM, row: list[int], begin: int) -> TokenDecoder:
         return RecurrentDecoder(net, row)
     if len(row) > net.context:
         raise InputError(
-            f"the piece has {len(row):,} events, and the model reads at most {net.context:,}",
+            f"the piece has {len(row):,} tokens, and the model reads at most {net.context:,}",
             hint="give fewer bars of it, or train with a larger data.context",
         )
     return CausalDecoder(CachedLM(net), [row], begin)

@@ -61,15 +61,15 @@ class Options(Decoding, Conditions):
     of frames does not.
     """
     max_tokens: int = Field(4096, gt=0)
-    """Most events of a piece; bars that do not fit stay empty."""
+    """Most tokens of a piece; bars that do not fit stay empty."""
     temperature: float = Field(0.95, ge=0, le=100)
     """0 always takes the likeliest; 1 draws from the model's probabilities."""
     top_p: float = Field(0.98, gt=0, le=1)
-    """Draw from the fewest likeliest events that have this probability together."""
+    """Draw from the fewest likeliest tokens that have this probability together."""
 
 
 class Model(GenerativeModule):
-    """Events (B, T), or frames (B, T, 88), -> nats (B, T) of each after those before."""
+    """Tokens (B, T), or frames (B, T, 88), -> nats (B, T) of each after those before."""
 
     accepts = (MusicSpec, FramesSpec)
     takes = "music"
@@ -91,6 +91,19 @@ class Model(GenerativeModule):
         self.conditional = bool(getattr(spec, "labels", ()))
         if isinstance(spec, FramesSpec):  # a frame is no token
             self.metrics = {"loss": "min"}  # type: ignore[misc]
+
+    def initial(self, weights: Mapping[str, Tensor], spec: Spec) -> Mapping[str, Tensor]:
+        """All that fit.
+
+        Raises:
+            InputError: the other model's tokens are merged of other events.
+        """
+        if getattr(spec, "merges", ()) != getattr(self.spec, "merges", ()):
+            raise InputError(
+                "init_from: its tokens are merged of other events than those of these data",
+                hint="leave data.vocab_size out of both, or take its training data",
+            )
+        return weights
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         body = self.writer.net.body if isinstance(self.writer, FrameWriter) else self.writer.net
@@ -134,7 +147,7 @@ class Model(GenerativeModule):
         given: Tensor | None = None,
         references: Sequence[Any] = (),
     ) -> list[Music]:
-        """Pieces; behind the events (T,) or frames (T, 88) of one that is given.
+        """Pieces; behind the tokens (T,) or frames (T, 88) of one that is given.
 
         Raises:
             InputError: more answers than beams; frames without a number of bars, or with
