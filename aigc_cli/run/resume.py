@@ -31,6 +31,7 @@ from aigc_cli.run.folder import (
 from aigc_cli.run.paths import RUNS, way_on
 from aigc_cli.run.progress import Emit, Progress
 from aigc_cli.run.sharding import full_tensors, network_state
+from aigc_cli.specs import Spec, spec_from_dict
 
 
 def choose_folder(
@@ -160,6 +161,22 @@ def check_data(state: dict[str, Any], digest: str, path: Path, *, accepted: bool
             code="data.changed",
         )
     return f"continuing on changed data: digest {_short(digest)}, and {_short(known)} before"
+
+
+def require_same_tokens(spec: Spec, state: dict[str, Any], path: Path) -> None:
+    """See that tokens which changed data taught mean what they meant when the weights learned them.
+
+    Raises:
+        DataError: they do not; names what is other.
+    """
+    ours, theirs = spec.as_dict(), spec_from_dict(state["spec"]).as_dict()
+    for name in ours:
+        if (name.endswith("tokenizer") or name == "merges") and ours[name] != theirs.get(name):
+            raise DataError(
+                f"{path}: the changed data give another {name}, and the weights know the old one",
+                hint="give the run its data back, or start a new run",
+                code="data.changed",
+            )
 
 
 def _short(digest: str) -> str:

@@ -35,6 +35,7 @@ from aigc_cli.run.resume import (
     choose_folder,
     collect,
     require_optimizers_fit,
+    require_same_tokens,
 )
 from aigc_cli.run.stop import Stop
 from aigc_cli.run.trackers import require_trackers
@@ -186,6 +187,7 @@ def prepare(
         check_resumable(recipe, state, checkpoint)
         changed = check_data(state, digest, checkpoint, accepted=accept_changed_data)
         if changed is not None:
+            require_same_tokens(data.spec, state, checkpoint)
             notes.append({"event": "warning", "message": changed})
         require_fit(model, state, checkpoint)
         require_optimizers_fit(model, recipe.trainer, state, checkpoint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import wave
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,12 @@ def test_a_prime_is_the_beginning_of_its_answers(model: Model) -> None:
             == prime.notes[:, [0, 2, 3]].tolist()
         )
         assert (answer.key, answer.tempo) == (prime.key, prime.tempo)
+
+
+def test_weights_of_other_merges_are_refused(model: Model) -> None:
+    assert model.initial({}, model.spec) == {}
+    with pytest.raises(InputError, match="tokens are merged of other events"):
+        model.initial({}, replace(model.spec, merges=(*MERGES.pairs, 0, 0)))
 
 
 @pytest.mark.parametrize("arch", ["llama", "classic", "lstm"])
@@ -304,6 +311,10 @@ def test_frames_and_merges_train_resume_exactly_and_go_on_from_files(
     if kind == "midi":
         assert whole["spec"]["merges"]
         assert hole.json["items"][0]["bars"] == 1
+        (here / "data/01 scale in C sharp.mid").write_bytes(scale_file(5, bars=9))
+        on = aigc("train", "f.yaml", "--resume", "cut", "--accept-changed-data", "--quiet")
+        assert on.code == 2
+        assert "the changed data give another merges, and the weights know the old one" in on.err
         return
     assert hole.code == 2
     assert "a model of frames only goes on" in hole.err
