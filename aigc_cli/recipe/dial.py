@@ -33,7 +33,7 @@ class Dial:
     averaged: bool = True
     """Whether the last steps are averaged, `trainer.ema`."""
     validations: int | None = None
-    """How often at most; 1 where the measure chooses badly, so that only the end counts."""
+    """How often at most."""
     starts: Mapping[str, Dial] = field(default_factory=dict)
     """Dials that are taken instead where that model of `aigc model ls` is here: training begins
     with its weights.

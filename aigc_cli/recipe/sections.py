@@ -101,6 +101,10 @@ class Trainer(Section):
     """Steps between two images of what the model makes."""
     monitor: Name | None = None
     """Validation metric that chooses best.ckpt; the family's first metric when not given."""
+    keep_best: bool = True
+    """false: best.ckpt is of the last validation, for a measure that chooses badly, such as L1,
+    which is least for blurred images.
+    """
     patience: int | None = Field(None, gt=0)
     """Validations in a row without a better `monitor` that end the run; null trains to the end."""
     loggers: tuple[Literal["wandb", "mlflow"], ...] = ()
@@ -116,6 +120,8 @@ class Trainer(Section):
             raise ValueError("give exactly one of max_steps and max_epochs")
         if isinstance(self.devices, int) and self.devices < 1:
             raise ValueError(f"devices must be 1 or more, not {self.devices}")
+        if self.patience is not None and not self.keep_best:
+            raise ValueError("patience waits for a better validation, and keep_best is false")
         return self
 
 

@@ -33,7 +33,8 @@ def describe(event: dict[str, Any]) -> str | None:
         case "val":
             values = {k.removeprefix("val/"): v for k, v in event.items() if k.startswith("val/")}
             best = event.get("best")
-            mark = "  (best so far)" if best and best["step"] == event["step"] else ""
+            is_best = best and best["step"] == event["step"] and "kept" not in event
+            mark = "  (best so far)" if is_best else ""
             measured = "  ".join(
                 f"{name} {value:.4f}" if value == value else f"{name} is not defined on so few"
                 for name, value in values.items()
@@ -47,8 +48,9 @@ def describe(event: dict[str, Any]) -> str | None:
             return f"warning: {event['message']}"
         case "end":
             best = event["best"]
+            which = "" if "kept" in event else "best "
             result = (
-                f", best {best['metric']} {best['value']:.4f} at step {best['step']:,}"
+                f", {which}{best['metric']} {best['value']:.4f} at step {best['step']:,}"
                 if best
                 else ""
             )

@@ -314,6 +314,7 @@ def _end(session: Session, status: str, code: int, seconds: float) -> None:
             "warnings": dict(progress.warnings),
             "run": str(folder.path),
             "seconds": round(seconds, 1),
+            **({} if progress.settings.keep_best else {"kept": "last"}),
         }
     )
     folder.unlock()

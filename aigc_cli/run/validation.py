@@ -18,7 +18,7 @@ from aigc_cli.run.stop import Stop
 
 
 class Validation:
-    """Call it to validate; it remembers the best value of the monitored metric.
+    """Call it to validate; it remembers the best value of the monitored metric, or the last.
 
     Lightning's loop is not used: it cannot be left between two batches, nor entered before a step.
     """
@@ -36,12 +36,14 @@ class Validation:
         means = self._means(model)
         value, best = means[self.monitor], self.progress.best
         sign = 1 if model.metrics[self.monitor] == "max" else -1
-        better = best is None or sign * value > sign * best["value"]
-        if better and value == value:  # not NaN
+        chosen = best is None or sign * value > sign * best["value"]
+        keep_best = self.progress.settings.keep_best
+        if (chosen or not keep_best) and value == value:  # not NaN
             self.progress.best = {"metric": self.monitor, "value": value, "step": model.step}
         if trainer.is_global_zero:
             values = {f"val/{name}": mean for name, mean in means.items()}
             row = {"event": "val", "step": model.step, **values, "best": self.progress.best}
+            row |= {} if keep_best else {"kept": "last"}
             self.progress.folder.append(row)
             self.progress.emit(row)
         return means

@@ -170,6 +170,22 @@ def test_patience_ends_a_run_that_no_longer_improves(aigc: Aigc, here: Path) -> 
     assert load(here / "run/checkpoints/last.ckpt")["step"] == 40
 
 
+def test_the_last_is_kept_where_the_measure_chooses_badly(aigc: Aigc, here: Path) -> None:
+    worse = ["model.lr=0.5", "trainer.max_steps=8", "trainer.validate_every=2"]
+    ending = aigc("train", "edsr.yaml", "--out", "run", *worse, "trainer.keep_best=false")
+    assert ending.code == 0
+    validated = [row for row in rows_of(here / "run") if row["event"] == "val"]
+    values = [row["val/psnr_y"] for row in validated]
+    assert max(values) > values[-1], "it was better before"
+    assert [row["best"]["step"] for row in validated] == [2, 4, 6, 8]
+    assert load(here / "run/checkpoints/best.ckpt")["step"] == 8
+    assert "best" not in ending.err
+    assert f", psnr_y {values[-1]:.4f} at step 8" in ending.err
+    ending = aigc("train", "edsr.yaml", *worse, "trainer.keep_best=false", "trainer.patience=1")
+    assert ending.code == 2
+    assert "patience waits for a better validation, and keep_best is false" in ending.err
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_steps_count_iterations_whatever_the_optimizers(
     aigc: Aigc, here: Path, family: str
