@@ -16,8 +16,10 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
     _endings.open_closed_streams()
     _endings.end_at_once()
-    from aigc_cli.cli import _app
+    from aigc_cli.cli import _app, _libraries
 
+    _libraries.keep_memory()
+    _libraries.spin_little()
     args = sys.argv[1:] if args is None else args
     _app.set_up_logs(quiet="--quiet" in args or "-q" in args, debug="--debug" in args)
     _endings.unwind()
