@@ -22,11 +22,11 @@ FEW_TOKENS, FEW_ITEMS = 500_000, 2_000
 class Draft:
     """A recipe that is being written: its values, and why each that is shown has its value.
 
-    `data` are values of its section `data`, the source among them, and `given` keys that the user
-    has set: those stay as they are. `suggest(config, bases=...)` of a kind of data looks at the
-    source and returns values that suit it, by key, each with its reason; so it is done
-    here, and what `most` says of numbers in `data` holds for what it finds, too. `complete` adds
-    what follows from `init_from`, such as a tokenizer.
+    `data` are values of its section `data`, the source among them, `sections` those of others, and
+    `given` keys that the user has set: those stay as they are. `suggest(config, bases=...)` of a
+    kind of data looks at the source and returns values that suit it, by key, each with its reason;
+    so it is done here, and what `most` says of numbers in `data` holds for what it finds, too.
+    `complete` adds what follows from `init_from`, such as a tokenizer.
 
     Raises:
         InputError: the family is unknown, or an override is wrong. DataError: the data cannot be
@@ -39,7 +39,7 @@ class Draft:
         data: Mapping[str, Any],
         *,
         overrides: Iterable[str] = (),
-        trainer: Mapping[str, Any],
+        sections: Mapping[str, Mapping[str, Any]],
         most: Mapping[str, int] | None = None,
         init_from: str | None = None,
         complete: Callable[[Recipe], Recipe] = lambda recipe: recipe,
@@ -47,7 +47,7 @@ class Draft:
         overrides = list(overrides)
         self.given = {override.partition("=")[0] for override in overrides}
         self.reasons = dict[str, str]()
-        start = {"family": family, "data": {**(most or {}), **data}, "trainer": dict(trainer)}
+        start = {"family": family, **sections, "data": {**(most or {}), **data}}
         if init_from is not None:
             start["init_from"] = init_from
         recipe = recipe_from_dict(start, overrides=overrides)
@@ -65,11 +65,13 @@ class Draft:
             found = {key: pair for key, pair in found.items() if key not in capped} | {
                 key: (value, found[key][1] if key in found else "") for key, value in capped.items()
             }
-        self.bases, self._shown = recipe.bases, {f"data.{key}" for key in data}
+        said = {**sections, "data": data}
+        self.bases = recipe.bases
+        self._shown = {f"{section}.{key}" for section, values in said.items() for key in values}
         self._values = recipe.as_dict()
         for section in ("data", "model"):  # what nobody said may follow from `init_from`
-            said = getattr(recipe, section).model_dump(mode="json", exclude_unset=True)
-            self._values[section] = said
+            own = getattr(recipe, section).model_dump(mode="json", exclude_unset=True)
+            self._values[section] = own
         self.suggest("data", found)
 
     def suggest(self, section: str, found: Mapping[str, tuple[Any, str]]) -> None:
@@ -119,7 +121,7 @@ def new_recipe(
     epochs = any(override.startswith("trainer.max_epochs=") for override in overrides)
     data = {"kind": kind, source_key(kind): source}
     trainer = {} if epochs else {"max_steps": STEPS[1]}
-    draft = Draft(family, data, overrides=overrides, trainer=trainer)
+    draft = Draft(family, data, overrides=overrides, sections={"trainer": trainer})
     fitted = draft.recipe
     found = open_data(fitted)
     usual = fitted.trainer.global_batch

@@ -205,7 +205,8 @@ def _fit(
     data: Any = None
     opened = None
     for number, size in enumerate(dial.sizes, 1):
-        draft = _draft(proposal, {**proposal.values, **size}, overrides)
+        values = {**proposal.values, **size}
+        draft = _draft(proposal, values, overrides)
         recipe = complete(draft.recipe)
         if opened != (opened := recipe.data):
             data = open_data(recipe)
@@ -213,7 +214,7 @@ def _fit(
         batch = min(recipe.trainer.global_batch, items)
         draft.suggest("trainer", {"global_batch": (batch, "Items in one step.")})
         few = width(config, data).items() if recipe.init_from is None else ()
-        draft.suggest("model", {k: v for k, v in few if f"model.{k}" not in draft.reasons})
+        draft.suggest("model", {k: v for k, v in few if f"model.{k}" not in values})
         recipe = complete(draft.recipe)
         model = build_model(recipe, data.spec)
         pace = measure_pace(recipe, data, model, MEASURING * clock.budget)
@@ -231,27 +232,25 @@ def _fit(
 def _draft(proposal: Proposal, values: dict[str, Any], overrides: list[str]) -> Draft:
     """A recipe of one size, fitted to the data."""
     data: dict[str, Any] = {"kind": proposal.kind, **proposal.claim.values}
+    sections: dict[str, dict[str, Any]] = {"trainer": {"max_steps": 1000}}
     most: dict[str, int] = {}
     for key, value in values.items():
         section, _, name = key.partition(".")
-        if section == "data" and type(value) is int:
+        if section != "data":
+            sections.setdefault(section, {})[name] = value
+        elif type(value) is int:
             most[name] = value
-        elif section == "data":
+        else:
             data[name] = value
-    draft = Draft(
+    return Draft(
         proposal.family,
         data,
         overrides=overrides,
-        trainer={"max_steps": 1000},
+        sections=sections,
         most=most,
         init_from=proposal.start,
         complete=complete,
     )
-    for key, value in values.items():
-        section, _, name = key.partition(".")
-        if section != "data":
-            draft.suggest(section, {name: (value, "")})
-    return draft
 
 
 def _plan(

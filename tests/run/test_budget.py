@@ -152,6 +152,18 @@ def test_every_size_is_a_recipe_that_can_be_written_and_read(family: str, here: 
     assert len(recipes_of(proposal)) > 1, "sizes differ, though the data are small"
 
 
+def test_what_the_user_says_holds_beside_the_size(here: Path) -> None:
+    """One of two lists that go together, and one key of a group."""
+    proposal, _ = propose(folder_of("classes", here), None, None)
+    size = proposal.dial.sizes[0]
+    draft = budget._draft(proposal, {**proposal.values, **size}, ["model.widths=[4,8,16]"])
+    assert (draft.recipe.model.widths, draft.recipe.model.depths) == ((4, 8, 16), (1, 1, 1))  # type: ignore[attr-defined]
+    size = {"model.lora": {"rank": 8, "alpha": 4.0}}
+    proposal, _ = propose(folder_of("instructions", here), None, None)
+    draft = budget._draft(proposal, {**proposal.values, **size}, ["model.lora.rank=2"])
+    assert (draft.recipe.model.lora.rank, draft.recipe.model.lora.alpha) == (2, 4.0)  # type: ignore[attr-defined]
+
+
 def recipes_of(proposal: Proposal) -> set[str]:
     """Its sizes as recipes, which are what their texts say."""
     found = set()
