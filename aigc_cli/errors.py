@@ -24,6 +24,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from os.path import commonprefix
 
 LISTED = 20
 """Choices that a hint lists where none is near."""
@@ -197,15 +198,21 @@ def did_you_mean(name: str, choices: Iterable[str], *, ls: str | None = None) ->
 
 def _nearest(name: str, known: Sequence[str]) -> list[str]:
     """The choices that may be meant, the likeliest first: the one that differs in case and marks
-    alone, else those that begin with the name, else the most similar and those about as similar.
+    alone, else those that begin with the name and what is as similar, else the most similar and
+    those about as similar.
     """
     plain = {re.sub(r"[\W_]", "", choice.lower()): choice for choice in reversed(known)}
     short = re.sub(r"[\W_]", "", name.lower())
-    begun = sorted((one for one in plain if len(short) > 1 and one.startswith(short)), key=len)
-    likeness = {
-        one: difflib.SequenceMatcher(None, one, short).ratio()
-        for one in difflib.get_close_matches(short, plain, n=NEAREST, cutoff=0.6)
-    }
-    similar = [one for one, ratio in likeness.items() if ratio > max(likeness.values()) - 0.1]
-    found = [short] if short in plain else begun[:NEAREST] or similar
-    return [plain[one] for one in found]
+    if short in plain:
+        return [plain[short]]
+    begun = {one for one in plain if len(short) > 1 and one.startswith(short)}
+    close = difflib.get_close_matches(short, plain, n=NEAREST, cutoff=0.6)
+    alike = {one: difflib.SequenceMatcher(None, one, short).ratio() for one in {*begun, *close}}
+    least = max((alike[one] for one in begun), default=max(alike.values(), default=0) - 0.1)
+    found = (one for one in sorted(alike) if one in begun or alike[one] > least)
+    ranked = sorted(
+        found,
+        key=lambda one: (alike[one], len(commonprefix([one, short]))),
+        reverse=True,  # noqa: RUF071  names
+    )
+    return [plain[one] for one in ranked[:NEAREST]]

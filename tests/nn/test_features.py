@@ -148,7 +148,7 @@ def test_other_pooling_and_padding_keep_the_weights() -> None:
 @pytest.mark.parametrize(
     ("layers", "size", "message", "hint"),
     [
-        (["relu2_9"], 8, "tiny has no layer 'relu2_9'", "did you mean 'relu2_1'?"),
+        (["relu2_9"], 8, "tiny has no layer 'relu2_9'", "did you mean 'relu2_1' or 'relu1_2'?"),
         ([], 8, "no layer of the feature network was named", None),
         (
             ["relu2_1"],

@@ -68,7 +68,7 @@ def test_a_package_that_is_too_old_is_exit_5_and_the_line_that_installs_it(tmp_p
     fake(tmp_path, "torch", "1.0", "raise ImportError('libtorch.so: not found')")
     ending = doctor_with(tmp_path)
     assert ending.code == 5
-    assert ending.out.splitlines()[-1] == "training:    does not work here"
+    assert ending.out.splitlines()[-1] == "training:       does not work here"
     assert ending.err == (
         "error: training does not work here: torch is 1.0, which is not >=2.11\n"
         'hint: pip install "torch>=2.11"\n'
@@ -113,9 +113,9 @@ def test_without_a_test_torch_is_not_imported(tmp_path: Path) -> None:
     ending = doctor_with(tmp_path)
     assert ending.code == 0
     assert ending.out.splitlines()[-1] == (
-        "training:    the packages fit; to try the devices: aigc doctor --test"
+        "training:       the packages fit; to try the devices: aigc doctor --test"
     )
-    assert "cuda:        torch is built for 13.2, driver " in ending.out
+    assert "cuda:           torch is built for 13.2, driver " in ending.out
 
 
 def test_absent_packages_are_installed_by_one_line() -> None:

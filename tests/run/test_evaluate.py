@@ -158,7 +158,7 @@ def test_lpips_without_weights_says_what_to_put_where(
 
 
 MISTAKES = {
-    "metric": (["run", "--metric", "psnrr"], "did you mean 'psnr'?"),
+    "metric": (["run", "--metric", "psnrr"], "did you mean 'psnr' or 'psnr_rgb'?"),
     "condition": (["run", "--require", "psnr_y>>3"], "psnr_y>>3"),
     "unmeasured": (["run", "--require", "psnrr>=3"], "did you mean 'psnr"),
     "half": (["--generated", "photos"], "psnr_y compares with what should be there"),

@@ -188,7 +188,7 @@ def test_a_run_is_named_by_path_latest_recipe_or_recipe_file(here: Path) -> None
 def test_an_unknown_run_names_the_nearest(aigc: Aigc, here: Path) -> None:
     with pytest.raises(InputError, match="no such run") as none_at_all:
         find_run("edsr")
-    assert none_at_all.value.hint == "train one with: aigc train RECIPE"
+    assert none_at_all.value.hint == "none is here yet; train one with: aigc train RECIPE"
     write_run(here / "runs/edsr/x")
     ending = aigc("run", "show", "edsrr")
     assert ending.code == 2
