@@ -210,9 +210,9 @@ def _nearest(name: str, known: Sequence[str]) -> list[str]:
     alike = {one: difflib.SequenceMatcher(None, one, short).ratio() for one in {*begun, *close}}
     least = max((alike[one] for one in begun), default=max(alike.values(), default=0) - 0.1)
     found = (one for one in sorted(alike) if one in begun or alike[one] > least)
-    ranked = sorted(
-        found,
-        key=lambda one: (alike[one], len(commonprefix([one, short]))),
-        reverse=True,  # noqa: RUF071  names
-    )
+
+    def likeness(one: str) -> tuple[float, int]:
+        return alike[one], len(commonprefix([one, short]))  # noqa: RUF071  these are no paths
+
+    ranked = sorted(found, key=likeness, reverse=True)
     return [plain[one] for one in ranked[:NEAREST]]
