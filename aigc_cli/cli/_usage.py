@@ -22,6 +22,13 @@ SYNONYMS = {
     "steps": "trainer.max_steps",
 }
 
+PHRASES = {
+    r"Input should be greater than or equal to": "it is at least",
+    r"Input should be less than or equal to": "it is at most",
+    r"Got unexpected extra arguments? ?\(s\) \((.*)\)": r"there is nothing to do with '\1' here",
+}
+"""What Typer and pydantic say, in our words."""
+
 
 def usage_error(error: typer.TyperException, args: Sequence[str]) -> InputError:
     """The mistake as one sentence and a hint."""
@@ -32,6 +39,8 @@ def usage_error(error: typer.TyperException, args: Sequence[str]) -> InputError:
             f"no such option: {option}", hint=_for_option(option, ctx, args), code="usage"
         )
     message = error.format_message().rstrip(".")
+    for phrase, ours in PHRASES.items():
+        message = re.sub(phrase, ours, message)
     hint = f"{ctx.command_path} --help" if ctx else None
     if found := re.fullmatch(r"No such command '(.*?)'(\. Did you mean (.*)\?)?", message):
         message = f"no such command '{found[1]}'"

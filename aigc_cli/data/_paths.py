@@ -108,9 +108,8 @@ def find_path(text: str, bases: Sequence[Path]) -> Path:
     folders = [str(base.absolute()) for base in bases or (Path(),)]
     places = "" if given.is_absolute() else f"; looked in {' and in '.join(dict.fromkeys(folders))}"
     hint = nearest_data(text, bases)
-    raise DataError(
-        f"{text!r} does not exist{places}", hint=hint if hint.startswith("did") else None
-    )
+    tells = not hint.startswith(("choose", "list", "there"))
+    raise DataError(f"{text!r} does not exist{places}", hint=hint if tells else None)
 
 
 def nearest_data(text: str, bases: Sequence[Path] = (), others: Iterable[str] = ()) -> str:
@@ -118,6 +117,8 @@ def nearest_data(text: str, bases: Sequence[Path] = (), others: Iterable[str] = 
     what else it may have been.
     """
     given = Path(text).expanduser()
+    if any(os.path.islink(base / given) for base in bases or (Path(),)):
+        return f"{text} is a link to what is not there"
     known = [name for base in bases or (Path(),) for name in listed((base / given).parent)]
     if given.name == text:  # no path, so that it may be a name
         known += [*names(), *(PREFIX + name for name in builtins()), *others]

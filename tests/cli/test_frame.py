@@ -338,6 +338,8 @@ def test_a_hint_takes_several_that_are_about_as_near() -> None:
         ("data check builtn:fashion", "did you mean 'builtin:fashion'?"),
         ("train fashon_mnist --budget 5m", "did you mean 'fashion_mnist'?"),
         ("train edsr_demo data.train=dvi2k", "did you mean 'div2k'?"),
+        ("data check loop", "loop is a link to what is not there"),
+        ("data show edsr_demo data.train=loop", "loop is a link to what is not there"),
         ("sample edsr_dem", "did you mean 'edsr_demo'?"),
         ("sample zzzzz", "none is here yet; train one with: aigc train RECIPE"),
         ("evaluate x -m psn", "did you mean 'psnr', 'psnr_y' or 'psnr_rgb'? list all with: aigc "
@@ -345,6 +347,7 @@ def test_a_hint_takes_several_that_are_about_as_near() -> None:
     ],
 )  # fmt: skip
 def test_a_wrong_name_is_answered_by_those_near_it_and_how_to_list_all(aigc, words, hint) -> None:
+    os.symlink("loop", "loop")
     ended = aigc(*words.split())
     assert ended.code == 2
     assert f"hint: {hint}" in ended.stderr.splitlines()
@@ -360,3 +363,18 @@ def test_what_to_type_next_is_for_terminals_and_quoted(monkeypatch, capsys) -> N
     Output(json=True).next("aigc train x")
     Output(quiet=True).next("aigc train x")
     assert capsys.readouterr().err == "next:\n  aigc train x\n  aigc plan x\n"
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("sample x -n 0", "invalid value for '-n': it is at least 1"),
+        ("sample x --seed -1", "invalid value for '--seed': it is at least 0"),
+        ("augment d --out o --min-confidence 2", "'--min-confidence': it is at most 1"),
+        ("model ls zzz", "there is nothing to do with 'zzz' here"),
+    ],
+)
+def test_usage_is_told_in_our_words(aigc, words: str, said: str) -> None:
+    ended = aigc(*words.split())
+    assert ended.code == 2
+    assert said in ended.stderr.splitlines()[0]
